@@ -1,0 +1,2 @@
+//! Configuration: fragments as typed, merged, validated settings.
+pub mod settings;

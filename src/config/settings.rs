@@ -1,0 +1,267 @@
+//! Validated settings: what the rest of the program knows of a configuration.
+//!
+//! Pure data. Every value here has passed validation (`config::validate`), so no other room checks again. The
+//! same types, as JSON, are what `install` leaves for the master (without `env`) and for `prepare` (with it).
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::names::{Address, AppName, ClusterName};
+
+/// Format of the JSON that `install` writes; raised when an older program could misread it.
+pub const FORMAT: u32 = 1;
+
+/// A whole cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settings {
+    /// [`FORMAT`] at the time of writing.
+    pub format: u32,
+    /// The cluster's name.
+    pub name: ClusterName,
+    /// The REST API.
+    pub api: Api,
+    /// The app types by name.
+    pub apps: BTreeMap<AppName, App>,
+}
+
+impl Settings {
+    /// The same without any `env`: all that the unprivileged master is told.
+    pub fn without_env(&self) -> Self {
+        let mut settings = self.clone();
+        for app in settings.apps.values_mut() {
+            app.env.clear();
+        }
+        settings
+    }
+}
+
+/// Where the REST API listens beside its unix socket.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Api {
+    /// Whether there is a TCP listener at all; the unix socket is always there. Default true.
+    pub enabled: bool,
+    /// Default 127.0.0.1.
+    pub host: IpAddr,
+    /// Default 8887, as in the original.
+    pub port: u16,
+}
+
+/// One app type.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct App {
+    /// How many workers.
+    pub workers: Workers,
+    /// Program and arguments; never empty.
+    pub command: Vec<String>,
+    /// Working directory; symlinks in it are resolved when a generation is pinned. `/` where none is written.
+    pub cwd: PathBuf,
+    /// Who the workers run as.
+    pub user: User,
+    /// Environment of the workers, beside what `exec` adds.
+    pub env: BTreeMap<String, String>,
+    /// The shared listen addresses, in the order written: the order of `LISTEN_FDS`.
+    pub listen: Vec<Listen>,
+    /// Whether workers share sockets or have a port of their own.
+    pub spawn: Spawn,
+    /// Whether a `bind` of a declared address gets the inherited socket. Default true.
+    pub swap: bool,
+    /// What makes a worker ready.
+    pub ready: Ready,
+    /// Started by the first connection rather than at boot. Default false.
+    pub on_demand: bool,
+    /// Exit codes that mean success beside 0 and SIGTERM's 143.
+    pub success_exit_codes: Vec<u8>,
+    /// Time limits.
+    pub timeout: Timeouts,
+    /// How a roll goes.
+    pub reload: Reload,
+    /// The sandbox's switches.
+    pub sandbox: Sandbox,
+    /// Directives of the worker's `[Service]` section taken verbatim, after all others.
+    pub systemd: BTreeMap<String, Vec<String>>,
+    /// Directives of the slice that holds all workers of the app, verbatim (`MemoryMax=`, ...).
+    pub limits: BTreeMap<String, Vec<String>>,
+}
+
+/// A number of workers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Workers {
+    /// One per core that the cluster may use.
+    PerCore,
+    /// So many; 0 is an app that is declared and not started.
+    Count(u16),
+}
+
+impl Workers {
+    /// The number on a machine with so many cores, at most [`Slot::MAX`](crate::names::Slot::MAX).
+    pub fn count(self, cores: usize) -> u16 {
+        match self {
+            Self::Count(count) => count,
+            Self::PerCore => u16::try_from(cores).unwrap_or(u16::MAX).clamp(1, crate::names::Slot::MAX),
+        }
+    }
+}
+
+/// Who workers run as.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum User {
+    /// systemd's `DynamicUser=` under this explicit name, which collides with no account.
+    Dynamic(String),
+    /// An account of the system, and its group where another one than its own is written. `root` only when written.
+    Named {
+        /// The account.
+        user: String,
+        /// Its group, where not the account's own.
+        group: Option<String>,
+    },
+}
+
+/// One shared listen address.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listen {
+    /// Where.
+    pub address: Address,
+    /// Mode of a unix socket, default 0660 where a group is written, else 0666 as systemd's own default; none for TCP.
+    pub mode: Option<u32>,
+    /// Owner of a unix socket; default root.
+    pub owner: Option<String>,
+    /// Group of a unix socket; default root.
+    pub group: Option<String>,
+    /// Length of the accept queue. Default 4096; the kernel caps it at `net.core.somaxconn`.
+    pub backlog: u32,
+}
+
+/// How workers get their port.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Spawn {
+    /// All workers share the sockets of `listen`.
+    Cluster,
+    /// Each worker has a `PORT` of its own, where `port` is written.
+    Child {
+        /// Slot 1's port; slot N has `port + N - 1`.
+        port: Option<u16>,
+        /// First and last port for the extra workers of a roll, inclusive.
+        ports: Option<(u16, u16)>,
+    },
+}
+
+/// What makes a worker ready.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ready {
+    /// Some process of it accepts from every inherited socket (spawn "child": listens on its port).
+    Listen,
+    /// The app sends `READY=1` (`sd_notify(3)`).
+    Notify,
+    /// Its own port answers a GET of this path with 2xx or 3xx.
+    Http(String),
+    /// This command, run as the worker's user in its sandbox, exits 0; repeated until then.
+    Exec(Vec<String>),
+    /// It stays up for `min_ready`.
+    None,
+}
+
+/// Time limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Timeouts {
+    /// Until a started worker must be ready. Default 30 s.
+    pub start: Duration,
+    /// From SIGTERM to SIGKILL. Default 5 s.
+    pub kill: Duration,
+    /// From a worker's unexpected end to its next start. Default 100 ms.
+    pub restart: Duration,
+}
+
+/// How a roll goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reload {
+    /// How many workers beyond the target may run meanwhile. Default 1.
+    pub max_surge: Amount,
+    /// How many workers short of the target may be ready meanwhile. Default 0.
+    pub max_unavailable: Amount,
+    /// How long a new worker must have been ready before an old one is touched. Default 1 s.
+    pub min_ready: Duration,
+    /// Of one roll. Default 10 min.
+    pub deadline: Duration,
+}
+
+/// A number of workers, or a share of the target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Amount {
+    /// So many.
+    Count(u16),
+    /// So many percent of the target, 0 to 100.
+    Percent(u8),
+}
+
+impl Amount {
+    /// Of `target`, a share rounded up (`max_surge`, as Kubernetes does).
+    pub fn up(self, target: u16) -> u16 {
+        match self {
+            Self::Count(count) => count,
+            Self::Percent(percent) => u16::try_from((u32::from(target) * u32::from(percent)).div_ceil(100)).unwrap_or(u16::MAX),
+        }
+    }
+    /// Of `target`, a share rounded down (`max_unavailable`).
+    pub fn down(self, target: u16) -> u16 {
+        match self {
+            Self::Count(count) => count,
+            Self::Percent(percent) => u16::try_from(u32::from(target) * u32::from(percent) / 100).unwrap_or(u16::MAX),
+        }
+    }
+}
+
+/// The sandbox of a worker: what an ordinary app does not notice is on by default; each switch is one key.
+/// True means that the restriction holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(clippy::struct_excessive_bools, reason = "switches of systemd.exec(5), independent of each other")]
+pub struct Sandbox {
+    /// `NoNewPrivileges=` and an empty `CapabilityBoundingSet=`: setuid programs gain nothing. Needed by swap.
+    pub privileges: bool,
+    /// `ProtectSystem=`: `strict` under a dynamic user, else `full`.
+    pub system: bool,
+    /// `ProtectHome=`: /home, /root and /run/user are empty.
+    pub home: bool,
+    /// `PrivateTmp=`: a /tmp of its own.
+    pub tmp: bool,
+    /// `PrivateDevices=`: only pseudo devices.
+    pub devices: bool,
+    /// `ProtectKernelTunables=`, `Modules=`, `Logs=`, `ProtectControlGroups=`, `ProtectClock=`, `ProtectHostname=`.
+    pub kernel: bool,
+    /// `ProtectProc=invisible`: processes of other users are hidden.
+    pub proc: bool,
+    /// `RestrictNamespaces=`: no new namespaces (headless browsers want them).
+    pub namespaces: bool,
+    /// `RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX AF_NETLINK`.
+    pub families: bool,
+    /// `SystemCallFilter=@system-service` and what the swap needs, `SystemCallArchitectures=native`, `LockPersonality=`, `RestrictRealtime=`, `RestrictSUIDSGID=`.
+    pub syscalls: bool,
+    /// `PrivateUsers=`: a user namespace of its own. Default false.
+    pub users: bool,
+}
+
+impl Default for Sandbox {
+    fn default() -> Self {
+        Self {
+            privileges: true,
+            system: true,
+            home: true,
+            tmp: true,
+            devices: true,
+            kernel: true,
+            proc: true,
+            namespaces: true,
+            families: true,
+            syscalls: true,
+            users: false,
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! temporary map
+pub mod config;
+pub mod names;
+pub mod worker;

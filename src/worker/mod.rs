@@ -1,0 +1,2 @@
+//! A worker from its first step to its readiness.
+pub mod pin;

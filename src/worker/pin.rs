@@ -1,0 +1,59 @@
+//! A pin: all that a worker becomes, fixed for its generation when the generation's first worker starts.
+//!
+//! Pure data. `prepare` makes and keeps pins; `exec` and `ready` read the worker's own copy. A pin is read by its
+//! worker's user alone: it holds `env`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::settings::{Listen, Ready};
+use crate::names::{AppName, ClusterName, Generation, Instance};
+
+/// Format of the JSON; raised when an older program could misread it.
+pub const FORMAT: u32 = 1;
+
+/// What every worker of one generation becomes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pin {
+    /// [`FORMAT`] at the time of writing.
+    pub format: u32,
+    /// The generation that made it.
+    pub generation: Generation,
+    /// Program and arguments, never empty.
+    pub command: Vec<String>,
+    /// The release: working directory with every symlink resolved.
+    pub cwd: PathBuf,
+    /// Environment as configured.
+    pub env: BTreeMap<String, String>,
+    /// The shared addresses, in the order of `LISTEN_FDS`.
+    pub listen: Vec<Listen>,
+    /// Whether a `bind` of one of them gets the inherited socket.
+    pub swap: bool,
+    /// What makes the worker ready.
+    pub ready: Ready,
+    /// How long `Ready::None` must stay up.
+    pub min_ready: Duration,
+}
+
+/// The copy that `prepare` leaves in the worker's runtime directory, mode 0400, of the worker's user.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Copy {
+    /// The cluster.
+    pub cluster: ClusterName,
+    /// The app.
+    pub app: AppName,
+    /// The worker.
+    pub instance: Instance,
+    /// Its own port (`spawn = "child"`).
+    pub port: Option<u16>,
+    /// What it becomes.
+    pub pin: Pin,
+}
+
+impl Copy {
+    /// Name of the file in the runtime directory.
+    pub const FILE: &str = "pin.json";
+}
