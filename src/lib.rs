@@ -1,4 +1,5 @@
 //! temporary map
 pub mod config;
 pub mod names;
+pub mod systemd;
 pub mod worker;
