@@ -3,6 +3,8 @@
 //! systemd is the truth about what runs; nothing here keeps a copy. It must not know apps, rolls or generations:
 //! it speaks of units and jobs. `dbus.rs` is the only user of zbus.
 
+pub mod dbus;
+
 use std::fmt;
 use std::future::Future;
 use std::time::Duration;
