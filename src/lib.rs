@@ -1,7 +1,10 @@
 //! temporary map
+pub mod api;
 pub mod config;
 pub mod files;
 pub mod intent;
+pub mod journal;
+pub mod master;
 pub mod names;
 pub mod systemd;
 pub mod worker;

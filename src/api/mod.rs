@@ -1,0 +1,3 @@
+//! The REST API of the master: its types, errors and routes.
+pub mod error;
+pub mod types;

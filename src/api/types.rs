@@ -1,0 +1,246 @@
+//! What travels between the master and its clients, as JSON.
+//!
+//! Pure data, shared by the routes and the command line. Every field says its unit; times are milliseconds.
+
+use serde::{Deserialize, Serialize};
+
+use crate::intent::Hold;
+use crate::names::{AppName, Generation, Uid};
+use crate::systemd::ActiveState;
+
+/// `GET /v1/health`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// The cluster.
+    pub name: String,
+    /// Version of the master.
+    pub version: String,
+    /// Its PID.
+    pub pid: u32,
+    /// How long it has been up, milliseconds.
+    pub uptime_ms: u64,
+}
+
+/// How a worker stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WorkerState {
+    /// Started, not ready yet.
+    Starting,
+    /// Ready.
+    Online,
+    /// Ended unexpectedly and waits for its next start.
+    Restarting,
+    /// On its way down.
+    Stopping,
+    /// Ended badly.
+    Failed,
+    /// Not running.
+    Offline,
+}
+
+impl WorkerState {
+    /// From what systemd says of its unit.
+    pub fn of(active: ActiveState, sub: &str) -> Self {
+        match active {
+            ActiveState::Active | ActiveState::Reloading => Self::Online,
+            ActiveState::Activating if sub == "auto-restart" => Self::Restarting,
+            ActiveState::Activating => Self::Starting,
+            ActiveState::Deactivating => Self::Stopping,
+            ActiveState::Failed => Self::Failed,
+            ActiveState::Inactive => Self::Offline,
+        }
+    }
+    /// The word that tables and JSON show.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Online => "online",
+            Self::Restarting => "restarting",
+            Self::Stopping => "stopping",
+            Self::Failed => "failed",
+            Self::Offline => "offline",
+        }
+    }
+}
+
+/// One row of `GET /v1/workers` and of `ls --json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Worker {
+    /// What people call it, `api:01`.
+    pub uid: Uid,
+    /// Its app.
+    pub app: AppName,
+    /// Its place, from 1.
+    pub slot: u16,
+    /// The generation it belongs to; none for a place where nothing runs.
+    pub generation: Option<Generation>,
+    /// Its unit; none for a place where nothing runs.
+    pub unit: Option<String>,
+    /// How it stands.
+    pub state: WorkerState,
+    /// PID of its main process.
+    pub pid: Option<u32>,
+    /// Since it got ready, milliseconds.
+    pub uptime_ms: Option<u64>,
+    /// Automatic restarts since it was started.
+    pub restarts: u32,
+    /// Errors it logged; null while nothing counts them.
+    pub errors: Option<u64>,
+    /// Warnings it logged; null while nothing counts them.
+    pub warnings: Option<u64>,
+    /// Memory of its whole control group, bytes: what the kernel charges, or the resident sets where it charges nothing.
+    pub memory_bytes: Option<u64>,
+    /// CPU time of its whole control group, milliseconds.
+    pub cpu_ms: Option<u64>,
+}
+
+/// How an app stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AppState {
+    /// All its workers are ready.
+    Running,
+    /// Fewer workers than wanted are ready.
+    Degraded,
+    /// Its workers start.
+    Starting,
+    /// A roll is under way.
+    Rolling,
+    /// Its workers stop.
+    Stopping,
+    /// Nothing runs, its port is closed.
+    Stopped,
+    /// Nothing runs; the first connection starts it.
+    Sleeping,
+    /// Its start failed; the port is closed until a person starts it.
+    Failed,
+}
+
+impl AppState {
+    /// The word that tables and JSON show.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Degraded => "degraded",
+            Self::Starting => "starting",
+            Self::Rolling => "rolling",
+            Self::Stopping => "stopping",
+            Self::Stopped => "stopped",
+            Self::Sleeping => "sleeping",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// One of `GET /v1/apps`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct App {
+    /// Its name.
+    pub name: AppName,
+    /// How it stands.
+    pub state: AppState,
+    /// How many workers it is to have.
+    pub target: u16,
+    /// How many are ready.
+    pub ready: u16,
+    /// The current generation.
+    pub generation: Option<Generation>,
+    /// Why nothing is tried by itself.
+    pub held: Option<Hold>,
+    /// Program and arguments of the next generation, as `install` last wrote them.
+    pub command: Vec<String>,
+    /// Its working directory, as configured.
+    pub cwd: String,
+    /// Who its workers run as.
+    pub user: String,
+    /// Its shared addresses and how their socket units stand.
+    pub sockets: Vec<Socket>,
+    /// The handle, `systemctl` takes it.
+    pub handle: String,
+    /// The roll under way, or the last one that this master carried out.
+    pub roll: Option<Roll>,
+    /// Its workers.
+    pub workers: Vec<Worker>,
+}
+
+/// A listen address of an app.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Socket {
+    /// Where it listens.
+    pub address: String,
+    /// Its unit.
+    pub unit: String,
+    /// Whether it listens.
+    pub active: bool,
+}
+
+/// How a roll stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RollState {
+    /// Waits for the roll before it.
+    Waiting,
+    /// Under way.
+    Running,
+    /// All workers are of the new generation.
+    Done,
+    /// All workers are of the old generation again, or what it says.
+    Failed,
+}
+
+/// A roll: `GET /v1/apps/{app}/rolls/{generation}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Roll {
+    /// The app.
+    pub app: AppName,
+    /// The generation it starts, and its number.
+    pub generation: Generation,
+    /// How it stands.
+    pub state: RollState,
+    /// Grows with every change; ask with `?after=` to wait for the next.
+    pub sequence: u64,
+    /// Workers of the new generation that are ready.
+    pub ready: u16,
+    /// Workers wanted.
+    pub target: u16,
+    /// What happened so far, in the order it happened, at most the last 1000.
+    pub steps: Vec<Step>,
+    /// Why it failed, for people, with the app's own last lines.
+    pub reason: Option<String>,
+    /// Milliseconds of Unix time.
+    pub started_ms: u64,
+    /// How long it has taken or took, milliseconds.
+    pub took_ms: u64,
+}
+
+/// One step of a roll.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// Since the roll began, milliseconds.
+    pub at_ms: u64,
+    /// For people: `api:01 is ready (generation 7)`.
+    pub text: String,
+}
+
+/// What an operation on a handle came to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Done {
+    /// The app.
+    pub app: AppName,
+    /// For people.
+    pub message: String,
+}
+
+/// `application/problem+json` (RFC 9457).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// A stable word for programs.
+    pub code: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// What is wrong, in short.
+    pub title: String,
+    /// What is wrong and what to do, for people.
+    pub detail: String,
+}
