@@ -244,3 +244,10 @@ pub struct Problem {
     /// What is wrong and what to do, for people.
     pub detail: String,
 }
+
+impl Roll {
+    /// Whether it has not ended.
+    pub fn under_way(&self) -> bool {
+        matches!(self.state, RollState::Waiting | RollState::Running)
+    }
+}

@@ -1,0 +1,109 @@
+//! The command line's way to the master: HTTP over its unix socket.
+//!
+//! It connects again while the master is restarted (PID 1 holds the socket, so a connection waits rather than
+//! fails). It must not know what the answers mean.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Bytes;
+use hyper::{Method, Request, StatusCode, header};
+use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+
+use crate::api::types::Problem;
+use crate::names::ClusterName;
+
+/// The largest answer that is read: a thousand workers are half a megabyte.
+const ANSWER: usize = 16 * 1024 * 1024;
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The master cannot be reached.
+    #[error("{0}")]
+    Unreachable(String),
+    /// The connection broke before the answer was there; the request may have been carried out.
+    #[error("the connection to the master broke: {0}")]
+    Broken(String),
+    /// No answer within the limit.
+    #[error("no answer from the master within {0:?}. It may be stopped: `systemctl status {1}`")]
+    Late(Duration, String),
+    /// The master says no.
+    #[error("{}", .0.detail)]
+    Refused(Problem),
+}
+
+/// A client of one cluster's master.
+#[derive(Debug, Clone)]
+pub struct Client {
+    cluster: ClusterName,
+    path: PathBuf,
+}
+
+impl Client {
+    /// Of this cluster.
+    pub fn new(cluster: &ClusterName) -> Self {
+        Self { cluster: cluster.clone(), path: cluster.api_path() }
+    }
+
+    /// One request; the answer must be there within `limit`.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn call<T: DeserializeOwned>(&self, method: Method, uri: &str, limit: Duration) -> Result<T, Error> {
+        let late = || Error::Late(limit, self.cluster.master());
+        let (status, body) = timeout(limit, self.exchange(method, uri)).await.map_err(|_| late())??;
+        if status.is_success() {
+            return serde_json::from_slice(&body).map_err(|why| Error::Broken(format!("its answer cannot be read ({why})")));
+        }
+        match serde_json::from_slice::<Problem>(&body) {
+            Ok(problem) => Err(Error::Refused(problem)),
+            Err(_) => Err(Error::Broken(format!("it answered {status}"))),
+        }
+    }
+
+    async fn exchange(&self, method: Method, uri: &str) -> Result<(StatusCode, Bytes), Error> {
+        let broken = |why: &dyn std::fmt::Display| Error::Broken(why.to_string());
+        let stream = UnixStream::connect(&self.path).await.map_err(|why| self.unreachable(&why))?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|why| broken(&why))?;
+        // It ends when the sender is dropped; an error of it comes out of the request as well.
+        let driver = tokio::spawn(connection);
+        let request = Request::builder()
+            .method(method)
+            .uri(uri)
+            .header(header::HOST, "localhost")
+            .body(Full::<Bytes>::default())
+            .map_err(|why| broken(&why))?;
+        let answer = async {
+            let response = sender.send_request(request).await.map_err(|why| broken(&why))?;
+            let status = response.status();
+            let body = Limited::new(response.into_body(), ANSWER).collect().await.map_err(|why| broken(&why))?;
+            Ok((status, body.to_bytes()))
+        };
+        let answer = answer.await;
+        driver.abort();
+        answer
+    }
+
+    fn unreachable(&self, why: &std::io::Error) -> Error {
+        use std::io::ErrorKind;
+        let (path, name) = (self.path.display(), &self.cluster);
+        Error::Unreachable(match why.kind() {
+            ErrorKind::NotFound => format!(
+                "there is no {path}: the cluster `{name}` is not installed or its socket is down. Start it: `systemctl start {}`, or install it: `project-cluster install --now`",
+                self.cluster.api_socket()
+            ),
+            ErrorKind::ConnectionRefused => {
+                format!("nobody listens on {path}. Start the socket: `systemctl restart {}`", self.cluster.api_socket())
+            }
+            ErrorKind::PermissionDenied => {
+                format!("you may not use {path}: run it as root, or join the group `{name}`: `sudo usermod -aG {name} $USER`, then log in again")
+            }
+            _ => format!("{path} cannot be reached: {why}"),
+        })
+    }
+}

@@ -1,0 +1,145 @@
+//! `ls` and `show`: what runs, for people.
+
+use super::table::{self, Cell, Tone};
+use crate::api::types::{App, AppState, RollState, Worker, WorkerState};
+use crate::journal::harmless;
+
+/// The table of `ls`, and a line for each app that needs one.
+pub fn workers(workers: &[Worker], apps: &[App], width: usize, colours: bool) -> String {
+    let columns = [
+        ("uid", false),
+        ("pid", true),
+        ("state", false),
+        ("gen", true),
+        ("crash", true),
+        ("err", true),
+        ("warn", true),
+        ("memory", true),
+        ("cpu", true),
+        ("uptime", true),
+    ];
+    let current = |row: &Worker| apps.iter().find(|app| app.name == row.app).and_then(|app| app.generation);
+    let rows: Vec<Vec<Cell>> = workers
+        .iter()
+        .map(|row| {
+            let old = row.generation.is_some() && current(row).is_some_and(|current| row.generation != Some(current));
+            vec![
+                Cell::new(row.uid.to_string()),
+                optional(row.pid, |pid| pid.to_string()),
+                Cell::toned(row.state.word(), state_tone(row.state)),
+                row.generation.map_or_else(
+                    || Cell::toned("-", Tone::Grey),
+                    |generation| Cell::toned(generation.to_string(), if old { Tone::Yellow } else { Tone::Plain }),
+                ),
+                count(Some(u64::from(row.restarts)), Tone::Red),
+                count(row.errors, Tone::Red),
+                count(row.warnings, Tone::Yellow),
+                optional(row.memory_bytes, table::bytes),
+                optional(row.cpu_ms, table::duration),
+                optional(row.uptime_ms, table::duration),
+            ]
+        })
+        .collect();
+    let mut out = table::render(&columns, &rows, width, colours);
+    for app in apps {
+        if let Some((text, tone)) = remark(app) {
+            out.push_str(&tone.paint(&format!("{}: {text}", app.name), colours));
+            out.push('\n');
+        }
+    }
+    out
+}
+
+/// What a person should know of an app that the table does not say.
+fn remark(app: &App) -> Option<(String, Tone)> {
+    if let Some(held) = &app.held {
+        let why = harmless(held.reason.lines().next().unwrap_or_default());
+        return Some((format!("held since generation {} failed: {why}. `project-cluster show {}`", held.generation, app.name), Tone::Red));
+    }
+    if let Some(socket) = app.sockets.iter().find(|socket| !socket.active && !matches!(app.state, AppState::Stopped | AppState::Failed)) {
+        return Some((format!("its socket {} is down. Mend it: `systemctl restart {}`", socket.address, app.handle), Tone::Red));
+    }
+    match app.state {
+        AppState::Failed => {
+            Some((format!("its start failed and its port is closed. `journalctl -u {}`, then `project-cluster start {}`", app.handle, app.name), Tone::Red))
+        }
+        AppState::Stopped if app.target > 0 => Some((format!("stopped. Start it: `project-cluster start {}`", app.name), Tone::Grey)),
+        AppState::Sleeping => Some(("asleep; the next connection starts it".into(), Tone::Grey)),
+        AppState::Rolling => app.roll.as_ref().map(|roll| {
+            (format!("rolling to generation {}: {} of {} ready", roll.generation, roll.ready, roll.target), Tone::Yellow)
+        }),
+        _ => None,
+    }
+}
+
+/// One app in full.
+pub fn app(app: &App, width: usize, colours: bool) -> String {
+    let tone = match app.state {
+        AppState::Running => Tone::Green,
+        AppState::Failed => Tone::Red,
+        AppState::Stopped | AppState::Sleeping => Tone::Grey,
+        _ => Tone::Yellow,
+    };
+    let mut out = format!(
+        "{}  {}  {} of {} ready, generation {}\n",
+        app.name,
+        tone.paint(app.state.word(), colours),
+        app.ready,
+        app.target,
+        app.generation.map_or_else(|| "-".to_owned(), |generation| generation.to_string()),
+    );
+    let mut line = |name: &str, text: &str| out.push_str(&format!("  {name:<9}{text}\n"));
+    line("command", &harmless(&shell_words::join(&app.command)));
+    line("cwd", &harmless(&app.cwd));
+    line("user", &app.user);
+    line("handle", &app.handle);
+    for socket in &app.sockets {
+        line("listens", &format!("{} ({}{})", socket.address, socket.unit, if socket.active { "" } else { ", down" }));
+    }
+    if let Some(held) = &app.held {
+        line("held", &format!("since {}, generation {}:", ago(held.since_ms), held.generation));
+        held.reason.lines().for_each(|text| line("", &harmless(text)));
+        line("", &format!("the old generation serves. Try again: `project-cluster reload {}`", app.name));
+    }
+    if let Some(roll) = &app.roll {
+        let how = match roll.state {
+            RollState::Waiting => "waits",
+            RollState::Running => "is under way",
+            RollState::Done => "done",
+            RollState::Failed => "failed",
+        };
+        line("roll", &format!("to generation {} {how}, {} of {} ready, {}", roll.generation, roll.ready, roll.target, table::duration(roll.took_ms)));
+        for step in &roll.steps {
+            line("", &format!("{:>8}  {}", table::duration(step.at_ms), harmless(&step.text)));
+        }
+    }
+    out.push_str(&workers(&app.workers, &[], width, colours));
+    out
+}
+
+/// `12 min ago`.
+fn ago(unix_ms: u64) -> String {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_millis();
+    format!("{} ago", table::duration(u64::try_from(now).unwrap_or(u64::MAX).saturating_sub(unix_ms)))
+}
+
+fn state_tone(state: WorkerState) -> Tone {
+    match state {
+        WorkerState::Online => Tone::Green,
+        WorkerState::Starting | WorkerState::Stopping => Tone::Yellow,
+        WorkerState::Restarting | WorkerState::Failed => Tone::Red,
+        WorkerState::Offline => Tone::Grey,
+    }
+}
+
+fn optional<T>(value: Option<T>, show: impl Fn(T) -> String) -> Cell {
+    value.map_or_else(|| Cell::toned("-", Tone::Grey), |value| Cell::new(show(value)))
+}
+
+fn count(value: Option<u64>, tone: Tone) -> Cell {
+    match value {
+        None => Cell::toned("-", Tone::Grey),
+        Some(0) => Cell::toned("0", Tone::Grey),
+        Some(count) => Cell::toned(count.to_string(), tone),
+    }
+}

@@ -1,0 +1,240 @@
+//! The command line: parses, asks the master, renders. A client only: it changes nothing by itself but what root's
+//! own `install` and `uninstall` write.
+
+pub mod args;
+pub mod client;
+mod list;
+mod logs;
+mod operate;
+mod setup;
+mod table;
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use hyper::Method;
+
+use self::args::{Cli, Verb};
+use self::client::Client;
+use crate::api::types::{App, Worker};
+use crate::config;
+use crate::names::{ClusterName, Uid};
+
+/// Where the configuration lies when nothing else is said.
+pub const CONFIG: &str = "/etc/project-cluster/cluster.toml";
+
+/// Limit of a request that only reads.
+const READ: Duration = Duration::from_secs(10);
+
+/// Why a verb ended badly, and with which code.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// 1: it was tried and failed.
+    Failed(String),
+    /// 2: usage or configuration.
+    Usage(String),
+    /// 3: the master cannot be reached.
+    Unreachable(String),
+}
+
+impl From<client::Error> for Failure {
+    fn from(error: client::Error) -> Self {
+        match error {
+            client::Error::Refused(_) => Self::Failed(error.to_string()),
+            _ => Self::Unreachable(error.to_string()),
+        }
+    }
+}
+
+/// What every verb knows.
+pub(crate) struct Context {
+    pub config: PathBuf,
+    pub cluster: ClusterName,
+    pub json: bool,
+    pub client: Client,
+}
+
+impl Context {
+    fn new(cli: &Cli) -> Self {
+        let config = cli.config.clone().unwrap_or_else(|| PathBuf::from(CONFIG));
+        // The configuration may hold secrets and be unreadable for us: then the default name, or --cluster.
+        let cluster = cli.cluster.clone().or_else(|| config::cluster_name(&config)).unwrap_or_default();
+        let client = Client::new(&cluster);
+        Self { config, cluster, json: cli.json, client }
+    }
+
+    /// All apps of the cluster.
+    async fn apps(&self) -> Result<Vec<App>, Failure> {
+        Ok(self.client.call(Method::GET, "/v1/apps", READ).await?)
+    }
+}
+
+/// Runs the command line; returns the process's exit code.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are no errors; usage is exit code 2 in clap as in ours.
+            let code = if error.use_stderr() { 2 } else { 0 };
+            // A closed stdout or stderr leaves nobody to tell.
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(why) => {
+            eprintln!("project-cluster: the kernel gives no event queue: {why}");
+            return ExitCode::from(1);
+        }
+    };
+    match runtime.block_on(run(&cli)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            let (text, code) = match failure {
+                Failure::Failed(text) => (text, 1),
+                Failure::Usage(text) => (text, 2),
+                Failure::Unreachable(text) => (text, 3),
+            };
+            if !text.is_empty() {
+                eprintln!("project-cluster: {}", text.trim_end());
+            }
+            ExitCode::from(code)
+        }
+    }
+}
+
+async fn run(cli: &Cli) -> Result<(), Failure> {
+    let context = Context::new(cli);
+    match &cli.verb {
+        Verb::Init => setup::init(&context),
+        Verb::Check => setup::check(&context),
+        Verb::Schema => setup::schema(),
+        Verb::Install(options) => setup::install(&context, options).await,
+        Verb::Uninstall { root } => setup::uninstall(&context, root.as_deref().unwrap_or(Path::new("/"))).await,
+        Verb::Ls { select } => ls(&context, select).await,
+        Verb::Show { select } => show(&context, select).await,
+        Verb::Start(options) => operate::run(&context, "start", options).await,
+        Verb::Stop(options) => operate::run(&context, "stop", options).await,
+        Verb::Sleep(options) => operate::run(&context, "sleep", options).await,
+        Verb::Restart(options) | Verb::Reload(options) => operate::roll(&context, options).await,
+        Verb::Logs(options) => logs::run(&context, options).await,
+    }
+}
+
+async fn ls(context: &Context, select: &[String]) -> Result<(), Failure> {
+    let mut apps = context.apps().await?;
+    let mut workers: Vec<Worker> = apps.iter().flat_map(|app| app.workers.clone()).collect();
+    if !select.is_empty() {
+        let chosen = selection(&apps, select)?;
+        workers.retain(|row| chosen.iter().any(|choice| choice.has(row)));
+        apps.retain(|app| workers.iter().any(|row| row.app == app.name));
+    }
+    if context.json {
+        return print_json(&workers);
+    }
+    print(&list::workers(&workers, &apps, width(), colours()));
+    Ok(())
+}
+
+async fn show(context: &Context, select: &[String]) -> Result<(), Failure> {
+    let apps = context.apps().await?;
+    let names = app_names(&apps, select)?;
+    let chosen: Vec<&App> = apps.iter().filter(|app| names.contains(&app.name.to_string())).collect();
+    if context.json {
+        return print_json(&chosen);
+    }
+    let shown: Vec<String> = chosen.iter().map(|app| list::app(app, width(), colours())).collect();
+    print(&shown.join("\n"));
+    Ok(())
+}
+
+/// What one selector chooses.
+pub(crate) enum Choice {
+    App(String),
+    Worker(Uid),
+}
+
+impl Choice {
+    fn has(&self, row: &Worker) -> bool {
+        match self {
+            Self::App(name) => row.app.as_str() == name,
+            Self::Worker(uid) => row.uid == *uid,
+        }
+    }
+}
+
+/// What the selectors choose; one that chooses nothing is an error that names the nearest.
+pub(crate) fn selection(apps: &[App], select: &[String]) -> Result<Vec<Choice>, Failure> {
+    let mut chosen = Vec::new();
+    for text in select {
+        let app = text.split(':').next().unwrap_or(text);
+        if text == "all" {
+            chosen.extend(apps.iter().map(|app| Choice::App(app.name.to_string())));
+        } else if !apps.iter().any(|known| known.name.as_str() == app) {
+            return Err(Failure::Usage(unknown(apps, app)));
+        } else if text.contains(':') {
+            let uid: Uid = text.parse().map_err(|why| Failure::Usage(format!("`{text}`: {why}")))?;
+            if !apps.iter().flat_map(|app| &app.workers).any(|row| row.uid == uid) {
+                return Err(Failure::Usage(format!("there is no worker `{uid}`. `project-cluster ls {app}` lists them")));
+            }
+            chosen.push(Choice::Worker(uid));
+        } else {
+            chosen.push(Choice::App(app.to_owned()));
+        }
+    }
+    Ok(chosen)
+}
+
+/// The apps that the selectors choose, each once; a single worker is refused.
+pub(crate) fn app_names(apps: &[App], select: &[String]) -> Result<Vec<String>, Failure> {
+    let mut names: Vec<String> = Vec::new();
+    for choice in selection(apps, select)? {
+        match choice {
+            Choice::App(name) if names.contains(&name) => {}
+            Choice::App(name) => names.push(name),
+            Choice::Worker(uid) => {
+                return Err(Failure::Usage(format!("`{uid}` is one worker; this verb takes apps. Write `{}`, or `all`", uid.app)));
+            }
+        }
+    }
+    Ok(names)
+}
+
+fn unknown(apps: &[App], name: &str) -> String {
+    let names: Vec<&str> = apps.iter().map(|app| app.name.as_str()).collect();
+    let nearest = names.iter().copied().filter(|known| strsim::damerau_levenshtein(known, name) <= 2).min_by_key(|known| strsim::damerau_levenshtein(known, name));
+    let hint = nearest.map_or_else(String::new, |nearest| format!(" Did you mean `{nearest}`?"));
+    format!("there is no app `{}`.{hint} Apps: {}", crate::journal::harmless(name), names.join(", "))
+}
+
+pub(crate) fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(value).map_err(|why| Failure::Failed(why.to_string()))?;
+    print(&format!("{text}\n"));
+    Ok(())
+}
+
+/// Writes to stdout; a reader that went away (`| head`) is no error.
+pub(crate) fn print(text: &str) {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// Columns of the terminal; a pipe has no width.
+pub(crate) fn width() -> usize {
+    // SAFETY: TIOCGWINSZ fills the winsize that it is given; zeroes are a valid one.
+    let columns = unsafe {
+        let mut size: libc::winsize = std::mem::zeroed();
+        if libc::ioctl(libc::STDOUT_FILENO, libc::TIOCGWINSZ, &raw mut size) == 0 { size.ws_col } else { 0 }
+    };
+    if columns == 0 { usize::MAX } else { columns.into() }
+}
+
+/// Whether to colour: on a terminal, unless `NO_COLOR` is set (no-color.org).
+pub(crate) fn colours() -> bool {
+    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}

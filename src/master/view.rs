@@ -1,0 +1,97 @@
+//! From the world to what the API shows.
+//!
+//! Reads memory and CPU at the moment of asking, since nothing tells when they change. It must not change anything.
+
+use super::usage;
+use super::world::{Seen, World};
+use crate::api::types::{App, Roll, Socket, Worker, WorkerState};
+use crate::config::settings::{self, User};
+use crate::intent::AppIntent;
+use crate::journal::monotonic_us_now;
+use crate::names::{AppName, AppUnits, Instance, Slot, Uid};
+use crate::systemd::ActiveState;
+
+/// The workers of an app: what is loaded, and a row for each wanted slot where nothing is.
+pub fn workers(world: &World, units: &AppUnits<'_>, target: u16) -> Vec<Worker> {
+    let mut rows: Vec<Worker> = world.workers(units).into_iter().map(|(instance, seen)| worker(units, instance, seen)).collect();
+    for slot in Slot::first(target) {
+        if !rows.iter().any(|row| row.slot == slot.get()) {
+            rows.push(offline(units.app, slot));
+        }
+    }
+    rows.sort_by_key(|row| (row.slot, row.generation));
+    rows
+}
+
+fn worker(units: &AppUnits<'_>, instance: Instance, seen: &Seen) -> Worker {
+    let state = WorkerState::of(seen.state.active, &seen.state.sub);
+    let usage = usage::of(&seen.details.control_group);
+    let up = (state == WorkerState::Online).then(|| monotonic_us_now().saturating_sub(seen.details.active_since_us) / 1000);
+    Worker {
+        uid: Uid { app: units.app.clone(), slot: instance.slot },
+        app: units.app.clone(),
+        slot: instance.slot.get(),
+        generation: Some(instance.generation),
+        unit: Some(units.worker(&instance)),
+        state,
+        pid: seen.details.main_pid,
+        uptime_ms: up,
+        restarts: seen.details.restarts,
+        errors: None,
+        warnings: None,
+        memory_bytes: usage.memory,
+        cpu_ms: usage.cpu_ms,
+    }
+}
+
+fn offline(app: &AppName, slot: Slot) -> Worker {
+    Worker {
+        uid: Uid { app: app.clone(), slot },
+        app: app.clone(),
+        slot: slot.get(),
+        generation: None,
+        unit: None,
+        state: WorkerState::Offline,
+        pid: None,
+        uptime_ms: None,
+        restarts: 0,
+        errors: None,
+        warnings: None,
+        memory_bytes: None,
+        cpu_ms: None,
+    }
+}
+
+/// The socket units of an app and whether they listen.
+pub fn sockets(world: &World, units: &AppUnits<'_>, settings: &settings::App) -> Vec<Socket> {
+    let socket = |listen: &settings::Listen| {
+        let unit = units.socket(&listen.address);
+        Socket { address: listen.address.to_string(), active: world.active(&unit) == ActiveState::Active, unit }
+    };
+    settings.listen.iter().map(socket).collect()
+}
+
+/// An app as a whole.
+pub fn app(world: &World, units: &AppUnits<'_>, settings: &settings::App, target: u16, intent: &AppIntent, roll: Option<Roll>) -> App {
+    let sockets = sockets(world, units, settings);
+    let up = !sockets.is_empty() && sockets.iter().all(|socket| socket.active);
+    let rolling = roll.as_ref().is_some_and(Roll::under_way);
+    App {
+        name: units.app.clone(),
+        state: world.app_state(units, target, rolling, settings.on_demand, up),
+        target,
+        ready: world.ready(units),
+        generation: intent.generation,
+        held: intent.held.clone(),
+        command: settings.command.clone(),
+        cwd: settings.cwd.display().to_string(),
+        user: match &settings.user {
+            User::Dynamic(name) => format!("{name} (dynamic)"),
+            User::Named { user, .. } => user.clone(),
+        },
+        sockets,
+        handle: units.handle(),
+        roll,
+        workers: workers(world, units, target),
+    }
+}
