@@ -189,13 +189,15 @@ pub enum RollState {
     Failed,
 }
 
-/// A roll: `GET /v1/apps/{app}/rolls/{generation}`.
+/// A roll: `GET /v1/apps/{app}/rolls/{id}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Roll {
     /// The app.
     pub app: AppName,
-    /// The generation it starts, and its number.
-    pub generation: Generation,
+    /// Its number, unique within the app: the time it was asked for, milliseconds of Unix time.
+    pub id: u64,
+    /// The generation it starts; none while it waits for the roll before it.
+    pub generation: Option<Generation>,
     /// How it stands.
     pub state: RollState,
     /// Grows with every change; ask with `?after=` to wait for the next.
@@ -208,8 +210,6 @@ pub struct Roll {
     pub steps: Vec<Step>,
     /// Why it failed, for people, with the app's own last lines.
     pub reason: Option<String>,
-    /// Milliseconds of Unix time.
-    pub started_ms: u64,
     /// How long it has taken or took, milliseconds.
     pub took_ms: u64,
 }

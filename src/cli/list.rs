@@ -1,5 +1,6 @@
 //! `ls` and `show`: what runs, for people.
 
+use super::operate::to;
 use super::table::{self, Cell, Tone};
 use crate::api::types::{App, AppState, RollState, Worker, WorkerState};
 use crate::journal::harmless;
@@ -66,7 +67,7 @@ fn remark(app: &App) -> Option<(String, Tone)> {
         AppState::Stopped if app.target > 0 => Some((format!("stopped. Start it: `project-cluster start {}`", app.name), Tone::Grey)),
         AppState::Sleeping => Some(("asleep; the next connection starts it".into(), Tone::Grey)),
         AppState::Rolling => app.roll.as_ref().map(|roll| {
-            (format!("rolling to generation {}: {} of {} ready", roll.generation, roll.ready, roll.target), Tone::Yellow)
+            (format!("rolling{}: {} of {} ready", to(roll), roll.ready, roll.target), Tone::Yellow)
         }),
         _ => None,
     }
@@ -108,7 +109,7 @@ pub fn app(app: &App, width: usize, colours: bool) -> String {
             RollState::Done => "done",
             RollState::Failed => "failed",
         };
-        line("roll", &format!("to generation {} {how}, {} of {} ready, {}", roll.generation, roll.ready, roll.target, table::duration(roll.took_ms)));
+        line("roll", &format!("{how}{}, {} of {} ready, {}", to(roll), roll.ready, roll.target, table::duration(roll.took_ms)));
         for step in &roll.steps {
             line("", &format!("{:>8}  {}", table::duration(step.at_ms), harmless(&step.text)));
         }

@@ -76,7 +76,7 @@ pub(crate) async fn roll(context: &Context, options: &Operate) -> Result<(), Fai
                 if roll.state == RollState::Failed {
                     let reason = roll.reason.as_deref().unwrap_or("no reason is known");
                     let reason: Vec<String> = reason.lines().map(harmless).collect();
-                    failures.add(&name, Failure::Failed(format!("the roll to generation {} failed: {}", roll.generation, reason.join("\n  "))));
+                    failures.add(&name, Failure::Failed(format!("the roll{} failed: {}", to(&roll), reason.join("\n  "))));
                 }
                 rolls.push(roll);
             }
@@ -93,7 +93,7 @@ async fn one_roll(client: &Client, name: &str, wait: bool, deadline: Option<Inst
     let limit = Duration::from_secs(30);
     let mut roll: Roll = client.call(Method::POST, &format!("/v1/apps/{name}/reload"), limit).await?;
     if !wait {
-        say(&format!("the roll to generation {} has begun. Watch it: `project-cluster show {name}`", roll.generation));
+        say(&format!("the roll{} has begun. Watch it: `project-cluster show {name}`", to(&roll)));
         return Ok(roll);
     }
     let mut told = 0;
@@ -105,7 +105,7 @@ async fn one_roll(client: &Client, name: &str, wait: bool, deadline: Option<Inst
         told = roll.steps.len();
         if !roll.under_way() {
             if roll.state == RollState::Done {
-                say(&format!("{:>8}  done: {} of {} ready, generation {}", table::duration(roll.took_ms), roll.ready, roll.target, roll.generation));
+                say(&format!("{:>8}  done: {} of {} ready{}", table::duration(roll.took_ms), roll.ready, roll.target, to(&roll)));
             }
             return Ok(roll);
         }
@@ -115,7 +115,7 @@ async fn one_roll(client: &Client, name: &str, wait: bool, deadline: Option<Inst
         let left = deadline.map_or(POLL_MS, |deadline| {
             u64::try_from(deadline.saturating_duration_since(Instant::now()).as_millis()).unwrap_or(POLL_MS).clamp(1, POLL_MS)
         });
-        let uri = format!("/v1/apps/{name}/rolls/{}?after={}&wait_ms={left}", roll.generation, roll.sequence);
+        let uri = format!("/v1/apps/{name}/rolls/{}?after={}&wait_ms={left}", roll.id, roll.sequence);
         match client.call::<Roll>(Method::GET, &uri, Duration::from_millis(left) + limit).await {
             Ok(next) => (roll, away) = (next, None),
             Err(error @ client::Error::Refused(_)) => return Err(error.into()),
@@ -132,6 +132,11 @@ async fn one_roll(client: &Client, name: &str, wait: bool, deadline: Option<Inst
             }
         }
     }
+}
+
+/// ` to generation 7`, once that is known.
+pub(super) fn to(roll: &Roll) -> String {
+    roll.generation.map_or_else(String::new, |generation| format!(" to generation {generation}"))
 }
 
 /// Failures of several apps: all are told, the worst gives the exit code.

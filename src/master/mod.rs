@@ -1,4 +1,265 @@
-//! The master: one small process that drives workers over D-Bus.
+//! The master: one small process that serves the API, watches the cluster's units and rolls apps.
+//!
+//! systemd is the truth about what runs; the master adds what was asked for ([`Intent`]). Killing it harms nothing:
+//! workers have no dependency on it, and it adopts what it finds.
+//!
+//! | task | waits for | touches |
+//! |---|---|---|
+//! | `serve` (axum, one task a connection) | requests | asks [`Master`] |
+//! | `watch` | systemd's changes | the [`World`] |
+//! | one a roll (`rolls.rs`) | job ends, changes, its clock | the roll's record, [`Intent`] |
+//! | `run` | signals, the watchdog | all of the above, by ending them |
+
+pub mod rolls;
+mod run;
 pub mod usage;
+mod view;
 pub mod watch;
 pub mod world;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch as channel;
+
+pub use run::main;
+
+use self::rolls::Rolls;
+use self::world::World;
+use crate::api::error::{Code, Refusal};
+use crate::api::types::{App, Done, Health, Roll};
+use crate::config::settings::{self, Settings};
+use crate::handle;
+use crate::intent::{AppIntent, Intent};
+use crate::journal;
+use crate::names::{AppName, AppUnits, ClusterName};
+use crate::systemd::{ActiveState, JobEnd, Systemd, Verb};
+
+/// PID 1 on a machine under load, beside what a step takes by itself.
+const SLACK: Duration = Duration::from_secs(45);
+/// Lines of a failed step that a message shows.
+const LINES: usize = 12;
+
+/// The master of one cluster.
+#[derive(Debug)]
+pub struct Master<S> {
+    cluster: ClusterName,
+    systemd: Arc<S>,
+    settings: RwLock<Arc<Settings>>,
+    world: Mutex<World>,
+    /// Grows with every reading of the world.
+    seen: channel::Sender<u64>,
+    intent: Mutex<Intent>,
+    rolls: Mutex<Rolls>,
+    begun: Instant,
+}
+
+/// Nothing under our locks panics half way through a change.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<S: Systemd> Master<S> {
+    /// One that knows its settings and what was asked for, and has not looked at the world yet.
+    pub fn new(systemd: Arc<S>, settings: Settings, intent: Intent) -> Arc<Self> {
+        Arc::new(Self {
+            cluster: settings.name.clone(),
+            systemd,
+            settings: RwLock::new(Arc::new(settings)),
+            world: Mutex::default(),
+            seen: channel::Sender::new(0),
+            intent: Mutex::new(intent),
+            rolls: Mutex::default(),
+            begun: Instant::now(),
+        })
+    }
+
+    /// The settings as `install` last wrote them.
+    pub fn settings(&self) -> Arc<Settings> {
+        self.settings.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// New settings; what runs is not touched.
+    pub fn set_settings(&self, settings: Settings) {
+        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
+    }
+
+    /// `GET /v1/health`.
+    pub fn health(&self) -> Health {
+        Health {
+            name: self.cluster.to_string(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            pid: std::process::id(),
+            uptime_ms: u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+
+    /// How many workers an app is to have.
+    fn target(app: &settings::App) -> u16 {
+        app.workers.count(std::thread::available_parallelism().map_or(1, std::num::NonZero::get))
+    }
+
+    fn app_settings<'a>(settings: &'a Settings, name: &AppName) -> Result<&'a settings::App, Refusal> {
+        settings.apps.get(name).ok_or_else(|| Refusal::new(Code::NotFound, format!("there is no app `{name}`")))
+    }
+
+    /// All apps.
+    pub fn apps(&self) -> Vec<App> {
+        let settings = self.settings();
+        settings.apps.iter().map(|(name, app)| self.view(&settings, name, app)).collect()
+    }
+
+    /// One app.
+    ///
+    /// # Errors
+    /// When there is none of that name.
+    pub fn app(&self, name: &AppName) -> Result<App, Refusal> {
+        let settings = self.settings();
+        let app = Self::app_settings(&settings, name)?;
+        Ok(self.view(&settings, name, app))
+    }
+
+    fn view(&self, settings: &Settings, name: &AppName, app: &settings::App) -> App {
+        let intent = self.intent_of(name);
+        let roll = lock(&self.rolls).latest(name);
+        let units = AppUnits::new(&settings.name, name);
+        view::app(&lock(&self.world), &units, app, Self::target(app), &intent, roll)
+    }
+
+    fn intent_of(&self, name: &AppName) -> AppIntent {
+        lock(&self.intent).apps.get(name).cloned().unwrap_or_default()
+    }
+
+    /// Changes what is remembered of an app and writes it before it returns.
+    fn remember(&self, name: &AppName, change: impl FnOnce(&mut AppIntent)) {
+        let mut intent = lock(&self.intent);
+        let before = intent.apps.get(name).cloned();
+        change(intent.apps.entry(name.clone()).or_default());
+        if intent.apps.get(name) != before.as_ref()
+            && let Err(why) = intent.write(&Intent::path(&self.cluster))
+        {
+            eprintln!("<3>what was asked for cannot be written and is lost at the next restart: {why}");
+        }
+    }
+
+    /// Reads the world again.
+    async fn refresh(&self, dirty: &watch::Dirty) {
+        let settings = self.settings();
+        match watch::refresh(&*self.systemd, &settings, &self.world, dirty).await {
+            Ok(()) => self.adopt(&settings),
+            Err(why) => eprintln!("<4>{why}"),
+        }
+        self.seen.send_modify(|seen| *seen += 1);
+    }
+
+    /// Takes over what runs: an app whose workers are all of one generation, with none rolling, is of that generation.
+    fn adopt(&self, settings: &Settings) {
+        for (name, app) in &settings.apps {
+            if lock(&self.rolls).under_way(name) {
+                continue;
+            }
+            let units = AppUnits::new(&settings.name, name);
+            let one = lock(&self.world).one_version(&units, Self::target(app));
+            if let Some((generation, pin)) = one {
+                self.remember(name, |intent| {
+                    if intent.generation != Some(generation) {
+                        // A person's restart brought another one up: that ends a hold.
+                        *intent = AppIntent { generation: Some(generation), pin, held: None };
+                    }
+                });
+            }
+        }
+    }
+
+    /// `start` of an app: its handle's start.
+    ///
+    /// # Errors
+    /// When it fails, with the app's own last lines.
+    pub async fn start(&self, name: &AppName) -> Result<Done, Refusal> {
+        let settings = self.settings();
+        let app = Self::app_settings(&settings, name)?;
+        let units = AppUnits::new(&settings.name, name);
+        self.handle_job(Verb::Start, &units, app.timeout.start * 3 + app.timeout.kill * 2 + SLACK).await?;
+        let (ready, target) = (lock(&self.world).ready(&units), Self::target(app));
+        Ok(Done { app: name.clone(), message: format!("{ready} of {target} ready") })
+    }
+
+    /// `stop` of an app: its handle's stop.
+    ///
+    /// # Errors
+    /// When systemd cannot do it.
+    pub async fn stop(&self, name: &AppName) -> Result<Done, Refusal> {
+        let settings = self.settings();
+        let app = Self::app_settings(&settings, name)?;
+        let units = AppUnits::new(&settings.name, name);
+        self.handle_job(Verb::Stop, &units, app.timeout.kill * 2 + SLACK).await?;
+        Ok(Done { app: name.clone(), message: "stopped".into() })
+    }
+
+    /// `sleep` of an on-demand app: the workers stop, the sockets stay and wake it.
+    ///
+    /// # Errors
+    /// When the app is not `on_demand`, does not run, or systemd cannot do it.
+    pub async fn sleep(&self, name: &AppName) -> Result<Done, Refusal> {
+        let settings = self.settings();
+        let app = Self::app_settings(&settings, name)?;
+        if !app.on_demand {
+            let why = format!("{name} is not on_demand, so nothing would wake it: write `on_demand = true`, then `project-cluster install`; or `project-cluster stop {name}`");
+            return Err(Refusal::new(Code::Conflict, why));
+        }
+        let units = AppUnits::new(&settings.name, name);
+        if lock(&self.world).active(&units.handle()) == ActiveState::Inactive {
+            return Ok(Done { app: name.clone(), message: "not running; nothing to do".into() });
+        }
+        // The stop step consumes it.
+        let mark = handle::sleep_mark(&self.cluster, name);
+        crate::files::replace(&mark, b"", 0o600)
+            .map_err(|why| Refusal::new(Code::Failed, format!("the mark {} cannot be written: {why}", mark.display())))?;
+        let ended = self.handle_job(Verb::Stop, &units, app.timeout.kill * 2 + SLACK).await;
+        if ended.is_err() {
+            // Else the next stop would leave the port open.
+            let _ = std::fs::remove_file(&mark);
+        }
+        ended?;
+        Ok(Done { app: name.clone(), message: "asleep; the next connection starts it".into() })
+    }
+
+    async fn handle_job(&self, verb: Verb, units: &AppUnits<'_>, limit: Duration) -> Result<(), Refusal> {
+        let handle = units.handle();
+        let begun = journal::monotonic_us_now();
+        let end = self.systemd.job(verb, &handle, limit).await?;
+        self.refresh(&watch::Dirty::All).await;
+        if end == JobEnd::Done {
+            return Ok(());
+        }
+        let mut text = match end {
+            JobEnd::Canceled => format!("the {verb} of {handle} was cancelled by another job (`systemctl list-jobs`)"),
+            JobEnd::Timeout => format!("the {verb} of {handle} took too long"),
+            _ => format!("the {verb} of {handle} failed"),
+        };
+        for line in journal::last_lines(&handle, Some(begun), LINES).await {
+            text.push_str(&format!("\n{line}"));
+        }
+        Err(Refusal::new(Code::Failed, text))
+    }
+
+    /// A roll, once it has changed since `after`, at the latest after `wait`.
+    ///
+    /// # Errors
+    /// When it is not known.
+    pub async fn roll(&self, name: &AppName, id: u64, after: Option<u64>, wait: Duration) -> Result<Roll, Refusal> {
+        let mut changed = lock(&self.rolls).changed();
+        let deadline = tokio::time::Instant::now() + wait;
+        loop {
+            let roll = lock(&self.rolls).get(name, id).ok_or_else(|| {
+                Refusal::new(Code::NotFound, format!("there is no roll {id} of {name}: the master was restarted since. `project-cluster show {name}`"))
+            })?;
+            if after.is_none_or(|after| roll.sequence > after) || !roll.under_way() {
+                return Ok(roll);
+            }
+            if !matches!(tokio::time::timeout_at(deadline, changed.changed()).await, Ok(Ok(()))) {
+                return Ok(roll);
+            }
+        }
+    }
+}

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 
 use crate::api::types::{AppState, WorkerState};
 use crate::config::settings::Settings;
-use crate::names::{AppName, AppUnits, Instance};
+use crate::names::{AppName, AppUnits, Generation, Instance};
+use crate::roll::{execute, stage};
 use crate::systemd::{ActiveState, Details, UnitState};
 
 /// A unit as last seen.
@@ -97,6 +98,11 @@ impl World {
         workers
     }
 
+    /// The workers of an app as a roll wants to know them.
+    pub fn sights(&self, units: &AppUnits<'_>) -> stage::World {
+        self.workers(units).into_iter().map(|(instance, seen)| (instance, execute::sight(&seen.state))).collect()
+    }
+
     /// How an app stands.
     pub fn app_state(&self, units: &AppUnits<'_>, target: u16, rolling: bool, on_demand: bool, sockets_up: bool) -> AppState {
         let ready = self.ready(units);
@@ -110,6 +116,16 @@ impl World {
             ActiveState::Active | ActiveState::Reloading if ready >= target => AppState::Running,
             ActiveState::Active | ActiveState::Reloading => AppState::Degraded,
         }
+    }
+
+    /// The generation and its pin, where all slots are served and every worker that is up is of that one.
+    pub fn one_version(&self, units: &AppUnits<'_>, target: u16) -> Option<(Generation, Option<Generation>)> {
+        let up = |seen: &Seen| matches!(seen.state.active, ActiveState::Active | ActiveState::Reloading);
+        let workers = self.workers(units);
+        let mut versions = workers.iter().filter(|(_, seen)| up(seen)).map(|(instance, _)| (instance.generation, instance.pin));
+        let first = versions.next()?;
+        let served = 1 + versions.clone().count();
+        (versions.all(|version| version == first) && served >= usize::from(target)).then_some(first)
     }
 
     /// How many workers of an app are ready.

@@ -180,6 +180,14 @@ impl Bus {
         Ok(Some(text(self.property(path.as_str(), "org.freedesktop.systemd1.Job", "JobType").await?)))
     }
 
+    /// The sockets that trigger a unit, as loaded.
+    ///
+    /// # Errors
+    /// When systemd cannot be reached.
+    pub async fn triggered_by(&self, unit: &str) -> Result<Vec<String>, Error> {
+        Ok(Vec::try_from(self.property(&unit_path(unit), UNIT, "TriggeredBy").await?).unwrap_or_default())
+    }
+
     /// daemon-reload.
     ///
     /// # Errors

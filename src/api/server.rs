@@ -1,0 +1,117 @@
+//! The routes of the API: takes a request apart, asks the master, gives the answer its form. Decides nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Path, Query, State};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::Deserialize;
+
+use super::error::{Code, Refusal};
+use super::types::{App, Done, Health, Roll, Worker};
+use crate::master::Master;
+use crate::names::AppName;
+use crate::systemd::Systemd;
+
+/// Longest wait of one request for a roll to change; a client asks again.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+type Shared<S> = State<Arc<Master<S>>>;
+type Answer<T> = Result<Json<T>, Refusal>;
+
+/// All routes.
+pub fn routes<S: Systemd>(master: Arc<Master<S>>) -> Router {
+    Router::new()
+        .route("/v1/health", get(health::<S>))
+        .route("/v1/apps", get(apps::<S>))
+        .route("/v1/apps/{app}", get(app::<S>))
+        .route("/v1/workers", get(workers::<S>))
+        .route("/v1/apps/{app}/start", post(start::<S>))
+        .route("/v1/apps/{app}/stop", post(stop::<S>))
+        .route("/v1/apps/{app}/sleep", post(sleep::<S>))
+        .route("/v1/apps/{app}/reload", post(reload::<S>))
+        .route("/v1/apps/{app}/rolls/{id}", get(roll::<S>))
+        .fallback(async || Refusal::new(Code::NotFound, "there is no such route; the routes begin with /v1/"))
+        .method_not_allowed_fallback(async || Refusal::new(Code::MethodNotAllowed, "GET reads, POST changes"))
+        .with_state(master)
+}
+
+async fn health<S: Systemd>(State(master): Shared<S>) -> Json<Health> {
+    Json(master.health())
+}
+
+async fn apps<S: Systemd>(State(master): Shared<S>) -> Json<Vec<App>> {
+    Json(master.apps())
+}
+
+async fn app<S: Systemd>(State(master): Shared<S>, Path(name): Path<String>) -> Answer<App> {
+    Ok(Json(master.app(&known(&master, &name)?)?))
+}
+
+async fn workers<S: Systemd>(State(master): Shared<S>) -> Json<Vec<Worker>> {
+    Json(master.apps().into_iter().flat_map(|app| app.workers).collect())
+}
+
+/// `?wait=false`: answer as soon as systemd has the order.
+#[derive(Debug, Deserialize)]
+struct Wait {
+    #[serde(default = "yes")]
+    wait: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+async fn start<S: Systemd>(State(master): Shared<S>, Path(name): Path<String>, Query(query): Query<Wait>) -> Answer<Done> {
+    let app = known(&master, &name)?;
+    Ok(Json(detached(query.wait, app.clone(), async move { master.start(&app).await }).await?))
+}
+
+async fn stop<S: Systemd>(State(master): Shared<S>, Path(name): Path<String>, Query(query): Query<Wait>) -> Answer<Done> {
+    let app = known(&master, &name)?;
+    Ok(Json(detached(query.wait, app.clone(), async move { master.stop(&app).await }).await?))
+}
+
+async fn sleep<S: Systemd>(State(master): Shared<S>, Path(name): Path<String>, Query(query): Query<Wait>) -> Answer<Done> {
+    let app = known(&master, &name)?;
+    Ok(Json(detached(query.wait, app.clone(), async move { master.sleep(&app).await }).await?))
+}
+
+/// Carries out an order to its end, also when its client goes away meanwhile.
+async fn detached(wait: bool, app: AppName, order: impl Future<Output = Result<Done, Refusal>> + Send + 'static) -> Result<Done, Refusal> {
+    let task = tokio::spawn(order);
+    if !wait {
+        return Ok(Done { app, message: "ordered".into() });
+    }
+    task.await.unwrap_or_else(|why| Err(Refusal::new(Code::Failed, format!("the master could not carry it out: {why}"))))
+}
+
+async fn reload<S: Systemd>(State(master): Shared<S>, Path(name): Path<String>) -> Answer<Roll> {
+    let app = known(&master, &name)?;
+    Ok(Json(Master::reload(&master, &app).await?))
+}
+
+/// `?after=SEQUENCE&wait_ms=20000`: wait until the roll has changed since.
+#[derive(Debug, Deserialize)]
+struct After {
+    after: Option<u64>,
+    #[serde(default)]
+    wait_ms: u64,
+}
+
+async fn roll<S: Systemd>(State(master): Shared<S>, Path((name, id)): Path<(String, u64)>, Query(query): Query<After>) -> Answer<Roll> {
+    let app = known(&master, &name)?;
+    let wait = Duration::from_millis(query.wait_ms).min(LONGEST_WAIT);
+    Ok(Json(master.roll(&app, id, query.after, wait).await?))
+}
+
+/// The app of that name, or which there are.
+fn known<S: Systemd>(master: &Master<S>, name: &str) -> Result<AppName, Refusal> {
+    let apps = &master.settings().apps;
+    apps.keys().find(|app| app.as_str() == name).cloned().ok_or_else(|| {
+        let names: Vec<&str> = apps.keys().map(AppName::as_str).collect();
+        Refusal::new(Code::NotFound, format!("there is no app `{}`; there are: {}", crate::journal::harmless(name), names.join(", ")))
+    })
+}

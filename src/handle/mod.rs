@@ -1,0 +1,126 @@
+//! The steps of a handle, `NAME@APP.service`: root's own, over PID 1's private socket, so that `systemctl start`,
+//! `stop` and `restart` work with the master, D-Bus and polkit dead.
+//!
+//! They take names and numbers only and run no shell. `plan.rs` decides, `start.rs` and `stop.rs` act.
+
+pub mod plan;
+mod start;
+mod stop;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use crate::config::settings::{App, Settings};
+use crate::names::{AppName, AppUnits, ClusterName, Instance};
+use crate::systemd::dbus::Bus;
+use crate::systemd::{self, ActiveState, Systemd, UnitState, Verb};
+use crate::worker::store::{self, Store};
+
+/// PID 1 on a machine under load; nothing that we ask it takes longer by itself.
+const SLACK: Duration = Duration::from_secs(15);
+
+/// Why a step failed; the paragraph goes to the journal, where `systemctl status` shows it.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error(transparent)]
+    Systemd(#[from] systemd::Error),
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    #[error("{0}")]
+    Other(String),
+}
+
+/// What both steps know.
+struct Handle<'a> {
+    units: AppUnits<'a>,
+    app: &'a App,
+    systemd: Bus,
+    store: Store,
+}
+
+/// `handle start|stop --cluster NAME APP`.
+pub fn main(args: &[OsString]) -> ExitCode {
+    let args: Option<Vec<&str>> = args.iter().map(|arg| arg.to_str()).collect();
+    let parsed = match args.as_deref() {
+        Some([step @ ("start" | "stop"), "--cluster", cluster, app]) => {
+            cluster.parse::<ClusterName>().and_then(|cluster| Ok((*step, cluster, app.parse::<AppName>()?))).ok()
+        }
+        _ => None,
+    };
+    let Some((step, cluster, app)) = parsed else {
+        eprintln!("<3>usage: project-cluster handle start|stop --cluster NAME APP (systemd calls it: `systemctl start NAME@APP`)");
+        return ExitCode::from(2);
+    };
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(why) => {
+            eprintln!("<3>the kernel gives no event queue: {why}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(run(step, &cluster, &app)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            for line in error.to_string().lines() {
+                eprintln!("<3>{line}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(step: &str, cluster: &ClusterName, app: &AppName) -> Result<(), Error> {
+    let store = Store::open(cluster, &store::Paths::default())?;
+    let settings: Settings = store.settings()?;
+    let known = settings.apps.get(app);
+    // A stop must work for an app that `install` has just removed from the settings.
+    let gone = known.is_none();
+    let Some(settings) = known.or_else(|| if step == "stop" { settings.apps.values().next() } else { None }) else {
+        return Err(Error::Other(format!("the cluster {cluster} has no app `{app}`: write it into the configuration, then `project-cluster install`")));
+    };
+    let handle = Handle { units: AppUnits::new(cluster, app), app: settings, systemd: Bus::private().await?, store };
+    match step {
+        "start" => start::run(&handle, cluster).await,
+        _ => stop::run(&handle, cluster, gone).await,
+    }
+}
+
+impl Handle<'_> {
+    /// The socket units of the app.
+    fn sockets(&self) -> Vec<String> {
+        self.app.listen.iter().map(|listen| self.units.socket(&listen.address)).collect()
+    }
+
+    /// The workers that systemd knows.
+    async fn workers(&self) -> Result<Vec<(Instance, UnitState)>, Error> {
+        let rows = self.systemd.units(&[self.units.worker_glob()]).await?;
+        Ok(rows.into_iter().filter_map(|row| self.units.instance(&row.name).map(|instance| (instance, row))).collect())
+    }
+
+    /// How a unit stands; one that is not loaded is inactive.
+    async fn active(&self, unit: &str) -> Result<ActiveState, Error> {
+        Ok(self.systemd.units(&[unit.to_owned()]).await?.first().map_or(ActiveState::Inactive, |row| row.active))
+    }
+
+    /// Stops units all at once and forgets their failures; the first error is told after all were tried.
+    async fn stop_all(&self, units: &[String], limit: Duration) -> Result<(), Error> {
+        let stops = units.iter().map(|unit| async move {
+            self.systemd.job(Verb::Stop, unit, limit).await?;
+            self.systemd.reset_failed(unit).await
+        });
+        futures_util::future::join_all(stops).await.into_iter().collect::<Result<Vec<()>, _>>()?;
+        Ok(())
+    }
+}
+
+/// Mark of a `restart`: the start step behind it makes a fresh generation. Root's own, gone at the next boot.
+fn fresh_mark(cluster: &ClusterName, app: &AppName) -> PathBuf {
+    cluster.run().join(format!("fresh-{app}"))
+}
+
+/// Mark of `sleep`, left by the master in its own directory.
+pub fn sleep_mark(cluster: &ClusterName, app: &AppName) -> PathBuf {
+    cluster.run().join(format!("state/sleep-{app}"))
+}

@@ -1,0 +1,116 @@
+//! The start step: sockets, then workers; ends well when at least one worker is ready.
+
+use std::time::Duration;
+
+use futures_util::future;
+
+use super::plan::{self, Known};
+use super::{Error, Handle, SLACK, fresh_mark};
+use crate::intent::Intent;
+use crate::journal;
+use crate::names::{ClusterName, Instance};
+use crate::systemd::{self, ActiveState, JobEnd, Systemd, Verb};
+
+/// Lines of a failed worker that the message shows.
+const LINES: usize = 10;
+
+pub(super) async fn run(handle: &Handle<'_>, cluster: &ClusterName) -> Result<(), Error> {
+    sockets(handle).await?;
+    let mark = fresh_mark(cluster, handle.units.app);
+    // Consumed whatever comes of it: one restart makes one fresh generation.
+    let fresh = std::fs::remove_file(&mark).is_ok();
+    let app = handle.units.app;
+    let highest = handle.store.counter(app)?.generation;
+    let known = Known {
+        highest,
+        current: current(cluster, handle),
+        started: handle.store.started(app)?,
+        ready: handle.store.last_ready(app)?,
+    };
+    let generation = plan::generation(&known, fresh, |pin| handle.store.pin(app, pin).is_ok());
+    let loaded = handle.workers().await?;
+    let lives = |state| matches!(state, ActiveState::Active | ActiveState::Activating | ActiveState::Reloading);
+    let loaded: Vec<(Instance, bool)> = loaded.iter().map(|(instance, row)| (*instance, lives(row.active))).collect();
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let count = handle.app.workers.count(cores);
+    let workers = plan::workers(count, generation, &loaded);
+    // Each of the three steps of a start has the time limit for itself.
+    let limit = handle.app.timeout.start * 3 + SLACK;
+    // The first worker of a fresh generation pins it; the others wait for its lock, so all may start at once.
+    let ends = future::join_all(workers.iter().map(|instance| ready(handle, instance, limit))).await;
+    let failed: Vec<(&Instance, &Result<(), String>)> = workers.iter().zip(&ends).filter(|(_, end)| end.is_err()).collect();
+    if failed.len() < workers.len() || workers.is_empty() {
+        handle.store.set_started(app, generation.0)?;
+        for (instance, why) in &failed {
+            if let Err(why) = why {
+                eprintln!("<4>{app}: {} is not ready: {why}; systemd goes on trying", handle.units.worker(instance));
+            }
+        }
+        println!("<6>{app}: {} of {} ready, generation {}", workers.len() - failed.len(), workers.len(), generation.0);
+        return Ok(());
+    }
+    let Some((instance, Err(why))) = failed.first() else {
+        return Err(Error::Other(format!("{app}: nothing could be started")));
+    };
+    let unit = handle.units.worker(instance);
+    let mut text = format!("{app}: none of {} workers got ready. {unit}: {why}", workers.len());
+    for line in journal::last_lines(&unit, None, LINES).await {
+        text.push_str(&format!("\n  {line}"));
+    }
+    text.push_str(&format!("\nIts port is closed. Mend it, then: systemctl start {}", handle.units.handle()));
+    Err(Error::Other(text))
+}
+
+/// What the master remembers, if that can be read: its numbers only.
+fn current(cluster: &ClusterName, handle: &Handle<'_>) -> Option<(crate::names::Generation, crate::names::Generation)> {
+    let intent = Intent::read(&Intent::path(cluster))
+        .inspect_err(|why| eprintln!("<4>what the master remembers cannot be read ({why}); going by the pins"))
+        .ok()?;
+    let app = intent.apps.get(handle.units.app)?;
+    app.generation.map(|generation| (generation, app.pin.unwrap_or(generation)))
+}
+
+/// Starts the sockets that are not up. One cannot start while its `Service=` is active (trap 8), so the trigger goes
+/// first; sockets that are up are left alone, with what queues in them.
+async fn sockets(handle: &Handle<'_>) -> Result<(), Error> {
+    let limit = Duration::from_secs(30) + SLACK;
+    let mut down = Vec::new();
+    for unit in handle.sockets() {
+        if handle.active(&unit).await? != ActiveState::Active {
+            down.push(unit);
+        }
+    }
+    if down.is_empty() {
+        return Ok(());
+    }
+    handle.stop_all(&[handle.units.trigger()], limit).await?;
+    for unit in &down {
+        handle.systemd.reset_failed(unit).await?;
+        let end = handle.systemd.job(Verb::Start, unit, limit).await?;
+        if end != JobEnd::Done || handle.active(unit).await? != ActiveState::Active {
+            return Err(Error::Other(format!(
+                "{}: {unit} cannot listen: the address may be taken by another program (`ss -lptn`). `journalctl -u {unit}` has systemd's own words",
+                handle.units.app
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Starts one worker and says why it is not ready.
+async fn ready(handle: &Handle<'_>, instance: &Instance, limit: Duration) -> Result<(), String> {
+    let unit = handle.units.worker(instance);
+    let end = handle.systemd.job(Verb::Start, &unit, limit).await.map_err(|why: systemd::Error| why.to_string())?;
+    // `done` is also said when a condition skipped the start: the state decides.
+    if handle.active(&unit).await.map_err(|why| why.to_string())? == ActiveState::Active {
+        return Ok(());
+    }
+    let details = handle.systemd.details(&unit).await.map_err(|why| why.to_string())?;
+    Err(match (end, details.by_signal) {
+        (JobEnd::Timeout, _) => format!("it was not ready within {:?}", handle.app.timeout.start),
+        (JobEnd::Canceled, _) => "its start was cancelled by another job".into(),
+        (_, true) => format!("it was killed by signal {} before it was ready", details.exit_status),
+        (_, false) if details.result == "timeout" => format!("it was not ready within {:?}", handle.app.timeout.start),
+        (_, false) => format!("it exited with code {} before it was ready", details.exit_status),
+    })
+}

@@ -1,0 +1,44 @@
+//! The stop step (`ExecStopPost=`, since systemd skips `ExecStop=` in state reload): what stops, and in which order,
+//! by why it runs.
+
+use std::time::Duration;
+
+use super::plan::{self, Case};
+use super::{Error, Handle, SLACK, fresh_mark, sleep_mark};
+use crate::files;
+use crate::names::ClusterName;
+
+/// `gone`: the app is no longer in the settings; its sockets are then found by systemd's own list.
+pub(super) async fn run(handle: &Handle<'_>, cluster: &ClusterName, gone: bool) -> Result<(), Error> {
+    let app = handle.units.app;
+    // Unlinking follows no symlink, and the directory itself is root's to name.
+    let sleep = std::fs::remove_file(sleep_mark(cluster, app)).is_ok();
+    let state = handle.systemd.system_state().await?;
+    let job = handle.systemd.job_type(&handle.units.handle()).await?;
+    let case = plan::case(&state, job.as_deref(), sleep);
+    let fresh = fresh_mark(cluster, app);
+    if case == Case::Restart {
+        if let Err(why) = files::replace(&fresh, b"", 0o600) {
+            eprintln!("<4>{app}: the mark {} cannot be written ({why}); the same generation starts again", fresh.display());
+        }
+    } else {
+        // Left by a restart whose start never came.
+        let _ = std::fs::remove_file(&fresh);
+    }
+    if case == Case::Shutdown {
+        return Ok(());
+    }
+    // While a socket listens, traffic starts its `Service=` again and cancels a stop: sockets first.
+    if matches!(case, Case::Stop | Case::FailedStart) {
+        let sockets = if gone { handle.systemd.triggered_by(&handle.units.trigger()).await? } else { handle.sockets() };
+        handle.stop_all(&sockets, Duration::from_secs(30) + SLACK).await?;
+    }
+    let kill = handle.app.timeout.kill * 2 + SLACK;
+    let workers: Vec<String> = handle.workers().await?.into_iter().map(|(_, row)| row.name).collect();
+    handle.stop_all(&workers, kill).await?;
+    if case != Case::Restart {
+        // Last: it re-arms the socket.
+        handle.stop_all(&[handle.units.trigger()], Duration::from_secs(30) + SLACK).await?;
+    }
+    Ok(())
+}

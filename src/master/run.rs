@@ -1,0 +1,183 @@
+//! The master as a process: socket-activated, told to systemd, ended by SIGTERM, made to read its settings by SIGHUP.
+//!
+//! Without activation it binds nothing: PID 1 holds the listeners, so that they outlive it.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use listenfd::ListenFd;
+use sd_notify::NotifyState;
+use tokio::net::UnixListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+
+use super::{Master, watch};
+use crate::api::server;
+use crate::config::settings::{self, Settings};
+use crate::files;
+use crate::intent::Intent;
+use crate::names::ClusterName;
+use crate::systemd::Systemd;
+use crate::systemd::dbus::Bus;
+
+/// Settings of a thousand apps are below 8 MiB.
+const SETTINGS: u64 = 8 * 1024 * 1024;
+/// How long answers under way may take when the master is asked to leave.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// `master --cluster NAME`; returns the process's exit code.
+pub fn main(args: &[OsString]) -> ExitCode {
+    let cluster = match args {
+        [flag, name] if flag == "--cluster" => name.to_str().and_then(|name| name.parse::<ClusterName>().ok()),
+        _ => None,
+    };
+    let Some(cluster) = cluster else {
+        eprintln!("<3>usage: project-cluster master --cluster NAME (systemd starts it: `systemctl start NAME.socket`)");
+        return ExitCode::from(2);
+    };
+    // One thread: everything it does is waiting, and a second stack is a tenth of its memory.
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(why) => {
+            eprintln!("<3>the kernel gives no event queue: {why}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(run(&cluster)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("<3>{why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(cluster: &ClusterName) -> Result<(), String> {
+    let listeners = listeners(cluster)?;
+    let settings = read_settings(cluster)?;
+    let path = Intent::path(cluster);
+    let intent = match Intent::read(&path) {
+        Ok(intent) => intent,
+        Err(why) if why.kind() == io::ErrorKind::InvalidData => set_aside(&path, &why)?,
+        Err(why) => return Err(format!("{} cannot be read: {why}", path.display())),
+    };
+    let systemd = Arc::new(Bus::system().await.map_err(|why| why.to_string())?);
+    // Before the first reading, so that no change falls between.
+    let changes = systemd.changes();
+    let master = Master::new(systemd, settings, intent);
+    master.refresh(&watch::Dirty::All).await;
+    master.take_up();
+
+    let mut tasks = JoinSet::new();
+    tasks.spawn(follow(master.clone(), changes));
+    for listener in listeners {
+        let routes = server::routes(master.clone());
+        tasks.spawn(async move {
+            if let Err(why) = axum::serve(listener, routes).await {
+                eprintln!("<3>the API's listener failed: {why}");
+            }
+        });
+    }
+    let apps = master.settings().apps.len();
+    notify(&[NotifyState::Ready, NotifyState::Status(&format!("watches {apps} apps"))]);
+    let mut terminate = signal(SignalKind::terminate()).map_err(|why| why.to_string())?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(|why| why.to_string())?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(|why| why.to_string())?;
+    // Half of the limit, as sd_watchdog_enabled(3) recommends.
+    let mut alive = sd_notify::watchdog_enabled().map(|limit| tokio::time::interval(limit / 2));
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hangup.recv() => match read_settings(cluster) {
+                Ok(settings) => {
+                    let apps = settings.apps.len();
+                    master.set_settings(settings);
+                    master.refresh(&watch::Dirty::All).await;
+                    notify(&[NotifyState::Status(&format!("watches {apps} apps"))]);
+                }
+                Err(why) => eprintln!("<3>{why}; going on with the settings of before"),
+            },
+            () = tick(&mut alive) => notify(&[NotifyState::Watchdog]),
+            // A task that ends takes the process with it; systemd brings it back whole.
+            Some(_) = tasks.join_next() => return Err("a task of the master ended; leaving, so that systemd starts it again".into()),
+        }
+    }
+    notify(&[NotifyState::Stopping]);
+    // Rolls go on with the next master, workers with none.
+    let _ = tokio::time::timeout(FAREWELL, tasks.shutdown()).await;
+    Ok(())
+}
+
+async fn tick(alive: &mut Option<tokio::time::Interval>) {
+    match alive {
+        Some(alive) => {
+            alive.tick().await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// Keeps the world true.
+async fn follow<S: Systemd>(master: Arc<Master<S>>, mut changes: tokio::sync::broadcast::Receiver<crate::systemd::Change>) {
+    loop {
+        let settings = master.settings();
+        match watch::next(&mut changes, &settings).await {
+            Some(dirty) => master.refresh(&dirty).await,
+            None => return,
+        }
+    }
+}
+
+/// The listeners that systemd passes.
+fn listeners(cluster: &ClusterName) -> Result<Vec<UnixListener>, String> {
+    let mut inherited = ListenFd::from_env();
+    let mut listeners = Vec::new();
+    for at in 0..inherited.len() {
+        let listener = inherited.take_unix_listener(at).map_err(|why| format!("the inherited socket {at} is no unix socket: {why}"))?;
+        let Some(listener) = listener else { continue };
+        listener.set_nonblocking(true).map_err(|why| why.to_string())?;
+        listeners.push(UnixListener::from_std(listener).map_err(|why| why.to_string())?);
+    }
+    if listeners.is_empty() {
+        return Err(format!(
+            "systemd passed no socket, so there is nothing to serve: the master is started by its socket. `systemctl start {}`",
+            cluster.api_socket()
+        ));
+    }
+    Ok(listeners)
+}
+
+fn read_settings(cluster: &ClusterName) -> Result<Settings, String> {
+    let path = cluster.var().join("settings.json");
+    let bytes = files::read_bounded(&path, SETTINGS)
+        .map_err(|why| format!("{} cannot be read ({why}): `project-cluster install` writes it", path.display()))?;
+    let settings: Settings = serde_json::from_slice(&bytes)
+        .map_err(|why| format!("{} is damaged ({why}): `project-cluster install` writes it again", path.display()))?;
+    if settings.format > settings::FORMAT {
+        return Err(format!(
+            "{} is of a newer project-cluster (format {}, this one knows {}): `project-cluster install` with this one writes it again",
+            path.display(),
+            settings.format,
+            settings::FORMAT
+        ));
+    }
+    Ok(settings)
+}
+
+/// A damaged memory is moved aside and said loudly; the cluster goes on by what runs.
+fn set_aside(path: &Path, why: &io::Error) -> Result<Intent, String> {
+    let aside = path.with_extension("json.damaged");
+    std::fs::rename(path, &aside).map_err(|why| format!("{} cannot be moved aside: {why}", path.display()))?;
+    eprintln!("<2>{why}. It was moved to {}; holds are forgotten, generations are taken from what runs", aside.display());
+    Ok(Intent::default())
+}
+
+fn notify(state: &[NotifyState<'_>]) {
+    // Without NOTIFY_SOCKET there is nobody to tell; a full socket is systemd's trouble, and the watchdog's.
+    let _ = sd_notify::notify(state);
+}
