@@ -1,10 +1,37 @@
-//! temporary map
+//! project-cluster makes systemd run many copies of any server behind one port, and replaces them without losing a
+//! connection.
+//!
+//! ```text
+//! cluster.toml -> config -> units (render, diff, install)          at install time
+//! reload/API/CLI -> master -> roll -> systemd (D-Bus) -> workers   at run time
+//! prepare (root) -> exec (app's user) -> the app                   a worker's life
+//! ```
+//!
+//! | room | what it is for | P: no I/O, no clock |
+//! |---|---|---|
+//! | [`names`] | cluster, app, slot, generation, instance, unit names | P |
+//! | [`config`] | a TOML file as typed, merged, validated | P but for `load` |
+//! | [`units`] | settings to unit files; their installation | P but for `install` |
+//! | [`systemd`] | the narrow trait, D-Bus, a fake that behaves | |
+//! | [`roll`] | the plan and the machine of a rolling reload; its executor | P but for `execute` |
+//! | [`worker`] | `prepare`, `exec`, bind swap, readiness: the steps of one worker | |
+//! | [`handle`] | the steps of `NAME@APP.service`, as root, without master or D-Bus | |
+//! | [`master`] | the process that serves the API and carries rolls out | |
+//! | [`intent`] | what the master remembers | |
+//! | [`api`] | routes, types, errors | |
+//! | [`cli`] | a client of the API; renders only | |
+//! | [`journal`], [`files`] | last lines of a unit; files replaced whole | |
+
 pub mod api;
+pub mod cli;
 pub mod config;
 pub mod files;
+pub mod handle;
 pub mod intent;
 pub mod journal;
 pub mod master;
 pub mod names;
+pub mod roll;
 pub mod systemd;
+pub mod units;
 pub mod worker;

@@ -1,2 +1,19 @@
-//! temporary
-fn main() {}
+//! Parses, dispatches, gives the exit code.
+//!
+//! `worker`, `handle` and `master` are for systemd's unit files, not for people: they come before the command line's
+//! own parser, because a worker's start should not pay for it.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use project_cluster::{cli, handle, master, worker};
+
+fn main() -> ExitCode {
+    let args: Vec<OsString> = std::env::args_os().skip(1).collect();
+    match args.first().and_then(|verb| verb.to_str()) {
+        Some("worker") => worker::main(&args[1..]),
+        Some("handle") => handle::main(&args[1..]),
+        Some("master") => master::main(&args[1..]),
+        _ => cli::main(),
+    }
+}
