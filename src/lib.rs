@@ -1,5 +1,6 @@
 //! temporary map
 pub mod config;
 pub mod names;
+pub mod roll;
 pub mod systemd;
 pub mod worker;

@@ -3,6 +3,8 @@
 //! systemd is the truth about what runs; nothing here keeps a copy. It must not know apps, rolls or generations:
 //! it speaks of units and jobs. `dbus.rs` is the only user of zbus.
 
+pub mod fake;
+
 use std::fmt;
 use std::future::Future;
 use std::time::Duration;
@@ -66,6 +68,19 @@ pub enum ActiveState {
     Deactivating,
     /// Ended badly; systemd keeps it until it is reset.
     Failed,
+}
+
+impl fmt::Display for ActiveState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Inactive => "inactive",
+            Self::Activating => "activating",
+            Self::Active => "active",
+            Self::Reloading => "reloading",
+            Self::Deactivating => "deactivating",
+            Self::Failed => "failed",
+        })
+    }
 }
 
 /// One row of `ListUnitsByPatterns`.
