@@ -4,6 +4,7 @@
 //! it speaks of units and jobs. `dbus.rs` is the only user of zbus.
 
 pub mod dbus;
+pub mod fake;
 
 use std::fmt;
 use std::future::Future;
@@ -68,6 +69,19 @@ pub enum ActiveState {
     Deactivating,
     /// Ended badly; systemd keeps it until it is reset.
     Failed,
+}
+
+impl fmt::Display for ActiveState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Inactive => "inactive",
+            Self::Activating => "activating",
+            Self::Active => "active",
+            Self::Reloading => "reloading",
+            Self::Deactivating => "deactivating",
+            Self::Failed => "failed",
+        })
+    }
 }
 
 /// One row of `ListUnitsByPatterns`.

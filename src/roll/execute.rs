@@ -1,0 +1,215 @@
+//! Carries a roll out: performs its actions on systemd, feeds it what happens.
+//!
+//! Dumb on purpose. It must not decide anything about workers: every decision is `machine`'s. What it knows is how
+//! systemd tells things: a job's end counts once the unit was read again; a signal means "read again", can be lost or
+//! doubled, so that everything is read every few seconds too while a roll runs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+
+use super::machine::{Action, Event, Outcome, Roll, Step};
+use super::stage::{Sight, World};
+use crate::config::settings::Timeouts;
+use crate::names::{AppName, AppUnits, ClusterName, Instance};
+use crate::systemd::{ActiveState, Change, Error, JobEnd, Systemd, UnitState, Verb};
+
+/// How often everything is read while a roll runs, beside what signals ask for: a signal can be lost across a
+/// daemon-reload (systemd PR 8803). A whole reading costs PID 1 about a millisecond.
+const POLL: Duration = Duration::from_secs(5);
+
+/// What systemd may need beyond a worker's own limits (`prepare`, a busy machine) before we stop believing in its
+/// answer. It enforces the limits themselves.
+const SLACK: Duration = Duration::from_secs(30);
+
+/// How long the jobs of one worker may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// A start.
+    pub start: Duration,
+    /// A stop, draining included.
+    pub stop: Duration,
+}
+
+impl Limits {
+    /// Those of an app with these time limits.
+    pub fn of(timeout: &Timeouts) -> Self {
+        // A start that fails ends with SIGTERM and SIGKILL before its job does.
+        Self { start: timeout.start + timeout.kill + SLACK, stop: timeout.kill + SLACK }
+    }
+}
+
+/// The roll's clock: milliseconds that never go back, also across a restart of the master.
+#[derive(Debug, Clone, Copy)]
+pub struct Clock {
+    origin: Instant,
+    origin_ms: u64,
+}
+
+impl Clock {
+    /// A clock that now shows `ms` milliseconds since boot.
+    pub fn showing(ms: u64) -> Self {
+        Self { origin: Instant::now(), origin_ms: ms }
+    }
+
+    /// What it shows.
+    pub fn now(&self) -> u64 {
+        self.origin_ms.saturating_add(u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// When it will show `ms`; a century at most, which is what "never" comes to.
+    fn at(&self, ms: u64) -> Instant {
+        const CENTURY_MS: u64 = 100 * 365 * 86_400_000;
+        self.origin + Duration::from_millis(ms.saturating_sub(self.origin_ms).min(CENTURY_MS))
+    }
+}
+
+/// What the master may say to a roll.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Control {
+    /// Go back; the text says who or why.
+    Abort(String),
+    /// The handle has left active: stop acting.
+    HandleLeft,
+}
+
+/// Who keeps and watches a roll: the master.
+pub trait Keeper: Send {
+    /// Writes the roll down, before the first call of a step and at its end. An error aborts a roll on its way
+    /// forward; the text says why it could not be written.
+    fn persist(&mut self, roll: &Roll) -> Result<(), String>;
+    /// A step was made or seen; `roll` is as it stands after it.
+    fn report(&mut self, step: &Step, roll: &Roll);
+    /// systemd could not be read; the roll goes on and tries again within seconds.
+    fn trouble(&mut self, error: &Error);
+}
+
+/// All that a roll needs beside systemd.
+#[derive(Debug)]
+pub struct Deps<K> {
+    /// The cluster.
+    pub cluster: ClusterName,
+    /// The app.
+    pub app: AppName,
+    /// Limits of its jobs.
+    pub limits: Limits,
+    /// The clock that the roll was made by.
+    pub clock: Clock,
+    /// Who keeps and watches it.
+    pub keeper: K,
+    /// Orders; when the sender is gone, none will come.
+    pub control: mpsc::Receiver<Control>,
+}
+
+/// Carries a roll out to its end: a new one, or one that was read back and [`Roll::resumed`].
+///
+/// When it returns, old workers may still be on their way down; their stops go on by themselves. Dropping it leaves
+/// all workers as they are.
+pub async fn execute<S: Systemd, K: Keeper>(systemd: Arc<S>, mut roll: Roll, mut deps: Deps<K>) -> Outcome {
+    // Subscribed before the first reading: what changes behind it is told.
+    let mut changes = systemd.changes();
+    let mut jobs = JoinSet::new();
+    let mut poll = interval(POLL);
+    poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut wake = roll.until().unwrap_or(0);
+    let (mut stale, mut orders_come, mut signals_come) = (true, true, true);
+    let app = (deps.cluster.clone(), deps.app.clone());
+    let units = AppUnits::new(&app.0, &app.1);
+    loop {
+        // In this order: an order is never kept waiting; a reading is begun anew after a job's end, so that it is
+        // never older than what was told before; signals are taken when no reading is due, so that a storm of them
+        // cannot starve it.
+        let event = tokio::select! {
+            biased;
+            order = deps.control.recv(), if orders_come => match order {
+                Some(Control::Abort(reason)) => Event::Abort { reason },
+                Some(Control::HandleLeft) => Event::HandleLeft,
+                None => { orders_come = false; continue }
+            },
+            Some(ended) = jobs.join_next() => match ended {
+                Ok(event) => event,
+                // Which one, nobody knows: readings judge them all.
+                Err(_) => { roll = roll.resumed(); stale = true; continue }
+            },
+            world = read(&*systemd, &units), if stale => {
+                stale = false;
+                match world {
+                    Ok(world) => Event::World(world),
+                    Err(error) => { deps.keeper.trouble(&error); continue }
+                }
+            }
+            () = sleep_until(deps.clock.at(wake)) => Event::Timer,
+            change = changes.recv(), if signals_come => {
+                stale = match change {
+                    Ok(Change::Unit(unit)) => units.instance(&unit).is_some(),
+                    Ok(Change::All) | Err(RecvError::Lagged(_)) => true,
+                    Err(RecvError::Closed) => { signals_come = false; false }
+                };
+                continue
+            }
+            _ = poll.tick() => { stale = true; continue }
+        };
+        let mut actions = roll.step(event, deps.clock.now());
+        if actions.iter().any(|action| matches!(action, Action::Start(_) | Action::Stop(_) | Action::Ended(_)))
+            && let Err(why) = deps.keeper.persist(&roll)
+        {
+            // Whoever comes after us could not tell what we did: the less we do, the better.
+            let reason = format!("the state of the roll could not be written: {why}");
+            actions.extend(roll.step(Event::Abort { reason }, deps.clock.now()));
+        }
+        for action in actions {
+            let (verb, worker, limit) = match action {
+                Action::Start(worker) => (Verb::Start, worker, deps.limits.start),
+                Action::Stop(worker) => (Verb::Stop, worker, deps.limits.stop),
+                Action::WakeAt(ms) => {
+                    wake = ms;
+                    continue;
+                }
+                Action::Progress(step) => {
+                    deps.keeper.report(&step, &roll);
+                    continue;
+                }
+                Action::Ended(outcome) => {
+                    jobs.detach_all();
+                    return outcome;
+                }
+            };
+            jobs.spawn(run_job(Arc::clone(&systemd), verb, worker, units.worker(&worker), limit));
+        }
+    }
+}
+
+/// Every loaded worker of the app.
+pub async fn read<S: Systemd>(systemd: &S, units: &AppUnits<'_>) -> Result<World, Error> {
+    let read = systemd.units(&[units.worker_glob()]).await?;
+    Ok(read.iter().filter_map(|unit| Some((units.instance(&unit.name)?, sight(unit)))).collect())
+}
+
+/// What a unit's row says. From systemd 254 on a unit that will be restarted is `failed` or `inactive` for a moment,
+/// which only its sub-state tells from a lasting end.
+fn sight(unit: &UnitState) -> Sight {
+    let state = if unit.sub.ends_with("-before-auto-restart") { ActiveState::Activating } else { unit.active };
+    Sight { state, starting: unit.job.as_deref() == Some("start") }
+}
+
+/// One job to its end, as an event. A unit that it leaves failed is reset, so that no leftover stays loaded.
+async fn run_job<S: Systemd>(systemd: Arc<S>, verb: Verb, instance: Instance, unit: String, limit: Duration) -> Event {
+    let lost = Event::JobLost { instance, verb };
+    let end = match systemd.job(verb, &unit, limit).await {
+        Ok(end) => Ok(end),
+        Err(Error::Refused { why, .. }) => Err(format!("systemd refused: {why}")),
+        Err(Error::Deadline { .. }) => Ok(JobEnd::Timeout),
+        Err(Error::Unreachable(_)) => return lost,
+    };
+    let Ok(rows) = systemd.units(std::slice::from_ref(&unit)).await else { return lost };
+    let state = rows.iter().find(|row| row.name == unit).map_or(ActiveState::Inactive, |row| sight(row).state);
+    if state == ActiveState::Failed {
+        // It matters to nobody's decision: what stays is one row of `systemctl --failed`, and `stop` resets it again.
+        let _ = systemd.reset_failed(&unit).await;
+    }
+    Event::JobEnded { instance, verb, end, state }
+}

@@ -1,0 +1,158 @@
+//! Random histories of rolls: a small world of workers, all that can happen to it, and the invariants of design.md
+//! after every event. What is compared is what the roll asked for and what the world is, never the roll's own books.
+
+mod check;
+mod world;
+
+use std::collections::BTreeSet;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+
+use super::diagram::{self, PHASES, WORKERS};
+
+/// How one start goes. Milliseconds.
+#[derive(Debug, Clone, Copy)]
+enum Fate {
+    Ready(u64),
+    Fails(u64),
+    /// Ready after the first, dies that much later.
+    Dies(u64, u64),
+}
+
+/// How a slot's old worker is found.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Old {
+    Up,
+    /// In a crash loop without end.
+    Ill,
+    Absent,
+    /// Up, and a second one on its way down.
+    Draining,
+    /// Two of them.
+    Twice,
+}
+
+/// What the world does to a roll. The number chooses the worker, or the call.
+#[derive(Debug, Clone, Copy)]
+enum Blow {
+    Crash(usize),
+    PersonStops(usize),
+    PersonStarts(usize),
+    Abort,
+    HandleLeft,
+    /// The master dies before its n-th call from now and comes back a little later.
+    MasterDies(usize),
+    /// Nobody hears how the next job ended.
+    ResultLost,
+    /// The next call never arrives.
+    CallLost,
+    /// The next stop is refused.
+    Refused,
+}
+
+/// A whole history.
+#[derive(Debug, Clone)]
+struct Scenario {
+    old: Vec<Old>,
+    /// Slots beyond the target that still run.
+    surplus: usize,
+    surge: usize,
+    unavailable: usize,
+    min_ready: u64,
+    new: Vec<Fate>,
+    again: Vec<Fate>,
+    signals_lost: bool,
+    blows: Vec<(u64, Blow)>,
+}
+
+fn fate() -> impl Strategy<Value = Fate> {
+    prop_oneof![
+        6 => (0..3000_u64).prop_map(Fate::Ready),
+        1 => (0..3000_u64).prop_map(Fate::Fails),
+        1 => (0..500_u64, 0..3000_u64).prop_map(|(ready, dies)| Fate::Dies(ready, dies)),
+    ]
+}
+
+fn old() -> impl Strategy<Value = Old> {
+    prop_oneof![12 => Just(Old::Up), 1 => Just(Old::Ill), 1 => Just(Old::Absent), 1 => Just(Old::Draining), 1 => Just(Old::Twice)]
+}
+
+fn blow() -> impl Strategy<Value = Blow> {
+    let number = 0..12_usize;
+    prop_oneof![
+        3 => number.clone().prop_map(Blow::Crash),
+        1 => number.clone().prop_map(Blow::PersonStops),
+        1 => number.clone().prop_map(Blow::PersonStarts),
+        1 => Just(Blow::Abort),
+        1 => Just(Blow::HandleLeft),
+        4 => (0..5_usize).prop_map(Blow::MasterDies),
+        1 => Just(Blow::ResultLost),
+        1 => Just(Blow::CallLost),
+        1 => Just(Blow::Refused),
+    ]
+}
+
+prop_compose! {
+    fn scenario()(
+        old in vec(old(), 1..6),
+        surplus in prop_oneof![5 => Just(0), 1 => 1..3_usize],
+        (surge, unavailable) in (0..3_usize, 0..3_usize).prop_filter("not both 0", |both| *both != (0, 0)),
+        min_ready in prop_oneof![Just(0), Just(1000)],
+        new in vec(fate(), 8),
+        again in vec(fate(), 8),
+        signals_lost in prop::bool::weighted(0.2),
+        blows in prop_oneof![1 => Just(Vec::new()), 3 => vec((0..12_000_u64, blow()), 0..5)],
+    ) -> Scenario {
+        let unavailable = unavailable.min(old.len());
+        Scenario { surge: if unavailable == 0 { surge.max(1) } else { surge }, old, surplus, unavailable, min_ready, new, again, signals_lost, blows }
+    }
+}
+
+fn run(histories: u32, runner: impl FnOnce(Config) -> TestRunner, check: impl Fn(Scenario) -> Result<(), String>) {
+    let config = Config { cases: histories, failure_persistence: None, ..Config::default() };
+    let mut runner = runner(config);
+    let result = runner.run(&scenario(), |scenario| check(scenario).map_err(TestCaseError::fail));
+    if let Err(error) = result {
+        panic!("{error}");
+    }
+}
+
+#[test]
+fn the_invariants_hold_in_ten_thousand_random_histories() {
+    run(10_000, TestRunner::new, |scenario| check::live(&scenario).map(|_| ()));
+}
+
+/// With a fixed seed, so that a rare edge does not depend on luck.
+#[test]
+fn every_edge_of_the_drawing_is_walked() {
+    diagram::tests::WALKED.take();
+    let seeded = |config| TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));
+    run(10_000, seeded, |scenario| check::live(&scenario).map(|_| ()));
+    let walked = diagram::tests::WALKED.take();
+    let drawn: BTreeSet<_> = PHASES.iter().chain(WORKERS).map(|edge| (edge.0, edge.2)).collect();
+    assert_eq!(drawn.difference(&walked).collect::<Vec<_>>(), Vec::<&(&str, &str)>::new(), "drawn and never walked");
+}
+
+/// What the world does not disturb ends as a person expects, whatever the bounds.
+#[test]
+fn a_good_version_gets_through_and_a_bad_one_changes_nothing() {
+    run(2_000, TestRunner::new, |mut scenario| {
+        scenario.blows.clear();
+        scenario.again = vec![Fate::Ready(100)];
+        scenario.new = vec![Fate::Ready(200)];
+        let (outcome, log) = check::live(&scenario)?;
+        if outcome.name() != "AllNew" {
+            return Err(format!("a good version ended {outcome:?}\n{log}"));
+        }
+        scenario.old.iter_mut().filter(|old| **old == Old::Ill).for_each(|old| *old = Old::Up);
+        scenario.new = vec![Fate::Ready(200), Fate::Ready(200), Fate::Fails(300)];
+        let (outcome, log) = check::live(&scenario)?;
+        let expected = if scenario.old.len() < 3 { "AllNew" } else { "AllOld" };
+        if outcome.name() != expected {
+            return Err(format!("a version that fails at its third start ended {outcome:?}\n{log}"));
+        }
+        Ok(())
+    });
+}

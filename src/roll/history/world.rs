@@ -1,0 +1,226 @@
+//! The world of a history: workers under a systemd that has no more than a roll sees of one.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Fate, Old, Scenario};
+use crate::names::{Generation, Instance, Slot};
+use crate::roll::plan::Version;
+use crate::roll::stage::{Sight, World};
+use crate::systemd::{ActiveState, JobEnd, Verb};
+
+pub(super) const OLD: Version = Version { generation: Generation(4), pin: None };
+pub(super) const NEW: Version = Version { generation: Generation(5), pin: None };
+
+/// Delay of an automatic restart, and how long a stop takes.
+const RESTART: u64 = 100;
+const STOP: u64 = 300;
+
+#[derive(Debug, Clone)]
+pub(super) struct Unit {
+    pub state: ActiveState,
+    pub job: Option<Verb>,
+    /// Never gets ready.
+    ill: bool,
+    fate: Fate,
+    epoch: u64,
+}
+
+/// What is due.
+#[derive(Debug, Clone)]
+pub(super) enum Due {
+    /// A unit moves on, unless it did otherwise meanwhile.
+    Unit(Instance, u64),
+    /// A life of the master hears of the end of a job.
+    Told {
+        life: u32,
+        instance: Instance,
+        verb: Verb,
+        end: JobEnd,
+    },
+    /// The master reads everything.
+    Read,
+    Poll,
+    Timer,
+    Blow(super::Blow),
+    /// The master is back.
+    Back,
+}
+
+pub(super) struct Units {
+    pub now: u64,
+    pub units: BTreeMap<Instance, Unit>,
+    pub due: BTreeMap<(u64, u64), Due>,
+    pub log: Vec<String>,
+    /// Workers that the roll asked to stop and that have not come back.
+    pub retiring: BTreeSet<Instance>,
+    /// Something else than the roll has taken or given a ready worker.
+    pub disturbed: bool,
+    signals_lost: bool,
+    fates: BTreeMap<u64, Vec<Fate>>,
+    count: u64,
+}
+
+impl Units {
+    pub fn new(scenario: &Scenario) -> Self {
+        let mut world = Self {
+            now: 1_000_000,
+            units: BTreeMap::new(),
+            due: BTreeMap::new(),
+            log: Vec::new(),
+            retiring: BTreeSet::new(),
+            disturbed: false,
+            signals_lost: scenario.signals_lost,
+            fates: [(NEW.generation.0, scenario.new.clone()), (OLD.generation.0, scenario.again.clone())].into(),
+            count: 0,
+        };
+        let mut add = |slot: u16, attempt, state, ill| {
+            let unit = Unit { state, job: None, ill, fate: Fate::Ready(50), epoch: 0 };
+            world.units.insert(OLD.worker(Slot::new(slot).unwrap(), attempt), unit);
+        };
+        let surplus = std::iter::repeat_n(&Old::Up, scenario.surplus);
+        for (slot, old) in (1..).zip(scenario.old.iter().chain(surplus)) {
+            match old {
+                Old::Absent => {}
+                Old::Ill => add(slot, 1, ActiveState::Activating, true),
+                Old::Up => add(slot, 1, ActiveState::Active, false),
+                Old::Draining => {
+                    add(slot, 1, ActiveState::Deactivating, false);
+                    add(slot, 2, ActiveState::Active, false);
+                }
+                Old::Twice => {
+                    add(slot, 1, ActiveState::Active, false);
+                    add(slot, 2, ActiveState::Active, false);
+                }
+            }
+        }
+        for instance in world.units.keys().copied().collect::<Vec<_>>() {
+            if world.units[&instance].state == ActiveState::Deactivating {
+                world.later(instance, 4000);
+            }
+        }
+        world
+    }
+
+    pub fn at(&mut self, time: u64, due: Due) {
+        self.count += 1;
+        self.due.insert((time, self.count), due);
+    }
+
+    pub fn say(&mut self, text: impl AsRef<str>) {
+        let line = format!("{:>6} ms  {}", self.now - 1_000_000, text.as_ref());
+        self.log.push(line);
+    }
+
+    /// One whole reading, as systemd would give it.
+    pub fn read(&self) -> World {
+        let loaded = self.units.iter().filter(|(_, unit)| unit.state != ActiveState::Inactive || unit.job.is_some());
+        loaded.map(|(instance, unit)| (*instance, Sight { state: unit.state, starting: unit.job == Some(Verb::Start) })).collect()
+    }
+
+    pub fn state(&self, instance: &Instance) -> ActiveState {
+        self.units.get(instance).map_or(ActiveState::Inactive, |unit| unit.state)
+    }
+
+    fn later(&mut self, instance: Instance, after: u64) {
+        let epoch = self.units[&instance].epoch;
+        self.at(self.now + after, Due::Unit(instance, epoch));
+    }
+
+    fn set(&mut self, instance: Instance, state: ActiveState) {
+        let unit = self.units.get_mut(&instance).unwrap();
+        unit.state = state;
+        unit.epoch += 1;
+        self.say(format!("{instance} is {state}"));
+        if !self.signals_lost {
+            self.at(self.now + 1, Due::Read);
+        }
+    }
+
+    fn end_job(&mut self, instance: Instance, end: JobEnd, life: u32) {
+        if let Some(verb) = self.units.get_mut(&instance).and_then(|unit| unit.job.take()) {
+            self.at(self.now + 1, Due::Told { life, instance, verb, end });
+        }
+    }
+
+    /// A job, mode `replace`.
+    pub fn call(&mut self, verb: Verb, instance: Instance, life: u32) {
+        let ready = Unit { state: ActiveState::Inactive, job: None, ill: false, fate: Fate::Ready(50), epoch: 0 };
+        let unit = self.units.entry(instance).or_insert(ready);
+        if unit.job == Some(verb) {
+            return;
+        }
+        self.end_job(instance, JobEnd::Canceled, life);
+        let unit = self.units.get_mut(&instance).unwrap();
+        unit.job = Some(verb);
+        match (verb, unit.state) {
+            (Verb::Stop, ActiveState::Active | ActiveState::Activating) => {
+                self.set(instance, ActiveState::Deactivating);
+                self.later(instance, STOP);
+            }
+            (Verb::Start, ActiveState::Inactive | ActiveState::Failed) => self.start(instance),
+            (_, ActiveState::Deactivating) => {}
+            _ => self.end_job(instance, JobEnd::Done, life),
+        }
+    }
+
+    fn start(&mut self, instance: Instance) {
+        self.retiring.remove(&instance);
+        let fates = self.fates.get_mut(&instance.generation.0).unwrap();
+        fates.rotate_left(1);
+        let fate = fates[fates.len() - 1];
+        self.units.get_mut(&instance).unwrap().fate = fate;
+        self.set(instance, ActiveState::Activating);
+        let (Fate::Ready(after) | Fate::Fails(after) | Fate::Dies(after, _)) = fate;
+        self.later(instance, after);
+    }
+
+    /// A unit's time has come.
+    pub fn move_on(&mut self, instance: Instance, epoch: u64, life: u32) {
+        let unit = self.units[&instance].clone();
+        if unit.epoch != epoch {
+            return;
+        }
+        match (unit.state, unit.job, unit.fate) {
+            (ActiveState::Deactivating, job, _) => {
+                self.set(instance, ActiveState::Inactive);
+                if job == Some(Verb::Start) {
+                    self.start(instance);
+                }
+                self.end_job_if(instance, Verb::Stop, life);
+            }
+            (ActiveState::Activating, Some(Verb::Start), Fate::Fails(_)) => {
+                self.set(instance, ActiveState::Activating);
+                self.end_job(instance, JobEnd::Failed, life);
+                self.later(instance, RESTART);
+            }
+            (ActiveState::Activating, Some(Verb::Start), Fate::Ready(_) | Fate::Dies(..)) => {
+                self.set(instance, ActiveState::Active);
+                self.end_job(instance, JobEnd::Done, life);
+                if let Fate::Dies(_, after) = unit.fate {
+                    self.later(instance, after);
+                }
+            }
+            // Its automatic restart.
+            (ActiveState::Activating, _, _) if !unit.ill => {
+                self.units.get_mut(&instance).unwrap().job = Some(Verb::Start);
+                self.start(instance);
+            }
+            (ActiveState::Active, _, _) => self.crash(instance),
+            _ => {}
+        }
+    }
+
+    fn end_job_if(&mut self, instance: Instance, verb: Verb, life: u32) {
+        if self.units[&instance].job == Some(verb) {
+            self.end_job(instance, JobEnd::Done, life);
+        }
+    }
+
+    pub fn crash(&mut self, instance: Instance) {
+        if self.state(&instance) == ActiveState::Active {
+            self.disturbed = true;
+            self.set(instance, ActiveState::Activating);
+            self.later(instance, RESTART);
+        }
+    }
+}

@@ -1,0 +1,483 @@
+//! The roll: what runs x what happens -> what runs x what to do.
+//!
+//! Pure: no I/O, no clock. It keeps one list of workers and one direction. Each event changes the list
+//! ([`Roll::step`]); then, from the list alone, the next moves follow one by one until nothing more may be done
+//! (`Roll::next_move`). So it does not matter by which way a state was reached, and a roll that was read back from
+//! a file goes on like one that never stopped.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::diagram;
+use super::plan::Plan;
+use super::stage::{News, Sight, Stage, Worker, World};
+use crate::names::{Instance, Slot};
+use crate::systemd::{ActiveState, JobEnd, Verb};
+
+/// The roll's direction. *Wanted* workers are the new ones in `Forward`, all others in `Back`.
+///
+/// In both directions the same moves lead to the goal, in this order: an unwanted worker goes whose slot is served by
+/// a soaked wanted one (or is no slot any more), where enough ready ones remain; a slot without a wanted worker gets
+/// one, where the surge has room; an unwanted one goes before its replacement, where `max_unavailable` allows it.
+///
+/// A job's end and a reading ([`Event::JobEnded`], [`Event::JobLost`], [`Event::World`]) first move workers as told at
+/// [`Stage`]; what follows from that is told here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// The new generation is wanted in every slot.
+    ///
+    /// A new worker fails to start or ends, a stop fails, `Abort`, or the deadline has passed: `Back`. An old worker
+    /// ends: nothing more is retired until enough are ready again; where the roll can do nothing else and has no room
+    /// beside it, such a one goes before its replacement. `HandleLeft`: `Overtaken`. `Timer`: the moves that a soak
+    /// was in the way of. No unwanted one is left, every slot soaked: `AllNew`.
+    Forward {
+        /// When it turns back, milliseconds.
+        until: u64,
+    },
+    /// The old generation is wanted, in the slots that were emptied or are served by new workers alone.
+    ///
+    /// New workers that are not ready go at once, ready ones as their slots are served. An old worker that was not
+    /// retired is not touched, ill or not. A fresh old worker that fails to start, a new one that cannot be stopped,
+    /// or the deadline: `Mixed`. One that was ready and ends: systemd restarts it, it is waited for. `Abort`: nothing,
+    /// it goes back already. `HandleLeft`: `Overtaken`. `Timer`: as forward. No new one is left and every emptied slot
+    /// soaked: `AllOld`.
+    Back {
+        /// Why it turned back.
+        reason: String,
+        /// When it gives up, milliseconds.
+        until: u64,
+    },
+    /// It is over: no event does anything any more.
+    Ended(Outcome),
+}
+
+impl Phase {
+    /// Its name in the diagram.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Forward { .. } => "Forward",
+            Self::Back { .. } => "Back",
+            Self::Ended(Outcome::AllNew) => "AllNew",
+            Self::Ended(Outcome::AllOld { .. }) => "AllOld",
+            Self::Ended(Outcome::Mixed { .. }) => "Mixed",
+            Self::Ended(Outcome::Overtaken) => "Overtaken",
+        }
+    }
+}
+
+/// How a roll ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// The new generation serves every slot, the old one is on its way down.
+    AllNew,
+    /// The old generation serves as before, no new worker is left standing.
+    AllOld {
+        /// Why the new one does not.
+        reason: String,
+    },
+    /// The way back failed too.
+    Mixed {
+        /// Why it went back, and why that failed.
+        reason: String,
+        /// Who is left, and where it stands.
+        who: Vec<(Instance, Stage)>,
+    },
+    /// The app was stopped or restarted meanwhile: what runs belongs to the handle's own steps.
+    Overtaken,
+}
+
+/// What happens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A job that an [`Action`] asked for ended, and its unit was read again.
+    JobEnded {
+        /// Whose.
+        instance: Instance,
+        /// `Start` or `Stop`.
+        verb: Verb,
+        /// Its result, or why it was refused.
+        end: Result<JobEnd, String>,
+        /// The unit's state afterwards.
+        state: ActiveState,
+    },
+    /// A job was asked for, but how it ended cannot be told.
+    JobLost {
+        /// Whose.
+        instance: Instance,
+        /// `Start` or `Stop`.
+        verb: Verb,
+    },
+    /// Every worker unit of the app was read: one reading, begun after all that was told before.
+    World(World),
+    /// Nothing but time.
+    Timer,
+    /// Somebody wants the old generation back.
+    Abort {
+        /// Who or why; it stands in the outcome.
+        reason: String,
+    },
+    /// The app's handle has left active: it is being stopped or restarted.
+    HandleLeft,
+}
+
+/// What to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Ask for a start job.
+    Start(Instance),
+    /// Ask for a stop job.
+    Stop(Instance),
+    /// Send [`Event::Timer`] at this time, milliseconds; it takes the place of an earlier one.
+    WakeAt(u64),
+    /// Tell who watches.
+    Progress(Step),
+    /// It is over; nothing follows.
+    Ended(Outcome),
+}
+
+/// What a watcher is told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Step {
+    /// A worker is started.
+    Starting(Instance),
+    /// It serves.
+    Ready(Instance),
+    /// It served and does so no more.
+    Left(Instance, String),
+    /// It did not start.
+    Failed(Instance, String),
+    /// It is asked to stop.
+    Retiring(Instance),
+    /// It has stopped.
+    Stopped(Instance),
+    /// It could not be stopped.
+    Stuck(Instance, String),
+    /// The old generation is wanted again.
+    GoingBack(String),
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Starting(worker) => write!(f, "{worker} starts"),
+            Self::Ready(worker) => write!(f, "{worker} is ready"),
+            Self::Left(worker, why) => write!(f, "{worker} does not serve any more: {why}"),
+            Self::Failed(worker, why) => write!(f, "{worker} did not get ready: {why}"),
+            Self::Retiring(worker) => write!(f, "{worker} retires"),
+            Self::Stopped(worker) => write!(f, "{worker} has stopped"),
+            Self::Stuck(worker, why) => write!(f, "{worker} could not be stopped: {why}"),
+            Self::GoingBack(reason) => write!(f, "going back: {reason}"),
+        }
+    }
+}
+
+/// One roll of one app. As JSON it is what the master keeps in its state directory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Roll {
+    plan: Plan,
+    phase: Phase,
+    workers: BTreeMap<Instance, Worker>,
+}
+
+impl Roll {
+    /// A roll about to begin. The first event, best the reading that follows, sets it going.
+    pub fn new(plan: Plan, world: &World, now: u64) -> Self {
+        // A worker that ran before has no soak to wait for.
+        let since = now.saturating_sub(plan.min_ready);
+        let workers = world.iter().map(|(worker, sight)| (*worker, Worker::found(sight.state, since))).collect();
+        Self { phase: Phase::Forward { until: now.saturating_add(plan.deadline) }, plan, workers }
+    }
+
+    /// A roll that was read back: whoever awaited its jobs is gone, so the next reading judges them.
+    #[must_use]
+    pub fn resumed(mut self) -> Self {
+        self.workers.values_mut().for_each(|worker| worker.awaited = false);
+        self
+    }
+
+    /// Its bounds.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Its direction, or its end.
+    pub fn phase(&self) -> &Phase {
+        &self.phase
+    }
+
+    /// All workers it knows of.
+    pub fn workers(&self) -> &BTreeMap<Instance, Worker> {
+        &self.workers
+    }
+
+    /// Whether this is a worker of the new generation.
+    pub fn is_new(&self, worker: &Instance) -> bool {
+        worker.generation == self.plan.to.generation
+    }
+
+    /// How many slots the new generation serves, of how many.
+    pub fn served(&self) -> (usize, usize) {
+        let served = |slot: &&Slot| self.of(**slot).any(|(worker, known)| self.is_new(worker) && known.is_up());
+        (self.plan.slots.iter().filter(served).count(), self.plan.slots.len())
+    }
+
+    /// Something happened at `now` (milliseconds, of one clock that never goes back): what is to be done.
+    pub fn step(&mut self, event: Event, now: u64) -> Vec<Action> {
+        let mut out = Vec::new();
+        if matches!(self.phase, Phase::Ended(_)) {
+            return out;
+        }
+        match event {
+            Event::JobEnded { instance, verb, end, state } => {
+                if let Some(worker) = self.workers.get_mut(&instance) {
+                    let news = worker.job_ended(verb, &end, state, now);
+                    self.heed(instance, news, now, &mut out);
+                }
+            }
+            Event::JobLost { instance, verb } => {
+                if let Some(worker) = self.workers.get_mut(&instance) {
+                    worker.job_lost(verb);
+                }
+            }
+            Event::World(world) => self.look(&world, now, &mut out),
+            Event::Timer => {}
+            Event::Abort { reason } => self.turn_back(reason, now, &mut out),
+            Event::HandleLeft => self.end(Outcome::Overtaken, &mut out),
+        }
+        self.proceed(now, &mut out);
+        out
+    }
+
+    /// Takes in a reading.
+    fn look(&mut self, world: &World, now: u64, out: &mut Vec<Action>) {
+        for (instance, sight) in world {
+            // Somebody else started it: it counts, so that no mix goes unseen.
+            self.workers.entry(*instance).or_insert_with(|| Worker::found(sight.state, now));
+        }
+        let known: Vec<Instance> = self.workers.keys().copied().collect();
+        for instance in known {
+            if let Some(worker) = self.workers.get_mut(&instance) {
+                let news = worker.seen(world.get(&instance).copied().unwrap_or(Sight::NOTHING), now);
+                self.heed(instance, news, now, out);
+            }
+        }
+    }
+
+    /// What a worker's news mean.
+    fn heed(&mut self, instance: Instance, news: News, now: u64, out: &mut Vec<Action>) {
+        let forward = matches!(self.phase, Phase::Forward { .. });
+        let new = self.is_new(&instance);
+        match news {
+            News::Nothing => {}
+            News::Ready => out.push(Action::Progress(Step::Ready(instance))),
+            News::Stopped => out.push(Action::Progress(Step::Stopped(instance))),
+            News::NeverStarted => {
+                self.workers.remove(&instance);
+            }
+            News::Left(why) => {
+                let step = Step::Left(instance, why.into());
+                self.fail(step, forward && new, now, out);
+            }
+            // Back: a new one that fails was on its way down anyway.
+            News::StartFailed(why) => self.fail(Step::Failed(instance, why), forward == new, now, out),
+            // Back: an old one that stays up is welcome.
+            News::StopFailed(why) => self.fail(Step::Stuck(instance, why), forward || new, now, out),
+        }
+    }
+
+    /// A worker failed; where it `matters`, the direction does.
+    fn fail(&mut self, step: Step, matters: bool, now: u64, out: &mut Vec<Action>) {
+        let reason = step.to_string();
+        out.push(Action::Progress(step));
+        if matters {
+            self.give_up(reason, now, out);
+        }
+    }
+
+    /// This direction does not lead to its goal: the other one, or the end.
+    fn give_up(&mut self, why: String, now: u64, out: &mut Vec<Action>) {
+        match &self.phase {
+            Phase::Forward { .. } => self.turn_back(why, now, out),
+            Phase::Back { reason, .. } => {
+                let reason = format!("{reason}; then, going back, {why}");
+                let left = |known: &Worker| known.stands() || known.stage == Stage::Stopping;
+                let who = self.workers.iter().filter(|(_, known)| left(known)).map(|(worker, known)| (*worker, known.stage)).collect();
+                self.end(Outcome::Mixed { reason, who }, out);
+            }
+            Phase::Ended(_) => {}
+        }
+    }
+
+    fn turn_back(&mut self, reason: String, now: u64, out: &mut Vec<Action>) {
+        if matches!(self.phase, Phase::Forward { .. }) {
+            out.push(Action::Progress(Step::GoingBack(reason.clone())));
+            self.go(Phase::Back { reason, until: now.saturating_add(self.plan.deadline) });
+        }
+    }
+
+    fn end(&mut self, outcome: Outcome, out: &mut Vec<Action>) {
+        if !matches!(self.phase, Phase::Ended(_)) {
+            out.push(Action::Ended(outcome.clone()));
+            self.go(Phase::Ended(outcome));
+        }
+    }
+
+    fn go(&mut self, to: Phase) {
+        diagram::check_phase(&self.phase, &to);
+        self.phase = to;
+    }
+
+    /// All moves that may be made now; then the end, or when to look again.
+    fn proceed(&mut self, now: u64, out: &mut Vec<Action>) {
+        self.make_moves(now, out);
+        if self.until().is_some_and(|until| now >= until) && !self.is_reached(now) {
+            self.give_up(format!("its time ran out after {} s", self.plan.deadline / 1000), now, out);
+            self.make_moves(now, out);
+        }
+        if self.is_reached(now) {
+            let outcome = match &self.phase {
+                Phase::Back { reason, .. } => Outcome::AllOld { reason: reason.clone() },
+                _ => Outcome::AllNew,
+            };
+            self.end(outcome, out);
+        }
+        if let Some(until) = self.until() {
+            let soaks = self.workers.values().filter_map(|known| match known.stage {
+                Stage::Up { since } => Some(since.saturating_add(self.plan.min_ready)).filter(|at| *at > now),
+                _ => None,
+            });
+            out.push(Action::WakeAt(soaks.fold(until, u64::min)));
+        }
+    }
+
+    fn make_moves(&mut self, now: u64, out: &mut Vec<Action>) {
+        while let Some(action) = self.next_move(now) {
+            match &action {
+                Action::Start(worker) => {
+                    self.workers.insert(*worker, Worker::started());
+                    out.push(Action::Progress(Step::Starting(*worker)));
+                }
+                Action::Stop(worker) => {
+                    if let Some(known) = self.workers.get_mut(worker) {
+                        known.stop();
+                    }
+                    out.push(Action::Progress(Step::Retiring(*worker)));
+                }
+                _ => {}
+            }
+            out.push(action);
+        }
+    }
+
+    /// The next start or stop; none when the direction is reached, must wait, or is over.
+    fn next_move(&self, now: u64) -> Option<Action> {
+        self.until()?;
+        self.superfluous(now)
+            .map(Action::Stop)
+            .or_else(|| self.startable().map(Action::Start))
+            .or_else(|| self.dispensable(now).map(Action::Stop))
+    }
+
+    /// When the present direction is given up; none when the roll is over.
+    pub fn until(&self) -> Option<u64> {
+        match self.phase {
+            Phase::Forward { until } | Phase::Back { until, .. } => Some(until),
+            Phase::Ended(_) => None,
+        }
+    }
+
+    /// An unwanted worker that the direction needs no more.
+    fn superfluous(&self, now: u64) -> Option<Instance> {
+        let back = matches!(self.phase, Phase::Back { .. });
+        let replaced = |slot: Slot| {
+            !self.plan.slots.contains(&slot)
+                || self.of(slot).any(|(worker, known)| self.is_wanted(worker) && known.is_soaked(self.plan.min_ready, now))
+        };
+        self.unwanted()
+            .find(|(worker, known)| (replaced(worker.slot) || (back && !known.is_up())) && (!known.is_up() || self.can_spare(now)))
+            .map(|(worker, _)| *worker)
+    }
+
+    /// A worker for a slot that needs one, where the surge has room; slots that nobody serves come first.
+    fn startable(&self) -> Option<Instance> {
+        let slots = self.plan.slots.iter().copied().filter(|slot| self.has_room() && self.needs_start(*slot));
+        let slot = slots.min_by_key(|slot| (self.of(*slot).any(|(_, known)| known.is_up()), *slot))?;
+        let version = if matches!(self.phase, Phase::Back { .. }) { self.plan.from } else { self.plan.to };
+        // A free try: a name that was used in this roll is never used again. A slot knows far fewer workers than
+        // there are tries, so the last one stands for none.
+        let free = |attempt: &u16| !self.workers.contains_key(&version.worker(slot, *attempt));
+        Some(version.worker(slot, (1..Instance::MAX_TRY).find(free).unwrap_or(Instance::MAX_TRY)))
+    }
+
+    /// An unwanted worker that goes before its replacement: one that serves nobody, where the roll could do nothing
+    /// else (it would wait for an ill worker that may never come back); else a ready one, within `max_unavailable`.
+    fn dispensable(&self, now: u64) -> Option<Instance> {
+        let idle = !self
+            .workers
+            .iter()
+            .any(|(worker, known)| self.is_wanted(worker) && known.stands() && !known.is_soaked(self.plan.min_ready, now));
+        let of_needy = || self.unwanted().filter(|(worker, _)| self.needs_start(worker.slot));
+        of_needy()
+            .find(|(_, known)| idle && !known.is_up())
+            .or_else(|| of_needy().find(|(_, known)| known.is_up() && self.can_spare(now)))
+            .map(|(worker, _)| *worker)
+    }
+
+    /// Whether the goal of the direction is reached.
+    fn is_reached(&self, now: u64) -> bool {
+        let soaked = |known: &Worker| known.is_soaked(self.plan.min_ready, now);
+        let unwanted_left =
+            self.workers.iter().any(|(worker, known)| !self.is_wanted(worker) && (known.stands() || known.stage == Stage::Stopping));
+        let served = |slot: &Slot| match self.phase {
+            Phase::Forward { .. } => self.of(*slot).any(|(worker, known)| self.is_new(worker) && soaked(known)),
+            // Old workers that were never retired are as they were before the roll, ill ones too.
+            _ => !self.needs_start(*slot) && self.of(*slot).all(|(_, known)| !known.fresh || !known.stands() || soaked(known)),
+        };
+        self.until().is_some() && !unwanted_left && self.plan.slots.iter().all(served)
+    }
+
+    /// Whether a slot lacks a wanted worker that the direction must give it.
+    fn needs_start(&self, slot: Slot) -> bool {
+        let wanted = self.of(slot).any(|(worker, known)| self.is_wanted(worker) && known.stands());
+        let needed = || match self.phase {
+            Phase::Back { .. } => self.of(slot).any(|(worker, known)| if self.is_new(worker) { known.is_up() } else { known.retired }),
+            _ => true,
+        };
+        !wanted && needed()
+    }
+
+    /// Whether one more may stand.
+    fn has_room(&self) -> bool {
+        self.workers.values().filter(|known| known.stands()).count() < self.plan.slots.len() + self.plan.surge
+    }
+
+    /// Whether enough serve when one of them goes. A wanted worker counts once it is soaked.
+    fn can_spare(&self, now: u64) -> bool {
+        let serves = |(worker, known): &(&Instance, &Worker)| {
+            if self.is_wanted(worker) { known.is_soaked(self.plan.min_ready, now) } else { known.is_up() }
+        };
+        self.workers.iter().filter(serves).count() > self.plan.slots.len().saturating_sub(self.plan.unavailable)
+    }
+
+    fn is_wanted(&self, worker: &Instance) -> bool {
+        self.is_new(worker) == matches!(self.phase, Phase::Forward { .. })
+    }
+
+    /// The unwanted workers that stand, those that serve nobody first.
+    fn unwanted(&self) -> impl Iterator<Item = (&Instance, &Worker)> {
+        let of = move |up: bool| {
+            self.workers.iter().filter(move |(worker, known)| !self.is_wanted(worker) && known.stands() && known.is_up() == up)
+        };
+        of(false).chain(of(true))
+    }
+
+    /// The workers of a slot.
+    fn of(&self, slot: Slot) -> impl Iterator<Item = (&Instance, &Worker)> {
+        self.workers.iter().filter(move |(worker, _)| worker.slot == slot)
+    }
+}

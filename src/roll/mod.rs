@@ -1,0 +1,33 @@
+//! The rolling reload: from the old generation to the new one, or back, and nothing in between.
+//!
+//! | file | |
+//! |---|---|
+//! | `plan` | what runs and what is wished -> a [`Plan`](plan::Plan) or a refusal |
+//! | `stage` | one worker's life within a roll |
+//! | `machine` | the roll: state x event -> state + actions |
+//! | `queue` | one roll at a time; what is asked for meanwhile becomes one more |
+//! | `diagram` | both state machines as data and as drawn in `docs/roll.md` |
+//! | `execute` | performs the actions on a [`Systemd`](crate::systemd::Systemd), feeds the events |
+//!
+//! All but `execute` are pure: no I/O, no clock; time is a number of milliseconds that the caller passes in.
+//! The room must not know how workers are drained, what a pin holds, or who asked for the roll.
+//!
+//! Places left for later: `canary` and `bake` are a first batch in `machine` (`Roll::startable`), `max_live` a second
+//! bound beside `Roll::has_room`, `pause` a phase beside `Forward`, `hooks` a phase before and one behind it, `drain`
+//! lies in the workers' own stop and changes nothing here but [`execute::Limits::stop`].
+
+pub mod diagram;
+pub mod execute;
+pub mod machine;
+pub mod plan;
+pub mod queue;
+pub mod stage;
+
+#[cfg(test)]
+mod history;
+
+pub use execute::{Clock, Control, Deps, Keeper, Limits, execute};
+pub use machine::{Action, Event, Outcome, Phase, Roll, Step};
+pub use plan::{Plan, Refusal, Version, Wish, plan};
+pub use queue::{Queue, Ticket};
+pub use stage::{Sight, Stage, World};

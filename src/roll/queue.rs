@@ -1,0 +1,99 @@
+//! One roll of an app at a time; what is asked for meanwhile becomes one more roll, not a queue.
+//!
+//! Pure. It must not know what a wish is.
+
+/// Number of the roll that answers a request: whoever asked waits for this one's end, and takes it as his own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
+
+/// The rolls of one app: at most one runs and at most one waits.
+#[derive(Debug, Clone)]
+pub struct Queue<W> {
+    issued: u64,
+    running: Option<Ticket>,
+    next: Option<(Ticket, W)>,
+}
+
+impl<W> Default for Queue<W> {
+    fn default() -> Self {
+        Self { issued: 0, running: None, next: None }
+    }
+}
+
+impl<W> Queue<W> {
+    /// Somebody asks for a roll. Where none runs, the wish comes back and must be started now. Else it waits: the roll
+    /// that runs began before it was asked and cannot answer it. The newest wish takes the place of one that waits,
+    /// and who asked earlier gets its end: a later reload includes an earlier one.
+    pub fn ask(&mut self, wish: W) -> (Ticket, Option<W>) {
+        if self.running.is_none() {
+            let ticket = self.issue();
+            self.running = Some(ticket);
+            return (ticket, Some(wish));
+        }
+        let ticket = match self.next {
+            Some((ticket, _)) => ticket,
+            None => self.issue(),
+        };
+        self.next = Some((ticket, wish));
+        (ticket, None)
+    }
+
+    /// A roll goes on that an earlier master began; nobody asked for it here.
+    pub fn adopt(&mut self) -> Ticket {
+        let ticket = self.issue();
+        self.running = Some(ticket);
+        ticket
+    }
+
+    /// The roll that ran has ended. What waited must be started now.
+    pub fn ended(&mut self) -> Option<(Ticket, W)> {
+        let next = self.next.take();
+        self.running = next.as_ref().map(|(ticket, _)| *ticket);
+        next
+    }
+
+    /// The app was stopped: what waits is not wanted any more. Returns the ticket that will never be served.
+    pub fn forget(&mut self) -> Option<Ticket> {
+        self.next.take().map(|(ticket, _)| ticket)
+    }
+
+    /// The roll that runs.
+    pub fn running(&self) -> Option<Ticket> {
+        self.running
+    }
+
+    fn issue(&mut self) -> Ticket {
+        self.issued += 1;
+        Ticket(self.issued)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_reloads_during_a_roll_become_one_more() {
+        let mut queue = Queue::default();
+        assert_eq!(queue.ask('a'), (Ticket(1), Some('a')));
+        assert_eq!(queue.ask('b'), (Ticket(2), None));
+        assert_eq!(queue.ask('c'), (Ticket(2), None));
+        assert_eq!(queue.running(), Some(Ticket(1)));
+        assert_eq!(queue.ended(), Some((Ticket(2), 'c')));
+        assert_eq!(queue.running(), Some(Ticket(2)));
+        assert_eq!(queue.ask('d'), (Ticket(3), None));
+        assert_eq!(queue.forget(), Some(Ticket(3)));
+        assert_eq!(queue.ended(), None);
+        assert_eq!(queue.running(), None);
+        // A ticket that was never served is given to nobody else.
+        assert_eq!(queue.ask('e'), (Ticket(4), Some('e')));
+    }
+
+    #[test]
+    fn a_reload_during_an_adopted_roll_waits_for_it() {
+        let mut queue = Queue::default();
+        assert_eq!(queue.adopt(), Ticket(1));
+        assert_eq!(queue.ask('a'), (Ticket(2), None));
+        assert_eq!(queue.ended(), Some((Ticket(2), 'a')));
+    }
+}
