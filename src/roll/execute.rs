@@ -191,7 +191,7 @@ pub async fn read<S: Systemd>(systemd: &S, units: &AppUnits<'_>) -> Result<World
 
 /// What a unit's row says. From systemd 254 on a unit that will be restarted is `failed` or `inactive` for a moment,
 /// which only its sub-state tells from a lasting end.
-fn sight(unit: &UnitState) -> Sight {
+pub fn sight(unit: &UnitState) -> Sight {
     let state = if unit.sub.ends_with("-before-auto-restart") { ActiveState::Activating } else { unit.active };
     Sight { state, starting: unit.job.as_deref() == Some("start") }
 }

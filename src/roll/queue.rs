@@ -21,6 +21,16 @@ impl<W> Default for Queue<W> {
 }
 
 impl<W> Queue<W> {
+    /// Nothing runs; the next roll's number is the one after `last`.
+    pub fn after(last: u64) -> Self {
+        Self { last, ..Self::default() }
+    }
+
+    /// The roll of that number runs: a new master takes it up.
+    pub fn running_as(ticket: Ticket) -> Self {
+        Self { last: ticket.0, running: true, next: None }
+    }
+
     /// Somebody asks for a roll. Where none runs, the wish comes back and must be started now. Else it waits: the roll
     /// that runs began before it was asked and cannot answer it. The newest wish takes the place of one that waits,
     /// and who asked earlier gets its end: a later reload includes an earlier one.
