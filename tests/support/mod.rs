@@ -10,13 +10,14 @@ pub mod boot;
 pub mod evidence;
 pub mod http;
 pub mod inside;
-pub mod journal;
 pub mod load;
 pub mod process;
 pub mod sandbox;
+pub mod systemd;
 pub mod wait;
 
 pub use inside::{Output, Running};
+pub use load::{Load, Report};
 
 pub use sandbox::{Options, Sandbox};
 pub use wait::{wait_for, wait_until};

@@ -31,6 +31,13 @@ impl Sandbox {
         self.run(&command)
     }
 
+    /// Writes a unit of the administrator's and lets systemd read it.
+    #[track_caller]
+    pub fn unit(&self, name: &str, text: &str) {
+        self.write(format!("/etc/systemd/system/{name}"), text);
+        self.systemctl(&["daemon-reload"]).ok();
+    }
+
     /// One property of a unit, as `systemctl show` writes it.
     #[track_caller]
     pub fn property(&self, unit: &str, property: &str) -> String {
