@@ -1,0 +1,2 @@
+console.log('still thinking');
+setInterval(() => {}, 1000);

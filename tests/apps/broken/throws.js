@@ -1,0 +1,1 @@
+throw new Error('the broken version cannot start');

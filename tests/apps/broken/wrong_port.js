@@ -1,0 +1,3 @@
+const { server, listen, port } = require('../common.js');
+
+listen(server(), port() + 1);

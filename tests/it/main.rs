@@ -1,0 +1,8 @@
+//! Tests on a real systemd.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on ends by a panic that says why")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod load;
+mod sandbox;

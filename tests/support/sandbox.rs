@@ -1,0 +1,286 @@
+//! The sandbox as tests use it.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::boot::{Booted, Holder};
+use super::inside::{self, COMMAND_LIMIT, Output, Place, Running};
+use super::{evidence, wait};
+
+/// How a sandbox is made.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// The root that is laid under the throw-away one; else what `PROJECT_CLUSTER_TEST_ROOT` names; else the machine's own.
+    pub root: Option<PathBuf>,
+    /// The program to put at /usr/bin/project-cluster; else [`Options::built`].
+    pub binary: Option<PathBuf>,
+    /// More files or directories to show inside, read-only: theirs, and where.
+    pub shown: Vec<(PathBuf, PathBuf)>,
+    /// More arguments for process 1 (`systemd.unit=basic.target`).
+    pub init: Vec<String>,
+    /// Leave it down; [`Sandbox::boot`] boots it.
+    pub down: bool,
+}
+
+impl Options {
+    /// The binary that cargo built along with this program.
+    pub fn built() -> PathBuf {
+        // Cargo says where it is to integration tests alone; beside an example it lies one directory up.
+        match option_env!("CARGO_BIN_EXE_project-cluster") {
+            Some(path) => PathBuf::from(path),
+            None => evidence::target().join(if cfg!(debug_assertions) { "debug" } else { "release" }).join("project-cluster"),
+        }
+    }
+}
+
+/// A real systemd in a throw-away root and in namespaces of its own. It ends when this value is dropped, and when this
+/// process ends, however that happens.
+pub struct Sandbox {
+    // Before the holder, so that it is dropped first.
+    booted: Option<Booted>,
+    holder: Holder,
+    arguments: Vec<String>,
+    boot_took: Duration,
+    kept: bool,
+}
+
+impl Sandbox {
+    /// Boots one as the environment says.
+    #[track_caller]
+    pub fn start() -> Self {
+        Self::start_with(Options::default())
+    }
+
+    /// Boots one as told.
+    #[track_caller]
+    pub fn start_with(options: Options) -> Self {
+        let started = Instant::now();
+        let lower = options.root.or_else(|| std::env::var_os("PROJECT_CLUSTER_TEST_ROOT").map(PathBuf::from)).unwrap_or_else(|| "/".into());
+        let binary = options.binary.unwrap_or_else(Options::built);
+        assert!(binary.exists(), "{} is missing: `cargo build` makes it", binary.display());
+        let mut shown = vec![(binary, PathBuf::from("/usr/bin/project-cluster"))];
+        shown.extend(node_from_elsewhere(&lower).map(|node| (node, PathBuf::from("/usr/local/bin/node"))));
+        shown.extend(options.shown);
+        let mut arguments: Vec<String> = shown.iter().map(|(from, to)| format!("--bind-ro={}:{}", from.display(), to.display())).collect();
+        arguments.extend(options.init);
+        let apps = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/apps");
+        let holder = Holder::start(&lower, &apps).unwrap_or_else(|error| panic!("no sandbox: {error}"));
+        let mut sandbox = Self { booted: None, holder, arguments, boot_took: Duration::ZERO, kept: false };
+        if !options.down {
+            sandbox.boot();
+        }
+        sandbox.boot_took = started.elapsed();
+        sandbox
+    }
+
+    /// How long the start took, holder, root and boot.
+    pub fn boot_took(&self) -> Duration {
+        self.boot_took
+    }
+
+    /// Name of its control group, unique on the machine.
+    pub fn name(&self) -> &str {
+        self.holder.name()
+    }
+
+    /// Its process 1, as this process sees it. Panics while it is down.
+    #[track_caller]
+    pub fn pid(&self) -> i32 {
+        self.up().pid
+    }
+
+    /// Whether it is booted.
+    pub fn is_up(&self) -> bool {
+        self.booted.as_ref().is_some_and(|booted| !booted.first.ended_within(Duration::ZERO))
+    }
+
+    /// What the systems booted in it wrote to their console.
+    pub fn console(&self) -> String {
+        self.holder.console()
+    }
+
+    /// The file that stands for its network namespace. A boot makes a new one.
+    #[track_caller]
+    pub fn netns(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/ns/net", self.pid()))
+    }
+
+    #[track_caller]
+    fn up(&self) -> &Booted {
+        self.booted.as_ref().expect("the sandbox is down")
+    }
+
+    fn place(&self) -> Place<'_> {
+        match &self.booted {
+            Some(booted) => Place::Up(&booted.first, &booted.group),
+            None => Place::Down(self.holder.pidfd()),
+        }
+    }
+
+    /// Runs a command as root, at most a minute. While the sandbox is down it runs in its root alone.
+    #[track_caller]
+    pub fn run<S: AsRef<OsStr>>(&self, command: &[S]) -> Output {
+        self.spawn(command).wait(COMMAND_LIMIT)
+    }
+
+    /// Runs a command as root, at most so long.
+    #[track_caller]
+    pub fn run_within<S: AsRef<OsStr>>(&self, limit: Duration, command: &[S]) -> Output {
+        self.spawn(command).wait(limit)
+    }
+
+    /// Runs a command as root with this as its standard input.
+    #[track_caller]
+    pub fn run_with_input<S: AsRef<OsStr>>(&self, command: &[S], input: &[u8]) -> Output {
+        self.spawned(inside::spawn(&self.place(), command, Some(input))).wait(COMMAND_LIMIT)
+    }
+
+    /// As [`run`](Self::run), as this user (a name or a number) and its groups.
+    #[track_caller]
+    pub fn run_as<S: AsRef<OsStr>>(&self, user: &str, command: &[S]) -> Output {
+        const SWITCH: &str = r#"user=$1; shift; exec setpriv --reuid="$user" --regid="$(id -g "$user")" --init-groups -- "$@""#;
+        let mut words: Vec<&OsStr> = ["sh", "-c", SWITCH, "run_as", user].map(OsStr::new).to_vec();
+        words.extend(command.iter().map(AsRef::as_ref));
+        self.run(&words)
+    }
+
+    /// Runs a shell script as root; it stops at the first error.
+    #[track_caller]
+    pub fn sh(&self, script: &str) -> Output {
+        self.run(&["sh", "-euc", script])
+    }
+
+    /// Starts a command as root in the background; it ends with its handle.
+    #[track_caller]
+    pub fn spawn<S: AsRef<OsStr>>(&self, command: &[S]) -> Running {
+        self.spawned(inside::spawn(&self.place(), command, None))
+    }
+
+    /// As [`run`](Self::run), without a panic where it cannot run or takes too long.
+    pub fn try_run<S: AsRef<OsStr>>(&self, command: &[S]) -> Option<Output> {
+        inside::spawn(&self.place(), command, None).ok()?.try_wait(COMMAND_LIMIT)
+    }
+
+    #[track_caller]
+    fn spawned(&self, result: std::io::Result<Running>) -> Running {
+        result.unwrap_or_else(|error| panic!("cannot run it in the sandbox: {error}"))
+    }
+
+    /// Writes a file, with its directories where they are missing; mode 0644 where it is new.
+    #[track_caller]
+    pub fn write(&self, path: impl AsRef<Path>, contents: impl AsRef<[u8]>) {
+        // By a process inside, where symlinks lead to the sandbox's files and not to the machine's.
+        const WRITE: &str = r#"umask 022; mkdir -p "$(dirname "$1")"; cat > "$1""#;
+        let words = ["sh".as_ref(), "-euc".as_ref(), WRITE.as_ref(), "write".as_ref(), path.as_ref().as_os_str()];
+        self.run_with_input::<&OsStr>(&words, contents.as_ref()).ok();
+    }
+
+    /// Reads a file; broken characters are replaced.
+    #[track_caller]
+    pub fn read(&self, path: impl AsRef<Path>) -> String {
+        self.run::<&OsStr>(&["cat".as_ref(), path.as_ref().as_os_str()]).exits(0).stdout
+    }
+
+    /// Whether the path exists, itself or what a symlink leads to.
+    #[track_caller]
+    pub fn exists(&self, path: impl AsRef<Path>) -> bool {
+        self.run::<&OsStr>(&["test".as_ref(), "-e".as_ref(), path.as_ref().as_os_str()]).success()
+    }
+
+    /// Sends a signal (`KILL`, `RTMIN+4`) to a process by its number inside.
+    #[track_caller]
+    pub fn kill(&self, pid: i32, signal: &str) {
+        self.run(&["bash", "-c", r#"kill -s "$1" "$2""#, "kill", signal, &pid.to_string()]).ok();
+    }
+
+    /// Boots it again on the same files, as they are now.
+    #[track_caller]
+    pub fn boot(&mut self) {
+        assert!(self.booted.is_none(), "the sandbox is already up");
+        match self.holder.boot(&self.arguments) {
+            Ok(booted) => self.booted = Some(booted),
+            Err(error) => panic!("the sandbox does not boot: {error}\n--- console\n{}", self.holder.console()),
+        }
+    }
+
+    /// `systemctl reboot`, and the next boot. Files stay, /run and /tmp do not. The duration is that of the way down.
+    #[track_caller]
+    pub fn reboot(&mut self) -> Duration {
+        let took = self.goes_down("RTMIN+5", 133);
+        self.boot();
+        took
+    }
+
+    /// A clean power off; how long it took.
+    #[track_caller]
+    pub fn shutdown(&mut self) -> Duration {
+        self.goes_down("RTMIN+4", 0)
+    }
+
+    #[track_caller]
+    fn goes_down(&mut self, signal: &str, code: i32) -> Duration {
+        let started = Instant::now();
+        self.up();
+        // What `systemctl poweroff` and `reboot` ask for; systemd(1). Asked of process 1 itself, it works without D-Bus.
+        self.kill(1, signal);
+        let ended = self.holder.ended().unwrap_or_else(|error| panic!("the sandbox did not go down: {error}"));
+        assert!(ended == code, "systemd-nspawn ended with {ended}, expected {code}\n--- console\n{}", self.holder.console());
+        self.booted = None;
+        started.elapsed()
+    }
+
+    /// Power loss: everything inside is gone at once. [`boot`](Self::boot) boots what was left on its file system.
+    #[track_caller]
+    pub fn power_off_hard(&mut self) {
+        self.up().first.signal(libc::SIGKILL);
+        self.holder.ended().unwrap_or_else(|error| panic!("the sandbox did not end: {error}"));
+        self.booted = None;
+    }
+
+    /// Waits until this holds; on expiry panics with `what`, and what the sandbox knows is gathered as for any panic.
+    #[track_caller]
+    pub fn wait_until(&self, what: &str, limit: Duration, holds: impl FnMut() -> bool) {
+        wait::wait_until(what, limit, holds);
+    }
+
+    /// Lets it live on after this process, and says how to get in and how to end it.
+    pub fn keep(&mut self) -> String {
+        self.kept = self.holder.keep().is_ok();
+        let inside = self.booted.as_ref().map_or_else(
+            || format!("nsenter -m -t {} chroot /run/sandbox/root bash", self.holder.pid()),
+            |booted| format!("nsenter -a -t {} env -i TERM=$TERM PATH=/usr/sbin:/usr/bin:/sbin:/bin bash -l", booted.pid),
+        );
+        format!("a shell inside:  {inside}\nend it:          kill -9 {}", self.holder.pid())
+    }
+
+    /// The holder, for the gathering of evidence.
+    pub(super) fn holder(&self) -> &Holder {
+        &self.holder
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        evidence::gather(self);
+        if std::env::var_os("KEEP").is_some_and(|keep| !keep.is_empty() && keep != "0") {
+            let how = self.keep();
+            eprintln!("KEEP: the sandbox lives on\n{how}");
+        }
+    }
+}
+
+/// The machine's node where it lies in a home, which the throw-away root does not show.
+fn node_from_elsewhere(lower: &Path) -> Option<PathBuf> {
+    if lower != Path::new("/") {
+        return None;
+    }
+    let path = std::env::var_os("PATH")?;
+    let node = std::env::split_paths(&path).map(|directory| directory.join("node")).find(|node| node.is_file())?;
+    let node = node.canonicalize().ok()?;
+    let seen = ["/usr", "/bin", "/opt", "/lib"].iter().any(|root| node.starts_with(root));
+    (!seen).then_some(node)
+}

@@ -1,0 +1,87 @@
+//! What the systemd inside tells: properties, processes of a unit, the journal.
+
+use std::time::Duration;
+
+use super::sandbox::Sandbox;
+use super::wait;
+
+impl Sandbox {
+    /// `journalctl` with these arguments (`["-u", "api@1", "-o", "cat"]`), after a sync so that nothing written before is
+    /// missing.
+    #[track_caller]
+    pub fn journal(&self, arguments: &[&str]) -> String {
+        self.run(&["journalctl", "--sync"]).ok();
+        let mut command = vec!["journalctl", "--no-pager", "--quiet"];
+        command.extend(arguments);
+        // It exits with 1 where nothing matches.
+        self.run(&command).stdout
+    }
+
+    /// Messages of one unit since the first boot, a line each.
+    #[track_caller]
+    pub fn journal_of(&self, unit: &str) -> String {
+        self.journal(&["-u", unit, "-o", "cat"])
+    }
+
+    /// `systemctl` with these arguments.
+    #[track_caller]
+    pub fn systemctl(&self, arguments: &[&str]) -> super::Output {
+        let mut command = vec!["systemctl", "--no-pager"];
+        command.extend(arguments);
+        self.run(&command)
+    }
+
+    /// Writes a unit of the administrator's and lets systemd read it.
+    #[track_caller]
+    pub fn unit(&self, name: &str, text: &str) {
+        self.write(format!("/etc/systemd/system/{name}"), text);
+        self.systemctl(&["daemon-reload"]).ok();
+    }
+
+    /// One property of a unit, as `systemctl show` writes it.
+    #[track_caller]
+    pub fn property(&self, unit: &str, property: &str) -> String {
+        self.systemctl(&["show", "--value", "-p", property, "--", unit]).ok()
+    }
+
+    /// `ActiveState` of a unit; `inactive` for one that is not there.
+    #[track_caller]
+    pub fn state(&self, unit: &str) -> String {
+        self.property(unit, "ActiveState")
+    }
+
+    /// Waits until a unit is in this state.
+    #[track_caller]
+    pub fn wait_for_state(&self, unit: &str, state: &str, limit: Duration) {
+        wait::wait_until(&format!("{unit} is {state}"), limit, || self.state(unit) == state);
+    }
+
+    /// The main process of a unit, its number inside; none where none runs.
+    #[track_caller]
+    pub fn main_pid(&self, unit: &str) -> Option<i32> {
+        self.property(unit, "MainPID").parse().ok().filter(|&pid| pid != 0)
+    }
+
+    /// All processes of a unit's control group and the groups below, their numbers inside, ascending.
+    #[track_caller]
+    pub fn pids_of_unit(&self, unit: &str) -> Vec<i32> {
+        let group = self.property(unit, "ControlGroup");
+        if group.is_empty() {
+            return Vec::new();
+        }
+        // The group may vanish meanwhile: then it holds no process.
+        let script = r#"find "/sys/fs/cgroup$1" -name cgroup.procs -exec cat {} + 2>/dev/null || :"#;
+        let found = self.run(&["sh", "-c", script, "pids", &group]).ok();
+        let mut pids: Vec<i32> = found.lines().filter_map(|line| line.parse().ok()).collect();
+        pids.sort_unstable();
+        pids
+    }
+
+    /// Names of the loaded units that match this glob, in any of these states where some are given (`active`, `failed`).
+    #[track_caller]
+    pub fn units(&self, pattern: &str, states: &[&str]) -> Vec<String> {
+        let states = format!("--state={}", states.join(","));
+        let listed = self.systemctl(&["list-units", "--all", "--plain", "--no-legend", "--full", &states, "--", pattern]).ok();
+        listed.lines().filter_map(|line| line.split_whitespace().next().map(str::to_owned)).collect()
+    }
+}
