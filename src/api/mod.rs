@@ -1,3 +1,4 @@
 //! The REST API of the master: its types, errors and routes.
 pub mod error;
+pub mod server;
 pub mod types;

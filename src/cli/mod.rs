@@ -4,13 +4,14 @@
 pub mod args;
 pub mod client;
 mod list;
+mod live;
 mod logs;
 mod operate;
 mod setup;
 mod table;
 
 use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -91,7 +92,17 @@ pub fn main() -> ExitCode {
             return ExitCode::from(1);
         }
     };
-    match runtime.block_on(run(&cli)) {
+    let context = Context::new(&cli);
+    let result = match &cli.verb {
+        // These block on files and on systemd in turn; they bring their own event queue where they need one.
+        Verb::Init => setup::init(&context),
+        Verb::Check => setup::check(&context),
+        Verb::Schema => setup::schema(),
+        Verb::Install(options) => setup::install(&context, options, &runtime),
+        Verb::Uninstall { root } => setup::uninstall(&context, root.as_deref(), &runtime),
+        verb => runtime.block_on(run(&context, verb)),
+    };
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             let (text, code) = match failure {
@@ -107,21 +118,17 @@ pub fn main() -> ExitCode {
     }
 }
 
-async fn run(cli: &Cli) -> Result<(), Failure> {
-    let context = Context::new(cli);
-    match &cli.verb {
-        Verb::Init => setup::init(&context),
-        Verb::Check => setup::check(&context),
-        Verb::Schema => setup::schema(),
-        Verb::Install(options) => setup::install(&context, options).await,
-        Verb::Uninstall { root } => setup::uninstall(&context, root.as_deref().unwrap_or(Path::new("/"))).await,
-        Verb::Ls { select } => ls(&context, select).await,
-        Verb::Show { select } => show(&context, select).await,
-        Verb::Start(options) => operate::run(&context, "start", options).await,
-        Verb::Stop(options) => operate::run(&context, "stop", options).await,
-        Verb::Sleep(options) => operate::run(&context, "sleep", options).await,
-        Verb::Restart(options) | Verb::Reload(options) => operate::roll(&context, options).await,
-        Verb::Logs(options) => logs::run(&context, options).await,
+async fn run(context: &Context, verb: &Verb) -> Result<(), Failure> {
+    match verb {
+        Verb::Ls { select } => ls(context, select).await,
+        Verb::Show { select } => show(context, select).await,
+        Verb::Start(options) => operate::run(context, "start", options).await,
+        Verb::Stop(options) => operate::run(context, "stop", options).await,
+        Verb::Sleep(options) => operate::run(context, "sleep", options).await,
+        Verb::Restart(options) | Verb::Reload(options) => operate::roll(context, options).await,
+        Verb::Logs(options) => logs::run(context, options).await,
+        // Those that `main` has carried out already.
+        Verb::Init | Verb::Check | Verb::Schema | Verb::Install(_) | Verb::Uninstall { .. } => Ok(()),
     }
 }
 

@@ -291,7 +291,10 @@ impl<S: Systemd> Master<S> {
         let mut reason = match outcome {
             Outcome::AllNew => None,
             Outcome::AllOld { reason } => Some(format!("{reason}. The old workers serve as before")),
-            Outcome::Mixed { .. } => Some(outcome.to_string()),
+            Outcome::Mixed { reason, who } => {
+                let who: Vec<String> = who.iter().map(|(worker, stage)| format!("{worker} ({})", stage.name())).collect();
+                Some(format!("{reason}. Left in a mix: {}", who.join(", ")))
+            }
             Outcome::Overtaken => Some(format!("{} was stopped or restarted meanwhile", units.handle())),
         };
         if let (Some(reason), Some(instance)) = (&mut reason, culprit) {
@@ -341,11 +344,12 @@ impl<S: Systemd> Master<S> {
                     continue;
                 }
             };
-            let ticket = Ticket(kept.id);
             let roll = kept.roll.resumed();
             println!("<5>{name}: taking up the roll to generation {}", roll.plan().to);
             let mut rolls = lock(&self.rolls);
-            rolls.of(name).queue = Queue::running_as(ticket);
+            // Who waits for it asks by the number that the master before gave.
+            rolls.of(name).queue = Queue::after(kept.id.saturating_sub(1));
+            let ticket = rolls.of(name).queue.adopt();
             rolls.record(name, ticket, RollState::Running);
             rolls.change(name, ticket, |record| {
                 record.generation = Some(roll.plan().to.generation);

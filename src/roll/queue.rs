@@ -21,14 +21,9 @@ impl<W> Default for Queue<W> {
 }
 
 impl<W> Queue<W> {
-    /// Nothing runs; the next roll's number is the one after `last`.
+    /// Numbers go on behind `last`.
     pub fn after(last: u64) -> Self {
-        Self { last, ..Self::default() }
-    }
-
-    /// The roll of that number runs: a new master takes it up.
-    pub fn running_as(ticket: Ticket) -> Self {
-        Self { last: ticket.0, running: true, next: None }
+        Self { issued: last, ..Self::default() }
     }
 
     /// Somebody asks for a roll. Where none runs, the wish comes back and must be started now. Else it waits: the roll

@@ -196,6 +196,17 @@ impl Bus {
         self.call(ROOT, MANAGER, "Reload", &(), "reload its unit files").await
     }
 
+    /// Sends a signal to the main process of a service; one that does not run is no error.
+    ///
+    /// # Errors
+    /// When systemd refuses or cannot be reached.
+    pub async fn kill_main(&self, unit: &str, signal: i32) -> Result<(), Error> {
+        match self.call(ROOT, MANAGER, "KillUnit", &(unit, "main", signal), &format!("signal {unit}")).await {
+            Err(Error::Refused { why, .. }) if why.contains("NoSuchUnit") || why.contains("NoSuchProcess") || why.contains("no main process") => Ok(()),
+            other => other,
+        }
+    }
+
     /// `systemctl enable`, or `disable`.
     ///
     /// # Errors

@@ -1,0 +1,143 @@
+//! `init`, `check`, `schema`, `install`, `uninstall`: from a configuration to units. Needs no master.
+
+use std::path::{Path, PathBuf};
+
+use tokio::runtime::Runtime;
+
+use super::args::Install;
+use super::live::Running;
+use super::{Context, Failure, colours, list, print, print_json, width};
+use crate::api::types::AppState;
+use crate::config::{self, Loaded, SystemAccounts};
+use crate::units::install::{self, Options};
+use crate::units::model::Host;
+
+pub(crate) fn init(context: &Context) -> Result<(), Failure> {
+    config::init(&context.config).map_err(|why| Failure::Failed(why.to_string()))?;
+    print(&format!(
+        "wrote {0}\nEdit it, then: project-cluster check{1}, and: sudo project-cluster install --now{1}\n",
+        context.config.display(),
+        if context.config == Path::new(super::CONFIG) { String::new() } else { format!(" --config {}", context.config.display()) }
+    ));
+    Ok(())
+}
+
+pub(crate) fn check(context: &Context) -> Result<(), Failure> {
+    let loaded = config::load(&context.config, &SystemAccounts);
+    if context.json {
+        let problems = match &loaded {
+            Ok(loaded) => &loaded.warnings,
+            Err(problems) => problems,
+        };
+        print_json(problems)?;
+        return loaded.map(drop).map_err(|_| Failure::Usage(String::new()));
+    }
+    let loaded = loaded.map_err(problems)?;
+    warn(&loaded);
+    let apps = loaded.settings.apps.len();
+    print(&format!("{} is in order: cluster {}, {apps} {}\n", context.config.display(), loaded.settings.name, if apps == 1 { "app" } else { "apps" }));
+    Ok(())
+}
+
+pub(crate) fn schema() -> Result<(), Failure> {
+    print(&config::schema::text());
+    Ok(())
+}
+
+fn problems(problems: config::Problems) -> Failure {
+    Failure::Usage(format!("the configuration is wrong; nothing was changed.\n{problems}"))
+}
+
+/// Warnings go to stderr: they are no part of an answer.
+fn warn(loaded: &Loaded) {
+    let text = loaded.warnings.to_string();
+    if !text.trim().is_empty() {
+        eprintln!("{}", text.trim_end());
+    }
+}
+
+pub(crate) fn install(context: &Context, options: &Install, runtime: &Runtime) -> Result<(), Failure> {
+    let loaded = config::load(&context.config, &SystemAccounts).map_err(problems)?;
+    warn(&loaded);
+    let settings = &loaded.settings;
+    let root = options.root.clone().unwrap_or_else(|| PathBuf::from("/"));
+    let here = options.root.is_none();
+    let install = Options { root, host: host(here)?, now: options.now };
+    if options.diff {
+        let preview = install::preview(settings, &install).map_err(|why| Failure::Failed(why.to_string()))?;
+        print(if preview.text.is_empty() { "nothing would change\n" } else { &preview.text });
+        return if preview.plan.conflicts.is_empty() { Ok(()) } else { Err(Failure::Failed(String::new())) };
+    }
+    if !here {
+        let report = install::install(settings, &install, None).map_err(|why| Failure::Failed(why.to_string()))?;
+        print(&report.to_string());
+        return Ok(());
+    }
+    root_only("install")?;
+    let running = Running::connect(runtime).map_err(|why| Failure::Failed(why.to_string()))?;
+    let report = install::install(settings, &install, Some(&running)).map_err(|why| Failure::Failed(why.to_string()))?;
+    print(&report.to_string());
+    if !report.is_empty() {
+        running.hang_up(&settings.name.master()).map_err(|why| Failure::Failed(why.to_string()))?;
+    }
+    if options.now {
+        return runtime.block_on(show(context));
+    }
+    if !report.is_empty() {
+        print(&format!("Start it: systemctl enable --now {}\n", settings.name.target()));
+    }
+    Ok(())
+}
+
+/// The table, and failure when an app did not start.
+async fn show(context: &Context) -> Result<(), Failure> {
+    let apps = context.apps().await?;
+    let workers: Vec<_> = apps.iter().flat_map(|app| app.workers.clone()).collect();
+    print(&list::workers(&workers, &apps, width(), colours()));
+    let failed: Vec<String> = apps.iter().filter(|app| app.state == AppState::Failed).map(|app| app.name.to_string()).collect();
+    if failed.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::Failed(format!("{} did not start: `journalctl -u '{}@*'` says why", failed.join(", "), context.cluster)))
+}
+
+pub(crate) fn uninstall(context: &Context, root: Option<&Path>, runtime: &Runtime) -> Result<(), Failure> {
+    let here = root.is_none();
+    let options = Options { root: root.unwrap_or(Path::new("/")).to_owned(), host: Host::default(), now: false };
+    let running = if here {
+        root_only("uninstall")?;
+        Some(Running::connect(runtime).map_err(|why| Failure::Failed(why.to_string()))?)
+    } else {
+        None
+    };
+    let live = running.as_ref().map(|running| running as &dyn install::Live);
+    let report = install::uninstall(&context.cluster, &options, live).map_err(|why| Failure::Failed(why.to_string()))?;
+    print(&report.to_string());
+    Ok(())
+}
+
+fn root_only(verb: &str) -> Result<(), Failure> {
+    // SAFETY: geteuid has no preconditions and cannot fail.
+    if unsafe { libc::geteuid() } == 0 {
+        return Ok(());
+    }
+    Err(Failure::Failed(format!("`{verb}` writes to /etc/systemd/system: run it as root, `sudo project-cluster {verb}`; or look first: `project-cluster install --diff`")))
+}
+
+/// The paths that the units name. Workers run this very program as other users, so they must be able to reach it.
+fn host(here: bool) -> Result<Host, Failure> {
+    let mut host = Host::default();
+    if !here {
+        return Ok(host);
+    }
+    let program = std::env::current_exe().map_err(|why| Failure::Failed(format!("the program's own path cannot be read: {why}")))?;
+    let private = ["/root/", "/home/", "/tmp/", "/run/user/"].iter().find(|prefix| program.starts_with(prefix));
+    if let Some(prefix) = private {
+        return Err(Failure::Failed(format!(
+            "this program lies in {} and workers run it as other users, who cannot see {prefix}: install it first (`make install`, or copy it to /usr/local/bin), then run that one",
+            program.display()
+        )));
+    }
+    host.program = program;
+    Ok(host)
+}
