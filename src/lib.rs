@@ -33,5 +33,5 @@ pub mod master;
 pub mod names;
 pub mod roll;
 pub mod systemd;
-//pub mod units;
+pub mod units;
 pub mod worker;

@@ -329,12 +329,13 @@ impl Address {
         }
     }
 
-    /// The address as part of a unit name: brackets are not allowed there, a path is escaped.
+    /// The address as part of a unit name: brackets are not allowed there, a path is escaped. Every form holds a
+    /// `:`, which no app's name does: so `a` on `/b/c` and `a-b` on `/c` are two units.
     pub fn unit_part(&self) -> String {
         match self {
             Self::Tcp(SocketAddr::V4(v4)) => v4.to_string(),
             Self::Tcp(SocketAddr::V6(v6)) => format!("{}:{}", v6.ip(), v6.port()),
-            Self::Unix(path) => escape_path(path),
+            Self::Unix(path) => format!("unix:{}", escape_path(path)),
         }
     }
 }
@@ -450,9 +451,14 @@ impl<'a> AppUnits<'a> {
     pub fn worker_glob(&self) -> String {
         format!("{}@*.service", self.prefix())
     }
-    /// `NAME-APP-ADDRESS.socket`: the socket unit of one address.
+    /// `NAME-APP-ADDRESS.socket`: the socket unit of one address. A path that would make the name longer than the
+    /// 255 bytes which systemd and file systems allow gives way to its checksum.
     pub fn socket(&self, address: &Address) -> String {
-        format!("{}-{}.socket", self.prefix(), address.unit_part())
+        let name = format!("{}-{}.socket", self.prefix(), address.unit_part());
+        if name.len() <= UNIT_NAME_MAX {
+            return name;
+        }
+        format!("{}-unix:{:016x}.socket", self.prefix(), fnv1a(address.to_string().as_bytes()))
     }
     /// systemd's own slice of the workers, `system-NAME\x2dAPP.slice`: a bare `-` in a slice's name would nest.
     pub fn slice(&self) -> String {
@@ -466,6 +472,14 @@ impl<'a> AppUnits<'a> {
     pub fn runtime_directory(&self, instance: &str) -> String {
         format!("{}/{instance}", self.prefix())
     }
+}
+
+/// The longest unit name (`UNIT_NAME_MAX` of systemd is 256 with the terminating NUL).
+pub const UNIT_NAME_MAX: usize = 255;
+
+/// FNV-1a, 64 bits: short, and the same on every build for ever, which a unit's name has to be.
+fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// Escapes as `unit_name_escape()` of systemd does: everything but letters, digits, `:_.` becomes `\xNN`,
@@ -561,7 +575,9 @@ mod tests {
         assert_eq!(units.handle(), "project-cluster@api-v2.service");
         assert_eq!(units.slice(), "system-project\\x2dcluster\\x2dapi\\x2dv2.slice");
         assert_eq!(units.socket(&"[::1]:80".parse().unwrap()), "project-cluster-api-v2-::1:80.socket");
-        assert_eq!(units.socket(&"/run/a-b/c.sock".parse().unwrap()), "project-cluster-api-v2-run-a\\x2db-c.sock.socket");
+        assert_eq!(units.socket(&"/run/a-b/c.sock".parse().unwrap()), "project-cluster-api-v2-unix:run-a\\x2db-c.sock.socket");
+        let long = units.socket(&format!("/run/{}", "é".repeat(51)).parse().unwrap());
+        assert_eq!(long, "project-cluster-api-v2-unix:1010021a2119d068.socket");
         let instance = units.instance("project-cluster-api-v2@1.2.3.service").unwrap();
         assert_eq!(units.worker(&instance), "project-cluster-api-v2@1.2.3.service");
         // `api` and `api-v2` share a prefix, not their workers.

@@ -1,0 +1,274 @@
+//! Applies a tree to a root directory, and takes it away again.
+//!
+//! The edge of this room: it reads and writes files below the root directory, each replaced atomically, all under
+//! one lock. What needs a running systemd goes through [`Live`]. It must not decide what is in a file (`render`) nor
+//! what has to change (`diff`).
+
+mod account;
+mod disk;
+mod live;
+mod report;
+mod scan;
+mod uninstall;
+
+use std::path::{Path, PathBuf};
+
+use crate::config::settings::Settings;
+use crate::names::{AppName, AppUnits, ClusterName, UNIT_NAME_MAX};
+
+use super::diff::{self, Change, Conflict, Disk, Plan};
+use super::model::{self, Host, Tree};
+use super::render::{APP_DROP_IN, render};
+
+pub use live::{Live, LiveError};
+pub use report::{Action, Report};
+pub use uninstall::uninstall;
+
+use disk::{Ledger, Root};
+
+/// Where and how.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The directory that stands for `/`. Default `/`.
+    pub root: PathBuf,
+    /// Paths inside it.
+    pub host: Host,
+    /// Enable and start the cluster as well (needs a [`Live`]). Default false.
+    pub now: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { root: "/".into(), host: Host::default(), now: false }
+    }
+}
+
+/// Why an install or uninstall did not happen, or not wholly.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// What is there is not ours; nothing was changed.
+    #[error("nothing was changed, because the install would harm what is not ours:\n{}", lines(.0))]
+    Conflicts(Vec<Conflict>),
+    /// Another install holds the lock.
+    #[error("another install or uninstall holds the lock on {} for more than {} seconds: wait for it and try again", .root.display(), disk::LOCK_LIMIT.as_secs())]
+    Locked {
+        /// The root directory.
+        root: PathBuf,
+    },
+    /// A path leads out of the root directory.
+    #[error("{} leads out of {} by a symbolic link: install on the running system, or mend the link", .path.display(), .root.display())]
+    Outside {
+        /// The path as it was to be used.
+        path: PathBuf,
+        /// The root directory.
+        root: PathBuf,
+    },
+    /// A file operation failed.
+    #[error("cannot {what} {}: {source}. {}", .path.display(), disk::advice(.source))]
+    File {
+        /// What was tried.
+        what: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// systemd did not do its part; what was written stays, and the same command goes on from there.
+    #[error("{what}: {source}. The files are in place; mend this and run the same command again")]
+    Live {
+        /// What was tried.
+        what: String,
+        /// Why not.
+        source: LiveError,
+    },
+}
+
+fn lines(conflicts: &[Conflict]) -> String {
+    let line = |conflict: &Conflict| format!("  {} {}", conflict.path.display(), conflict.why);
+    conflicts.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// What an install would do.
+#[derive(Debug)]
+pub struct Preview {
+    /// The changes and conflicts.
+    pub plan: Plan,
+    /// The same as a unified diff; empty when nothing would change.
+    pub text: String,
+}
+
+/// Compares and changes nothing (`install --diff`). Conflicts are in the plan and in the text.
+///
+/// # Errors
+/// A file that cannot be read.
+pub fn preview(settings: &Settings, options: &Options) -> Result<Preview, Error> {
+    let root = Root::open(&options.root)?;
+    let tree = render(settings, &options.host);
+    let disk = scan::scan(&root, &options.host, &tree)?;
+    let plan = checked_plan(settings, &tree, &disk);
+    let text = diff::text(&plan, &tree, &disk);
+    Ok(Preview { plan, text })
+}
+
+fn checked_plan(settings: &Settings, tree: &Tree, disk: &Disk) -> Plan {
+    let mut plan = diff::plan(tree, disk);
+    for app in settings.apps.keys() {
+        let slice = AppUnits::new(&settings.name, app).slice();
+        if slice.len() > UNIT_NAME_MAX {
+            let why =
+                format!("is longer than the {UNIT_NAME_MAX} bytes systemd allows: shorten the name of app {app}, or use fewer dashes");
+            plan.conflicts.push(Conflict { path: slice.into(), why });
+        }
+    }
+    plan
+}
+
+/// Writes what these settings need, removes what an older install left, and, where `live` is given, tells systemd.
+///
+/// A second run changes nothing. Running apps are not restarted; those that the settings no longer have are stopped.
+/// A run that was cut off is taken up where it ended.
+///
+/// # Errors
+/// [`Error::Conflicts`] before anything has changed; the others may leave a part done, which the next run mends.
+pub fn install(settings: &Settings, options: &Options, live: Option<&dyn Live>) -> Result<Report, Error> {
+    let root = Root::open(&options.root)?;
+    let _lock = root.lock()?;
+    let cluster = &settings.name;
+    let tree = render(settings, &options.host);
+    let mut disk = scan::scan(&root, &options.host, &tree)?;
+    let mut plan = checked_plan(settings, &tree, &disk);
+    if !plan.conflicts.is_empty() {
+        return Err(Error::Conflicts(plan.conflicts));
+    }
+    let mut ledger = Ledger::read(&root, cluster)?;
+    let cut_off = ledger.as_ref().is_some_and(|ledger| !ledger.complete);
+    let mut report = Report::new(cluster, &root);
+    let stale = !plan.is_empty() || cut_off;
+    let fresh_account = live.is_some() && disk.group.is_none();
+
+    if stale || fresh_account {
+        stop_removed(&plan, cluster, live, &mut report)?;
+        let ledger = begin(&root, &tree, &plan, &mut ledger, &mut report)?;
+        let sysusers = options.host.sysusers_file(cluster);
+        apply_file(&root, &tree, &sysusers, &plan, &disk, &mut report)?;
+        if let Some(live) = live {
+            live.sysusers(&root.at(&sysusers)).map_err(|source| Error::Live { what: "making the user".into(), source })?;
+            // The group's number is known only now; it may turn an unchanged file into one to mend.
+            disk = scan::scan(&root, &options.host, &tree)?;
+            plan = checked_plan(settings, &tree, &disk);
+        }
+        for path in tree.files.keys().filter(|path| **path != sysusers) {
+            apply_file(&root, &tree, path, &plan, &disk, &mut report)?;
+        }
+        for path in plan.removed() {
+            root.remove_file(path)?;
+            report.did(Action::Removed, path);
+        }
+        ledger.directories.retain(|path| !root.remove_directory_if_empty(path));
+        if let Some(live) = live {
+            live.daemon_reload().map_err(|source| Error::Live { what: "making systemd read its units again".into(), source })?;
+        }
+        ledger.complete = true;
+        ledger.write(&root, cluster)?;
+        report.advise(&tree, &plan, settings, &options.host);
+    }
+    if disk.group.is_none() {
+        report.note(format!(
+            "the user {cluster} does not exist in {}: {} stays root's, and the master cannot read it until `project-cluster install` has run on the live system",
+            root.shown(),
+            model::master_settings(cluster).display()
+        ));
+    }
+    if !disk.owners {
+        report.note("not run as root: owners were left as they are".into());
+    }
+    if let (true, Some(live)) = (options.now, live) {
+        let target = cluster.target();
+        live.enable(&target).map_err(|source| Error::Live { what: format!("enabling {target}"), source })?;
+        live.start(&target).map_err(|source| Error::Live { what: format!("starting {target}"), source })?;
+        report.note(format!("enabled and started {target}"));
+    }
+    Ok(report)
+}
+
+/// Stops what the settings no longer have, while its units are still there: the handle's own stop step needs them.
+fn stop_removed(plan: &Plan, cluster: &ClusterName, live: Option<&dyn Live>, report: &mut Report) -> Result<(), Error> {
+    let mut units = Vec::new();
+    for app in removed_apps(plan, cluster) {
+        let names = AppUnits::new(cluster, &app);
+        units.extend([names.handle(), names.worker_glob(), names.trigger()]);
+    }
+    units.extend(plan.removed().filter_map(model::file_name).filter(|name| name.ends_with(".socket")).map(String::from));
+    if let (Some(live), false) = (live, units.is_empty()) {
+        live.stop(&units).map_err(|source| Error::Live { what: format!("stopping {}", units.join(", ")), source })?;
+        report.note(format!("stopped {}", units.join(", ")));
+    }
+    Ok(())
+}
+
+/// The apps whose handle's drop-in goes.
+fn removed_apps(plan: &Plan, cluster: &ClusterName) -> Vec<AppName> {
+    plan.removed().filter_map(|path| handle_app(path, cluster)).collect()
+}
+
+/// The app of `.../NAME@APP.service.d/50-app.conf`.
+fn handle_app(path: &Path, cluster: &ClusterName) -> Option<AppName> {
+    if model::file_name(path)? != APP_DROP_IN {
+        return None;
+    }
+    let directory = model::file_name(path.parent()?)?;
+    directory.strip_prefix(cluster.as_str())?.strip_prefix('@')?.strip_suffix(".service.d")?.parse().ok()
+}
+
+/// Makes the directories, having written down first which ones were not there.
+fn begin<'l>(root: &Root, tree: &Tree, plan: &Plan, ledger: &'l mut Option<Ledger>, report: &mut Report) -> Result<&'l mut Ledger, Error> {
+    let cluster = &tree.cluster;
+    let paths = tree.files.keys().chain(tree.directories.keys());
+    let missing = root.missing_directories(paths.map(PathBuf::as_path), tree);
+    let own = root.missing_directories([model::pins(cluster).as_path()].into_iter(), tree);
+    let ledger = ledger.get_or_insert_with(|| Ledger::new(cluster));
+    ledger.complete = false;
+    ledger.directories.extend(missing.iter().cloned());
+    for path in &own {
+        root.make_directory(path, 0o755)?;
+    }
+    for (path, mode) in &tree.directories {
+        match plan.change(path) {
+            Change::Create => {
+                root.make_directory(path, *mode)?;
+                report.did(Action::Created, path);
+            }
+            Change::Update { .. } => {
+                root.set_access(path, *mode, 0)?;
+                report.did(Action::Updated, path);
+            }
+            Change::Remove | Change::Unchanged => {}
+        }
+    }
+    ledger.write(root, cluster)?;
+    for path in missing.iter().filter(|path| !own.contains(*path)) {
+        root.make_directory(path, 0o755)?;
+    }
+    Ok(ledger)
+}
+
+fn apply_file(root: &Root, tree: &Tree, path: &Path, plan: &Plan, disk: &Disk, report: &mut Report) -> Result<(), Error> {
+    let Some(file) = tree.files.get(path) else { return Ok(()) };
+    let gid = diff::group(file.owner, disk.group);
+    match plan.change(path) {
+        Change::Create => {
+            root.write(path, file.contents.as_bytes(), file.mode, gid)?;
+            report.did(Action::Created, path);
+        }
+        Change::Update { contents: true, .. } => {
+            root.write(path, file.contents.as_bytes(), file.mode, gid)?;
+            report.did(Action::Updated, path);
+        }
+        Change::Update { contents: false, .. } => {
+            root.set_access(path, file.mode, gid)?;
+            report.did(Action::Updated, path);
+        }
+        Change::Remove | Change::Unchanged => {}
+    }
+    Ok(())
+}

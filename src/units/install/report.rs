@@ -1,0 +1,111 @@
+//! What an install or uninstall did, and what is left to do, in words.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use crate::config::settings::Settings;
+use crate::names::{AppUnits, ClusterName};
+use crate::units::diff::{Change, Plan};
+use crate::units::model::{Host, Tree, file_name, prepare_settings};
+use crate::units::text;
+
+use super::disk::Root;
+
+/// What was done at a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Made.
+    Created,
+    /// Replaced, or its owner or mode set.
+    Updated,
+    /// Removed.
+    Removed,
+}
+
+/// What was done, in the order in which it was done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// The cluster.
+    pub cluster: ClusterName,
+    /// The directory that stood for `/`.
+    pub root: String,
+    /// Path by path, as seen inside the root directory.
+    pub actions: Vec<(Action, PathBuf)>,
+    /// What else a person should know: what was stopped or started, what takes effect when.
+    pub notes: Vec<String>,
+}
+
+impl Report {
+    pub(super) fn new(cluster: &ClusterName, root: &Root) -> Self {
+        Self { cluster: cluster.clone(), root: root.shown().to_string(), actions: Vec::new(), notes: Vec::new() }
+    }
+
+    /// Whether nothing was changed.
+    pub fn is_empty(&self) -> bool {
+        self.actions.is_empty()
+    }
+
+    pub(super) fn did(&mut self, action: Action, path: &Path) {
+        self.actions.push((action, path.to_owned()));
+    }
+
+    pub(super) fn note(&mut self, note: String) {
+        self.notes.push(note);
+    }
+
+    /// What was rewritten and takes effect only later.
+    pub(super) fn advise(&mut self, tree: &Tree, plan: &Plan, settings: &Settings, host: &Host) {
+        let cluster = &tree.cluster;
+        let updated = |path: &Path| matches!(plan.change(path), Change::Update { contents: true, .. });
+        if updated(&prepare_settings(cluster)) {
+            self.note("running workers stay as they are until their app is reloaded".into());
+        }
+        for (name, app) in &settings.apps {
+            let units = AppUnits::new(cluster, name);
+            if updated(&host.units.join(format!("{}@.service", units.prefix()))) {
+                self.note(format!("the unit of {name}'s workers changed: `systemctl reload {cluster}@{name}`"));
+            }
+            for socket in app.listen.iter().map(|listen| units.socket(&listen.address)) {
+                if updated(&host.units.join(&socket)) {
+                    let handle = format!("{cluster}@{name}");
+                    self.note(format!(
+                        "{socket} changed: a live socket stays as it is, so this takes effect after `systemctl stop {handle}` and `systemctl start {handle}`, which closes the port meanwhile"
+                    ));
+                }
+            }
+        }
+        if updated(&host.units.join(cluster.api_socket())) {
+            let (socket, target) = (cluster.api_socket(), cluster.target());
+            self.note(format!("{socket} changed: `systemctl restart {socket}`, which restarts the master; {target} stays up"));
+        } else if updated(&host.units.join(cluster.master())) {
+            self.note(format!("the master's unit changed: `systemctl restart {cluster}`, which touches no worker"));
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.root != "/" && !self.actions.is_empty() {
+            writeln!(f, "in {}:", self.root)?;
+        }
+        for (action, path) in &self.actions {
+            let word = match action {
+                Action::Created => "created",
+                Action::Updated => "updated",
+                Action::Removed => "removed",
+            };
+            writeln!(f, "{word} {}", text::visible(&path.to_string_lossy()))?;
+        }
+        if self.actions.is_empty() {
+            writeln!(f, "nothing to change for cluster {}", self.cluster)?;
+        }
+        for note in &self.notes {
+            writeln!(f, "note: {note}")?;
+        }
+        let units = self.actions.iter().filter(|(_, path)| file_name(path).is_some()).count();
+        if units > 0 {
+            writeln!(f, "{units} files and directories changed")?;
+        }
+        Ok(())
+    }
+}

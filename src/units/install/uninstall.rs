@@ -1,0 +1,111 @@
+//! Takes away all that an install made, and nothing else.
+
+use std::path::Path;
+
+use crate::names::{AppName, AppUnits, ClusterName};
+use crate::units::diff;
+use crate::units::model::{Tree, file_name};
+
+use super::account::Account;
+use super::disk::{Ledger, Root};
+use super::live::Live;
+use super::report::{Action, Report};
+use super::{Error, LiveError, Options, handle_app, scan};
+
+/// Stops the cluster, disables it and removes its files, its state in `/var/lib/NAME` and its user, in this order.
+///
+/// Only files with our mark and this cluster's name, `/var/lib/NAME` only where an install of ours has been, the
+/// user only with our GECOS, directories only those that were not there before and are empty now. A run that was cut
+/// off is finished by the next.
+///
+/// # Errors
+/// What could not be stopped or removed; the state goes last, so that the next run still knows what is ours.
+pub fn uninstall(cluster: &ClusterName, options: &Options, live: Option<&dyn Live>) -> Result<Report, Error> {
+    let root = Root::open(&options.root)?;
+    let _lock = root.lock()?;
+    let nothing = Tree::new(cluster);
+    let disk = scan::scan(&root, &options.host, &nothing)?;
+    let plan = diff::plan(&nothing, &disk);
+    let claimed = scan::claimed(&root, cluster)?;
+    let ledger = Ledger::read(&root, cluster)?;
+    let mut report = Report::new(cluster, &root);
+    let files: Vec<&Path> = plan.removed().collect();
+
+    if let Some(live) = live {
+        let units = running(&files, cluster);
+        if !files.is_empty() {
+            live.stop(&units).map_err(failed(format!("stopping cluster {cluster}")))?;
+            live.disable(&cluster.target()).map_err(failed(format!("disabling {}", cluster.target())))?;
+        }
+    }
+    for path in &files {
+        root.remove_file(path)?;
+        report.did(Action::Removed, path);
+    }
+    if let (Some(live), false) = (live, files.is_empty()) {
+        live.daemon_reload().map_err(failed("making systemd read its units again".into()))?;
+    }
+    remove_user(&root, cluster, live, &mut report)?;
+    let empty = |report: &mut Report| {
+        for path in ledger.iter().flat_map(|ledger| ledger.directories.iter().rev()) {
+            if root.at(path).exists() && root.remove_directory_if_empty(path) {
+                report.did(Action::Removed, path);
+            }
+        }
+    };
+    empty(&mut report);
+    if live.is_some() {
+        remove_run(&root, &files, cluster)?;
+    }
+    if claimed {
+        root.remove_all(&cluster.var())?;
+        report.did(Action::Removed, &cluster.var());
+        // The parents of the state itself, on a root directory that had none.
+        empty(&mut report);
+    } else if root.at(&cluster.var()).exists() {
+        report.note(format!("{} was not made by an install and stays", cluster.var().display()));
+    }
+    Ok(report)
+}
+
+fn failed(what: String) -> impl FnOnce(LiveError) -> Error {
+    move |source| Error::Live { what, source }
+}
+
+/// The units to stop, in order: the target takes handles, master and API with it; then what would be left.
+fn running(files: &[&Path], cluster: &ClusterName) -> Vec<String> {
+    let apps: Vec<AppName> = files.iter().filter_map(|path| handle_app(path, cluster)).collect();
+    let names = || apps.iter().map(|app| AppUnits::new(cluster, app));
+    let mut units = vec![cluster.target()];
+    units.extend(names().map(|names| names.handle()));
+    units.extend(files.iter().filter_map(|path| file_name(path)).filter(|name| name.ends_with(".socket")).map(String::from));
+    units.extend(names().map(|names| names.worker_glob()));
+    units.extend(names().map(|names| names.trigger()));
+    units.push(cluster.master());
+    units
+}
+
+fn remove_user(root: &Root, cluster: &ClusterName, live: Option<&dyn Live>, report: &mut Report) -> Result<(), Error> {
+    match (scan::read_account(root, cluster)?, live) {
+        (Account::Ours { .. }, Some(live)) => {
+            live.remove_user(cluster.as_str()).map_err(failed(format!("removing the user {cluster}")))?;
+            report.note(format!("removed the user {cluster}"));
+        }
+        (Account::Ours { .. }, None) => report.note(format!("the user {cluster} stays in {}: remove it there with userdel", root.shown())),
+        (Account::Absent | Account::Foreign(_), _) => {}
+    }
+    Ok(())
+}
+
+/// What units leave in /run until the next boot.
+fn remove_run(root: &Root, files: &[&Path], cluster: &ClusterName) -> Result<(), Error> {
+    root.remove_all(&cluster.run().join("state"))?;
+    root.remove_directory_if_empty(&cluster.run());
+    for app in files.iter().filter_map(|path| handle_app(path, cluster)) {
+        let prefix = AppUnits::new(cluster, &app).prefix();
+        for parent in ["/run", "/run/private"] {
+            root.remove_directory_if_empty(&Path::new(parent).join(&prefix));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,68 @@
+//! Who the master is, and what it may ask of systemd.
+
+use crate::config::settings::Settings;
+use crate::names::{AppName, AppUnits, ClusterName};
+use crate::units::{gecos, mark};
+
+/// `sysusers.d/NAME.conf`.
+pub(super) fn sysusers(cluster: &ClusterName) -> String {
+    format!("# {}\nu {cluster} - \"{}\" - -\n", mark(cluster), gecos(cluster))
+}
+
+/// The polkit rule: start, stop, restart and reset-failed of exactly this cluster's workers, handles, triggers and
+/// app sockets. All else is left to the rules that follow, which by default ask for an administrator.
+pub(super) fn polkit(settings: &Settings) -> String {
+    let cluster = &settings.name;
+    let mut exact = Vec::new();
+    for (name, app) in &settings.apps {
+        let units = AppUnits::new(cluster, name);
+        exact.push(units.handle());
+        exact.push(units.trigger());
+        exact.extend(app.listen.iter().map(|listen| units.socket(&listen.address)));
+    }
+    let exact: String = exact.iter().map(|unit| format!("        {},\n", string(unit))).collect();
+    let workers: String = settings.apps.keys().map(|name| format!("        {},\n", worker(cluster, name))).collect();
+    format!(
+        r#"// {mark}
+// The master of cluster {cluster} may start, stop, restart and reset the units below, and nothing else.
+polkit.addRule(function (action, subject) {{
+    var verbs = ["start", "stop", "restart", "reset-failed"];
+    var units = [
+{exact}    ];
+    var workers = [
+{workers}    ];
+    if (action.id !== "org.freedesktop.systemd1.manage-units" || subject.user !== {user}) {{
+        return polkit.Result.NOT_HANDLED;
+    }}
+    var unit = action.lookup("unit");
+    if (typeof unit !== "string" || verbs.indexOf(action.lookup("verb")) < 0) {{
+        return polkit.Result.NOT_HANDLED;
+    }}
+    if (units.indexOf(unit) >= 0) {{
+        return polkit.Result.YES;
+    }}
+    for (var i = 0; i < workers.length; i++) {{
+        if (workers[i].test(unit)) {{
+            return polkit.Result.YES;
+        }}
+    }}
+    return polkit.Result.NOT_HANDLED;
+}});
+"#,
+        mark = mark(cluster),
+        user = string(cluster.as_str()),
+    )
+}
+
+/// A JavaScript string. Unit names are ASCII, so that JSON's form is JavaScript's.
+fn string(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+/// The pattern of an app's workers: `SLOT.GEN.TRY` or `SLOT.GEN-PIN.TRY` in their one spelling. Of all that a name
+/// may hold only the dot means something in a pattern.
+fn worker(cluster: &ClusterName, name: &AppName) -> String {
+    let units = AppUnits::new(cluster, name);
+    let prefix = units.prefix().replace('.', r"\.");
+    format!(r"/^{prefix}@[1-9][0-9]{{0,3}}\.[1-9][0-9]{{0,19}}(-[1-9][0-9]{{0,19}})?\.[1-9][0-9]{{0,3}}\.service$/")
+}

@@ -1,0 +1,91 @@
+//! The master, the listener of its API, and the target that holds the cluster together.
+
+use crate::config::settings::Settings;
+use crate::names::{AppUnits, ClusterName};
+use crate::units::model::{Host, pins};
+use crate::units::text;
+
+use super::ini::Ini;
+use super::{sandbox, starts_at_boot};
+
+/// `NAME.service`.
+pub(super) fn service(cluster: &ClusterName, host: &Host) -> String {
+    let mut ini = Ini::new(cluster);
+    ini.say("The master: rolls, watches, answers the API. Workers do not depend on it: it may die at any time.")
+        .section("Unit")
+        .set("Description", format!("project-cluster: master of cluster {cluster}"))
+        .set("Requires", cluster.api_socket())
+        .set("After", cluster.api_socket())
+        .set("PartOf", cluster.target())
+        .say("It is started again however often it ends; a start limit would take the API's socket down for good.")
+        .set("StartLimitIntervalSec", "0")
+        .section("Service")
+        .set("Type", "notify")
+        .set("User", cluster.as_str())
+        .say("To read the logs of the apps.")
+        .set("SupplementaryGroups", "systemd-journal")
+        .set("ExecStart", format!("{} master --cluster {cluster}", text::program(&host.program)))
+        .say("Generous: a machine that starves is no reason to kill it.")
+        .set("WatchdogSec", "60s")
+        .set("Restart", "always")
+        .set("RestartSec", "1s")
+        .say("The roll in progress outlives a restart; /run/NAME itself stays root's.".replace("NAME", cluster.as_str()).as_str())
+        .set("RuntimeDirectory", format!("{cluster}/state"))
+        .set("RuntimeDirectoryMode", "0700")
+        .set("RuntimeDirectoryPreserve", "yes")
+        .set("StateDirectory", format!("{cluster}/state"))
+        .set("StateDirectoryMode", "0700")
+        .set("SyslogIdentifier", cluster.as_str())
+        .set("LogExtraFields", format!("PROJECT_CLUSTER_NAME={cluster}"))
+        .line("")
+        .say("It sees other users' processes (their memory and CPU), and nothing of what is root's alone.")
+        .set("InaccessiblePaths", format!("-/etc/project-cluster -{}", pins(cluster).display()))
+        .all(sandbox::OURS);
+    ini.finish()
+}
+
+/// `NAME.socket`.
+pub(super) fn socket(cluster: &ClusterName) -> String {
+    let mut ini = Ini::new(cluster);
+    ini.say("The API's unix socket. PID 1 holds it: requests wait while the master restarts.")
+        .section("Unit")
+        .set("Description", format!("project-cluster: API of cluster {cluster}"))
+        .set("PartOf", cluster.target())
+        .set("StartLimitIntervalSec", "0")
+        .section("Socket")
+        .set("ListenStream", cluster.api_path().display().to_string())
+        .say(&format!("Members of the group {cluster} may steer the cluster."))
+        .set("SocketMode", "0660")
+        .set("SocketGroup", cluster.as_str())
+        .set("FileDescriptorName", "api")
+        .set("RemoveOnStop", "yes")
+        .say("A master that crashes under requests must not close it for good.")
+        .set("TriggerLimitIntervalSec", "0");
+    ini.finish()
+}
+
+/// `NAME.target`.
+pub(super) fn target(settings: &Settings) -> String {
+    let cluster = &settings.name;
+    let mut ini = Ini::new(cluster);
+    ini.say("Everything of this cluster: `systemctl stop` of it stops all, `start` starts what starts at boot.")
+        .section("Unit")
+        .set("Description", format!("project-cluster: cluster {cluster}"))
+        .set("Wants", cluster.api_socket())
+        .set("Wants", cluster.master());
+    for (name, app) in &settings.apps {
+        let units = AppUnits::new(cluster, name);
+        if app.on_demand {
+            ini.say(&format!("{name} is on demand: only its sockets, the first connection starts its workers."));
+            for listen in &app.listen {
+                ini.set("Wants", units.socket(&listen.address));
+            }
+        } else if starts_at_boot(app) {
+            ini.set("Wants", units.handle());
+        } else {
+            ini.say(&format!("{name} has 0 workers: declared, not started."));
+        }
+    }
+    ini.section("Install").set("WantedBy", "multi-user.target");
+    ini.finish()
+}

@@ -1,0 +1,88 @@
+//! Settings in, tree of files out: every unit, drop-in and rule of a cluster.
+//!
+//! Pure: the same settings and host give the same bytes. It must not look at the machine.
+//!
+//! The TCP listener of the API (`NAME-tcp.socket`) is not rendered: it comes together with the token that guards it,
+//! since anyone who may connect to 127.0.0.1 could steer the cluster until then. `api.host` and `api.port` are
+//! validated and kept.
+
+mod access;
+mod handle;
+mod ini;
+mod master;
+mod sandbox;
+mod sockets;
+mod worker;
+
+use crate::config::settings::{App, Settings, Workers};
+use crate::names::{AppName, AppUnits, ClusterName};
+
+use super::model::{self, File, Host, Owner, Tree};
+
+/// Everything that `install` writes for these settings.
+pub fn render(settings: &Settings, host: &Host) -> Tree {
+    let cluster = &settings.name;
+    let mut tree = Tree::new(cluster);
+    let mut unit = |name: String, contents: String| {
+        tree.files.insert(host.units.join(name), File::public(contents));
+    };
+
+    unit(cluster.master(), master::service(cluster, host));
+    unit(cluster.api_socket(), master::socket(cluster));
+    unit(cluster.target(), master::target(settings));
+    unit(format!("{cluster}@.service"), handle::service(cluster, host));
+    unit(format!("{cluster}-first@.service"), handle::trigger(cluster, host));
+    for (name, app) in &settings.apps {
+        let units = AppUnits::new(cluster, name);
+        let one = One { cluster, name, app, units: &units };
+        unit(format!("{}.d/{APP_DROP_IN}", units.handle()), handle::drop_in(&one));
+        unit(format!("{}@.service", units.prefix()), worker::service(&one, host));
+        for listen in &app.listen {
+            unit(units.socket(&listen.address), sockets::socket(&one, listen));
+        }
+        if !app.limits.is_empty() {
+            unit(format!("{}.d/{LIMITS_DROP_IN}", units.slice()), worker::limits(&one));
+        }
+    }
+
+    tree.files.insert(host.sysusers_file(cluster), File::public(access::sysusers(cluster)));
+    tree.files.insert(host.polkit_file(cluster), File::public(access::polkit(settings)));
+    settings_files(settings, &mut tree);
+    tree
+}
+
+/// Name of the drop-in of a handle that says which app it stands for.
+pub const APP_DROP_IN: &str = "50-app.conf";
+
+/// Name of the drop-in of an app's slice.
+pub const LIMITS_DROP_IN: &str = "50-limits.conf";
+
+/// One app and its names, as the files of this room need them.
+struct One<'a> {
+    cluster: &'a ClusterName,
+    name: &'a AppName,
+    app: &'a App,
+    units: &'a AppUnits<'a>,
+}
+
+/// Whether the app's handle belongs to what starts at boot.
+fn starts_at_boot(app: &App) -> bool {
+    !app.on_demand && app.workers != Workers::Count(0)
+}
+
+/// What master and `prepare` are told: the same settings, without and with `env`.
+fn settings_files(settings: &Settings, tree: &mut Tree) {
+    let cluster = &settings.name;
+    let json = |settings: &Settings| {
+        // Names and numbers only: every map key is a string, so that writing JSON cannot fail.
+        let mut text = serde_json::to_string_pretty(settings).unwrap_or_default();
+        text.push('\n');
+        text
+    };
+    tree.directories.insert(cluster.var(), 0o755);
+    tree.directories.insert(model::pins(cluster), 0o700);
+    let told = File { contents: json(&settings.without_env()), mode: 0o640, owner: Owner::RootAndCluster, secret: false };
+    tree.files.insert(model::master_settings(cluster), told);
+    let kept = File { contents: json(settings), mode: 0o600, owner: Owner::Root, secret: true };
+    tree.files.insert(model::prepare_settings(cluster), kept);
+}

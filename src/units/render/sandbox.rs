@@ -1,0 +1,94 @@
+//! The sandboxes: a strict one for our own processes, and the worker's, each group of it one switch.
+//!
+//! Pure. Whatever is added to the worker's must be tried with Node, Python, Ruby, Go and Java first.
+
+use crate::config::settings::{App, User};
+
+use super::ini::Ini;
+
+/// What all processes of our own bear: none of them needs a capability, a device, or the network (they speak over
+/// unix sockets, and an inherited TCP listener works without).
+pub(super) const OURS: &[(&str, &str)] = &[
+    ("CapabilityBoundingSet", ""),
+    ("DevicePolicy", "closed"),
+    ("IPAddressDeny", "any"),
+    ("KeyringMode", "private"),
+    ("LockPersonality", "yes"),
+    ("MemoryDenyWriteExecute", "yes"),
+    ("NoNewPrivileges", "yes"),
+    ("PrivateDevices", "yes"),
+    ("PrivateTmp", "yes"),
+    ("ProtectClock", "yes"),
+    ("ProtectControlGroups", "yes"),
+    ("ProtectHome", "yes"),
+    ("ProtectHostname", "yes"),
+    ("ProtectKernelLogs", "yes"),
+    ("ProtectKernelModules", "yes"),
+    ("ProtectKernelTunables", "yes"),
+    ("ProtectSystem", "strict"),
+    ("RemoveIPC", "yes"),
+    ("RestrictAddressFamilies", "AF_UNIX"),
+    ("RestrictNamespaces", "yes"),
+    ("RestrictRealtime", "yes"),
+    ("RestrictSUIDSGID", "yes"),
+    ("SystemCallArchitectures", "native"),
+    ("SystemCallErrorNumber", "EPERM"),
+    ("SystemCallFilter", "@system-service"),
+    ("SystemCallFilter", "~@privileged @resources"),
+    ("UMask", "0077"),
+];
+
+/// The worker's sandbox, switch by switch.
+pub(super) fn worker(ini: &mut Ini, app: &App) {
+    let switches = &app.sandbox;
+    let strict = if matches!(app.user, User::Dynamic(_)) { "strict" } else { "full" };
+    ini.say("The sandbox: each group is one key of [apps.X.sandbox] and is left out where that is false.");
+    if switches.privileges {
+        ini.all(&[("NoNewPrivileges", "yes"), ("CapabilityBoundingSet", "")]);
+    }
+    if switches.system {
+        ini.set("ProtectSystem", strict);
+    }
+    if switches.home {
+        ini.set("ProtectHome", "yes");
+    }
+    if switches.tmp {
+        ini.set("PrivateTmp", "yes");
+    }
+    if switches.devices {
+        ini.set("PrivateDevices", "yes");
+    }
+    if switches.kernel {
+        ini.all(&[
+            ("ProtectKernelTunables", "yes"),
+            ("ProtectKernelModules", "yes"),
+            ("ProtectKernelLogs", "yes"),
+            ("ProtectControlGroups", "yes"),
+            ("ProtectClock", "yes"),
+            ("ProtectHostname", "yes"),
+        ]);
+    }
+    if switches.proc {
+        ini.set("ProtectProc", "invisible");
+    }
+    if switches.namespaces {
+        ini.set("RestrictNamespaces", "yes");
+    }
+    if switches.families {
+        ini.set("RestrictAddressFamilies", "AF_INET AF_INET6 AF_UNIX AF_NETLINK");
+    }
+    if switches.syscalls {
+        ini.say("Beside the usual set: what the swap at bind uses, and @pkey, which Node asks for; a call outside gets EPERM, not a kill.")
+            .all(&[
+                ("SystemCallFilter", "@system-service seccomp pidfd_open pidfd_getfd process_vm_readv @pkey"),
+                ("SystemCallErrorNumber", "EPERM"),
+                ("SystemCallArchitectures", "native"),
+                ("LockPersonality", "yes"),
+                ("RestrictRealtime", "yes"),
+                ("RestrictSUIDSGID", "yes"),
+            ]);
+    }
+    if switches.users {
+        ini.set("PrivateUsers", "yes");
+    }
+}

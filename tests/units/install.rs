@@ -1,0 +1,362 @@
+//! Installs into directories, with a systemd that only remembers what it was asked.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+
+use project_cluster::config::settings::{App, Settings, Workers};
+use project_cluster::units::install::{Error, Live, LiveError, Options, install, preview, uninstall};
+
+use crate::samples;
+
+/// Remembers the calls; makes and removes the user as the real one would; fails where told to.
+struct Fake {
+    root: PathBuf,
+    calls: RefCell<Vec<String>>,
+    failing: RefCell<Option<&'static str>>,
+}
+
+impl Fake {
+    fn new(root: &Path) -> Self {
+        Self { root: root.to_owned(), calls: RefCell::default(), failing: RefCell::default() }
+    }
+    fn call(&self, what: String) -> Result<(), LiveError> {
+        let fails = self.failing.borrow().is_some_and(|failing| what.starts_with(failing));
+        self.calls.borrow_mut().push(what);
+        if fails { Err(LiveError("no".into())) } else { Ok(()) }
+    }
+    fn take(&self) -> Vec<String> {
+        self.calls.take()
+    }
+}
+
+impl Live for Fake {
+    fn sysusers(&self, conf: &Path) -> Result<(), LiveError> {
+        let text = fs::read_to_string(conf).unwrap();
+        let line = text.lines().find(|line| line.starts_with("u ")).unwrap();
+        let (name, gecos) = (line.split(' ').nth(1).unwrap(), line.split('"').nth(1).unwrap());
+        fs::create_dir_all(self.root.join("etc")).unwrap();
+        let passwd = self.root.join("etc/passwd");
+        let old = fs::read_to_string(&passwd).unwrap_or_default();
+        if !old.lines().any(|line| line.starts_with(&format!("{name}:"))) {
+            fs::write(&passwd, format!("{old}{name}:x:4242:4343:{gecos}:/:/usr/sbin/nologin\n")).unwrap();
+        }
+        self.call(format!("sysusers {}", conf.strip_prefix(&self.root).unwrap().display()))
+    }
+    fn daemon_reload(&self) -> Result<(), LiveError> {
+        self.call("daemon-reload".into())
+    }
+    fn enable(&self, unit: &str) -> Result<(), LiveError> {
+        self.call(format!("enable {unit}"))
+    }
+    fn disable(&self, unit: &str) -> Result<(), LiveError> {
+        self.call(format!("disable {unit}"))
+    }
+    fn start(&self, unit: &str) -> Result<(), LiveError> {
+        self.call(format!("start {unit}"))
+    }
+    fn stop(&self, units: &[String]) -> Result<(), LiveError> {
+        self.call(format!("stop {}", units.join(" ")))
+    }
+    fn remove_user(&self, name: &str) -> Result<(), LiveError> {
+        let passwd = self.root.join("etc/passwd");
+        let old = fs::read_to_string(&passwd).unwrap();
+        fs::write(
+            &passwd,
+            old.lines().filter(|line| !line.starts_with(&format!("{name}:"))).map(|line| format!("{line}\n")).collect::<String>(),
+        )
+        .unwrap();
+        self.call(format!("remove-user {name}"))
+    }
+}
+
+fn root() -> (tempfile::TempDir, Options) {
+    let directory = tempfile::tempdir().unwrap();
+    let options = Options { root: directory.path().to_owned(), ..Options::default() };
+    (directory, options)
+}
+
+/// A root directory that already has what a Debian has.
+fn furnished() -> (tempfile::TempDir, Options) {
+    let (directory, options) = root();
+    for path in ["etc/systemd/system", "etc/polkit-1/rules.d", "etc/sysusers.d", "usr/lib/systemd/system", "var/lib"] {
+        fs::create_dir_all(directory.path().join(path)).unwrap();
+    }
+    fs::write(directory.path().join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\nmail:x:8:8:mail:/var/mail:/bin/sh\n").unwrap();
+    fs::write(directory.path().join("etc/group"), "root:x:0:\nmail:x:8:\nsudo:x:27:\n").unwrap();
+    (directory, options)
+}
+
+/// Everything below a directory: kind, mode, owner, contents.
+fn everything(directory: &Path) -> BTreeMap<PathBuf, String> {
+    let mut found = BTreeMap::new();
+    let mut open = vec![directory.to_owned()];
+    while let Some(next) = open.pop() {
+        for entry in fs::read_dir(&next).unwrap() {
+            let path = entry.unwrap().path();
+            let meta = fs::symlink_metadata(&path).unwrap();
+            let contents = if meta.is_file() { fs::read_to_string(&path).unwrap() } else { String::new() };
+            if meta.is_dir() {
+                open.push(path.clone());
+            }
+            found.insert(path, format!("{:o} {} {} {contents}", meta.mode(), meta.uid(), meta.gid()));
+        }
+    }
+    found
+}
+
+fn refusal(settings: &Settings, options: &Options, live: Option<&dyn Live>) -> String {
+    let before = everything(&options.root);
+    let error = install(settings, options, live).unwrap_err();
+    assert!(matches!(error, Error::Conflicts(_)), "{error}");
+    assert_eq!(everything(&options.root), before, "a refused install changes nothing");
+    error.to_string()
+}
+
+#[test]
+fn a_second_install_changes_nothing() {
+    for (_, clusters) in samples::all() {
+        let (directory, options) = root();
+        for settings in &clusters {
+            assert!(!install(settings, &options, None).unwrap().is_empty());
+        }
+        let before = everything(directory.path());
+        for settings in &clusters {
+            let report = install(settings, &options, None).unwrap();
+            assert!(report.is_empty(), "{report}");
+            assert!(report.to_string().starts_with("nothing to change for cluster "), "{report}");
+            assert_eq!(preview(settings, &options).unwrap().text, "");
+        }
+        assert_eq!(everything(directory.path()), before);
+    }
+}
+
+#[test]
+fn uninstall_leaves_the_tree_as_before() {
+    for furnish in [false, true] {
+        let (directory, options) = if furnish { furnished() } else { root() };
+        let before = everything(directory.path());
+        let [shop, shop_eu] = samples::two_clusters();
+        install(&shop, &options, None).unwrap();
+        let with_one = everything(directory.path());
+        install(&shop_eu, &options, None).unwrap();
+        uninstall(&shop_eu.name, &options, None).unwrap();
+        assert_eq!(everything(directory.path()), with_one, "the other cluster is as it was");
+        uninstall(&shop.name, &options, None).unwrap();
+        assert_eq!(everything(directory.path()), before);
+        assert!(uninstall(&shop.name, &options, None).unwrap().is_empty(), "a second one finds nothing");
+    }
+}
+
+#[test]
+fn modes_and_owners() {
+    let (directory, options) = furnished();
+    let live = Fake::new(directory.path());
+    install(&samples::shop(), &options, Some(&live)).unwrap();
+    let root_runs = fs::metadata("/proc/self").unwrap().uid() == 0;
+    for (path, mode, gid) in [
+        ("var/lib/project-cluster", 0o755, 0),
+        ("var/lib/project-cluster/settings.json", 0o640, 4343),
+        ("var/lib/project-cluster/pins", 0o700, 0),
+        ("var/lib/project-cluster/pins/settings.json", 0o600, 0),
+        ("var/lib/project-cluster/pins/installed.json", 0o600, 0),
+        ("etc/systemd/system/project-cluster.service", 0o644, 0),
+        ("etc/polkit-1/rules.d/50-project-cluster.rules", 0o644, 0),
+    ] {
+        let meta = fs::metadata(directory.path().join(path)).unwrap();
+        assert_eq!(meta.mode() & 0o7777, mode, "{path}");
+        if root_runs {
+            assert_eq!((meta.uid(), meta.gid()), (0, gid), "{path}");
+        }
+    }
+}
+
+#[test]
+fn live_calls_in_their_order() {
+    let (directory, options) = furnished();
+    let live = Fake::new(directory.path());
+    let now = Options { now: true, ..options.clone() };
+    let mut settings = samples::shop();
+    install(&settings, &now, Some(&live)).unwrap();
+    let sysusers = "sysusers etc/sysusers.d/project-cluster.conf";
+    assert_eq!(live.take(), [sysusers, "daemon-reload", "enable project-cluster.target", "start project-cluster.target"]);
+
+    install(&settings, &options, Some(&live)).unwrap();
+    assert_eq!(live.take(), Vec::<String>::new(), "nothing changed, nothing asked");
+
+    settings.apps.remove(&"api".parse().unwrap());
+    let report = install(&settings, &options, Some(&live)).unwrap();
+    let stopped = "stop project-cluster@api.service project-cluster-api@*.service project-cluster-first@api.service project-cluster-api-0.0.0.0:3000.socket";
+    assert_eq!(live.take(), [stopped, sysusers, "daemon-reload"]);
+    let units = directory.path().join("etc/systemd/system");
+    assert!(!units.join("project-cluster@api.service.d").exists(), "{report}");
+    assert!(!units.join("project-cluster-api@.service").exists());
+    assert!(units.join("project-cluster-bg@.service").exists());
+
+    uninstall(&settings.name, &options, Some(&live)).unwrap();
+    let stopped = "stop project-cluster.target project-cluster@bg.service project-cluster.socket project-cluster-bg@*.service project-cluster-first@bg.service project-cluster.service";
+    assert_eq!(live.take(), [stopped, "disable project-cluster.target", "daemon-reload", "remove-user project-cluster"]);
+}
+
+#[test]
+fn a_cut_off_install_is_taken_up() {
+    let (directory, options) = furnished();
+    let live = Fake::new(directory.path());
+    let settings = samples::shop();
+    live.failing.replace(Some("daemon-reload"));
+    let error = install(&settings, &options, Some(&live)).unwrap_err().to_string();
+    assert!(error.ends_with("mend this and run the same command again"), "{error}");
+    live.take();
+    live.failing.replace(None);
+    install(&settings, &options, Some(&live)).unwrap();
+    assert_eq!(live.take(), ["sysusers etc/sysusers.d/project-cluster.conf", "daemon-reload"], "all files were there, the reload was not");
+    install(&settings, &options, Some(&live)).unwrap();
+    assert_eq!(live.take(), Vec::<String>::new());
+}
+
+#[test]
+fn a_foreign_file_is_never_overwritten() {
+    let settings = samples::shop();
+    for (path, contents) in [
+        ("etc/systemd/system/project-cluster.service", "[Service]\nExecStart=/bin/true\n"),
+        ("etc/systemd/system/project-cluster@api.service.d/50-app.conf", "[Service]\n"),
+        ("etc/polkit-1/rules.d/50-project-cluster.rules", "// mine\n"),
+        ("var/lib/project-cluster/settings.json", "{\"name\": \"other\"}"),
+    ] {
+        let (directory, options) = furnished();
+        let real = directory.path().join(path);
+        fs::create_dir_all(real.parent().unwrap()).unwrap();
+        fs::write(&real, contents).unwrap();
+        let message = refusal(&settings, &options, None);
+        assert!(message.contains(&format!("/{path} ")), "{message}");
+        uninstall(&settings.name, &options, None).unwrap();
+        assert_eq!(fs::read_to_string(&real).unwrap(), contents, "nor removed");
+    }
+}
+
+#[test]
+fn a_masked_unit_is_refused_with_what_to_do() {
+    let (directory, options) = furnished();
+    symlink("/dev/null", directory.path().join("etc/systemd/system/project-cluster@.service")).unwrap();
+    assert!(refusal(&samples::shop(), &options, None).contains("systemctl unmask"));
+}
+
+#[test]
+fn a_unit_of_another_cluster_is_not_taken() {
+    let (_directory, options) = root();
+    install(&samples::cluster("shop-eu", &[("api", samples::app("x"))]), &options, None).unwrap();
+    let message = refusal(&samples::cluster("shop", &[("eu-api", samples::app("x"))]), &options, None);
+    assert!(message.contains("/etc/systemd/system/shop-eu-api@.service belongs to cluster shop-eu"), "{message}");
+}
+
+#[test]
+fn a_unit_of_the_distribution_is_not_hidden() {
+    let (directory, options) = furnished();
+    fs::write(directory.path().join("usr/lib/systemd/system/network.target"), "[Unit]\n").unwrap();
+    let message = refusal(&samples::cluster("network", &[]), &options, None);
+    assert!(message.contains("would take the place of /usr/lib/systemd/system/network.target"), "{message}");
+}
+
+#[test]
+fn an_account_of_others_is_not_used() {
+    let (_directory, options) = furnished();
+    assert!(refusal(&samples::cluster("mail", &[]), &options, None).contains("has a user `mail`"));
+    assert!(refusal(&samples::cluster("sudo", &[]), &options, None).contains("a group of that name"));
+}
+
+/// A cluster called `mysql` must not make `uninstall` remove a database.
+#[test]
+fn state_of_others_is_neither_used_nor_removed() {
+    let (directory, options) = furnished();
+    let data = directory.path().join("var/lib/mysql/ibdata1");
+    fs::create_dir(data.parent().unwrap()).unwrap();
+    fs::write(&data, "precious").unwrap();
+    let settings = samples::cluster("mysql", &[]);
+    assert!(refusal(&settings, &options, None).contains("/var/lib/mysql/ibdata1 lies where"));
+    uninstall(&settings.name, &options, None).unwrap();
+    assert_eq!(fs::read_to_string(&data).unwrap(), "precious");
+}
+
+#[test]
+fn drop_ins_of_an_administrator_stay() {
+    let (directory, options) = furnished();
+    let settings = samples::shop();
+    install(&settings, &options, None).unwrap();
+    let units = directory.path().join("etc/systemd/system");
+    let own = [units.join("project-cluster@api.service.d/90-mine.conf"), units.join("project-cluster-api@.service.d/mine.conf")];
+    for path in &own {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, "[Service]\n").unwrap();
+    }
+    assert!(install(&settings, &options, None).unwrap().is_empty());
+    uninstall(&settings.name, &options, None).unwrap();
+    assert!(own.iter().all(|path| path.exists()));
+    assert!(!units.join("project-cluster@api.service.d/50-app.conf").exists());
+}
+
+#[test]
+fn a_link_that_leads_out_of_the_root_is_not_followed() {
+    let (directory, options) = root();
+    let outside = tempfile::tempdir().unwrap();
+    symlink(outside.path(), directory.path().join("var")).unwrap();
+    let error = install(&samples::shop(), &options, None).unwrap_err();
+    assert!(matches!(error, Error::Outside { .. }), "{error}");
+    assert_eq!(everything(outside.path()).len(), 0);
+}
+
+#[test]
+fn what_takes_effect_later_is_said() {
+    let (_directory, options) = root();
+    let mut settings = samples::shop();
+    install(&settings, &options, None).unwrap();
+    let api: &mut App = settings.apps.get_mut(&"api".parse().unwrap()).unwrap();
+    api.listen[0].backlog = 100;
+    api.workers = Workers::Count(5);
+    let report = install(&settings, &options, None).unwrap().to_string();
+    assert!(report.contains("project-cluster-api-0.0.0.0:3000.socket changed: a live socket stays as it is"), "{report}");
+    assert!(report.contains("running workers stay as they are"), "{report}");
+}
+
+#[test]
+fn a_preview_shows_no_secret_and_changes_nothing() {
+    let (directory, options) = root();
+    let mut settings = samples::every_option();
+    let created = preview(&settings, &options).unwrap().text;
+    assert!(created.contains("--- /dev/null\n+++ /etc/systemd/system/full.service\n"), "{created}");
+    assert!(!created.contains("only-in-the-pin"));
+    assert_eq!(everything(directory.path()).len(), 0);
+
+    install(&settings, &options, None).unwrap();
+    let api = settings.apps.get_mut(&"api".parse().unwrap()).unwrap();
+    api.env.insert("TOKEN".into(), "another-secret".into());
+    api.listen[1].backlog = 256;
+    let text = preview(&settings, &options).unwrap().text;
+    assert!(text.contains("-Backlog=128\n+Backlog=256\n"), "{text}");
+    assert!(text.contains("pins/settings.json changes; it may hold secrets"), "{text}");
+    assert!(!text.contains("another-secret") && !text.contains("only-in-the-pin"));
+}
+
+#[test]
+fn a_changed_mode_is_mended() {
+    let (directory, options) = root();
+    let settings = samples::shop();
+    install(&settings, &options, None).unwrap();
+    let secret = directory.path().join("var/lib/project-cluster/pins/settings.json");
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o644)).unwrap();
+    assert!(preview(&settings, &options).unwrap().text.contains("becomes 0600"));
+    install(&settings, &options, None).unwrap();
+    assert_eq!(fs::metadata(&secret).unwrap().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn control_characters_of_an_old_file_are_made_visible() {
+    let (directory, options) = root();
+    let settings = samples::shop();
+    install(&settings, &options, None).unwrap();
+    let unit = directory.path().join("etc/systemd/system/project-cluster.target");
+    let old = fs::read_to_string(&unit).unwrap();
+    fs::write(&unit, format!("{old}# \u{1b}[2J\n")).unwrap();
+    assert!(preview(&settings, &options).unwrap().text.contains("-# \\u{1b}[2J\n"));
+}

@@ -1,0 +1,82 @@
+//! What systemd's own tools say about the rendered units, without a running systemd.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use project_cluster::config::settings::Settings;
+use project_cluster::units::model::Host;
+use project_cluster::units::render::render;
+
+use crate::samples;
+
+/// Writes the units of these clusters into a scratch directory, for a program that exists.
+fn scratch(clusters: &[Settings]) -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    let program = directory.path().join("a program");
+    fs::copy("/bin/true", &program).unwrap();
+    let host = Host { program, ..Host::default() };
+    for settings in clusters {
+        for (path, file) in render(settings, &host).files {
+            if let Ok(path) = path.strip_prefix(&host.units) {
+                let path = directory.path().join("units").join(path);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(path, file.contents).unwrap();
+            }
+        }
+    }
+    directory
+}
+
+fn analyze(directory: &Path, arguments: &[&str], units: &[String]) -> Output {
+    Command::new("systemd-analyze")
+        .args(arguments)
+        .args(units)
+        // The colon adds the distribution's directories.
+        .env("SYSTEMD_UNIT_PATH", format!("{}:", directory.join("units").display()))
+        .env("SYSTEMD_LOG_LEVEL", "warning")
+        .output()
+        .expect("systemd-analyze is part of systemd, which this program is for")
+}
+
+#[test]
+fn verify_is_silent() {
+    for (name, clusters) in samples::all() {
+        let directory = scratch(&clusters);
+        let mut units: Vec<String> = Vec::new();
+        for entry in fs::read_dir(directory.path().join("units")).unwrap() {
+            let unit = entry.unwrap().file_name().into_string().unwrap();
+            if !unit.ends_with(".d") {
+                units.push(directory.path().join("units").join(unit).to_str().unwrap().replace("@.", "@1.1.1."));
+            }
+        }
+        // A template is verified by an instance of it, which systemd-analyze takes by path.
+        let output = analyze(directory.path(), &["verify", "--recursive-errors=yes", "--man=no"], &units);
+        let said = String::from_utf8_lossy(&output.stderr) + String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && said.is_empty(), "{name}: {said}");
+    }
+}
+
+/// The figure that `systemd-analyze security` ends with, 0.0 (closed) to 10.0 (open).
+fn exposure(directory: &Path, unit: &str) -> f64 {
+    let unit = directory.join("units").join(unit).to_str().unwrap().to_owned();
+    let output = analyze(directory, &["security", "--offline=true", "--no-pager"], &[unit]);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let line = text.lines().find(|line| line.contains("Overall exposure level")).unwrap_or_else(|| panic!("{output:?}"));
+    line.split_once(": ").unwrap().1.split(' ').next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn exposure_stays_as_low_as_it_was() {
+    let directory = scratch(&[samples::minimal()]);
+    for (unit, limit) in [
+        ("project-cluster.service", 1.5),
+        ("project-cluster@.service", 1.0),
+        ("project-cluster-first@.service", 2.0),
+        ("project-cluster-web@.service", 2.5),
+    ] {
+        let score = exposure(directory.path(), unit);
+        println!("{unit}: {score}");
+        assert!(score <= limit, "{unit}: {score} > {limit}");
+    }
+}
