@@ -11,6 +11,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use super::inside::Pipe;
 use super::process::{self, PidFd, readable_within};
 
 const SCRIPT: &str = include_str!("holder.sh");
@@ -28,6 +29,8 @@ pub struct Holder {
     stdout: ChildStdout,
     /// What `stdout` gave beyond its last whole line.
     partial: Vec<u8>,
+    complaints: Pipe,
+    kept: bool,
     notify: UnixDatagram,
     inner: i32,
     inner_fd: PidFd,
@@ -74,7 +77,7 @@ impl Holder {
             .current_dir("/")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::inherit());
+            .stderr(Stdio::piped());
         let session = || {
             // SAFETY: no arguments, no memory; async-signal-safe.
             if unsafe { libc::setsid() } < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
@@ -83,7 +86,9 @@ impl Holder {
         unsafe { command.pre_exec(session) };
         let mut outer = command.spawn()?;
         let pid = i32::try_from(outer.id()).map_err(io::Error::other)?;
-        let (stdin, stdout) = (outer.stdin.take(), outer.stdout.take().ok_or_else(|| io::Error::other("no stdout"))?);
+        let stdin = outer.stdin.take();
+        let stdout = outer.stdout.take().ok_or_else(|| io::Error::other("no stdout"))?;
+        let stderr = outer.stderr.take().ok_or_else(|| io::Error::other("no stderr"))?;
         let mut holder = Self {
             outer_fd: PidFd::open(pid)?,
             inner_fd: PidFd::open(pid)?,
@@ -91,6 +96,8 @@ impl Holder {
             stdin,
             stdout,
             partial: Vec::new(),
+            complaints: Pipe::gather(stderr),
+            kept: false,
             notify,
             inner: 0,
             name,
@@ -171,7 +178,9 @@ impl Holder {
 
     /// Lets the sandbox outlive this process.
     pub fn keep(&mut self) -> io::Result<()> {
-        self.say("keep\n")
+        self.say("keep\n")?;
+        self.kept = true;
+        Ok(())
     }
 
     fn say(&mut self, words: &str) -> io::Result<()> {
@@ -199,7 +208,7 @@ impl Holder {
                     return Ok(Event::Notify(String::from_utf8_lossy(&buffer[..count]).into_owned()));
                 }
                 Some(_) => match self.stdout.read(&mut buffer)? {
-                    0 => return Err(io::Error::other("the holder ended by itself: see above")),
+                    0 => return Err(io::Error::other(format!("the holder ended by itself: {}", self.complaints.finish().trim()))),
                     count => self.partial.extend_from_slice(&buffer[..count]),
                 },
                 None => return Err(io::Error::new(io::ErrorKind::TimedOut, format!("nothing within {LIMIT:?}"))),
@@ -211,6 +220,9 @@ impl Holder {
 impl Drop for Holder {
     fn drop(&mut self) {
         drop(self.stdin.take());
+        if self.kept {
+            return;
+        }
         if !self.outer_fd.ended_within(Duration::from_secs(20)) {
             eprintln!("the holder of {} did not end; killing it", self.name);
             self.inner_fd.signal(libc::SIGKILL);

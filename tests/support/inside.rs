@@ -78,13 +78,14 @@ pub struct Running {
 }
 
 /// A stream that a thread gathers.
-struct Pipe {
+pub(super) struct Pipe {
     bytes: Arc<Mutex<Vec<u8>>>,
     reader: Option<JoinHandle<()>>,
 }
 
 impl Pipe {
-    fn gather(mut stream: impl Read + Send + 'static) -> Self {
+    /// Starts the thread.
+    pub fn gather(mut stream: impl Read + Send + 'static) -> Self {
         let bytes = Arc::new(Mutex::new(Vec::new()));
         let into = Arc::clone(&bytes);
         let reader = thread::spawn(move || {
@@ -96,12 +97,13 @@ impl Pipe {
         Self { bytes, reader: Some(reader) }
     }
 
-    fn text(&self) -> String {
+    /// What came so far, each broken character replaced.
+    pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.bytes.lock().expect("no holder panics")).into_owned()
     }
 
     /// What a process that ended wrote. A grandchild may hold the stream open for ever: then what there is.
-    fn finish(&mut self) -> String {
+    pub fn finish(&mut self) -> String {
         if let Some(reader) = self.reader.take() {
             let end = Instant::now() + Duration::from_secs(1);
             while !reader.is_finished() && Instant::now() < end {

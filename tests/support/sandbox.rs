@@ -42,7 +42,6 @@ pub struct Sandbox {
     holder: Holder,
     arguments: Vec<String>,
     boot_took: Duration,
-    kept: bool,
 }
 
 impl Sandbox {
@@ -66,7 +65,7 @@ impl Sandbox {
         arguments.extend(options.init);
         let apps = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/apps");
         let holder = Holder::start(&lower, &apps).unwrap_or_else(|error| panic!("no sandbox: {error}"));
-        let mut sandbox = Self { booted: None, holder, arguments, boot_took: Duration::ZERO, kept: false };
+        let mut sandbox = Self { booted: None, holder, arguments, boot_took: Duration::ZERO };
         if !options.down {
             sandbox.boot();
         }
@@ -246,7 +245,9 @@ impl Sandbox {
 
     /// Lets it live on after this process, and says how to get in and how to end it.
     pub fn keep(&mut self) -> String {
-        self.kept = self.holder.keep().is_ok();
+        if let Err(error) = self.holder.keep() {
+            return format!("it cannot be kept: {error}");
+        }
         let inside = self.booted.as_ref().map_or_else(
             || format!("nsenter -m -t {} chroot /run/sandbox/root bash", self.holder.pid()),
             |booted| format!("nsenter -a -t {} env -i TERM=$TERM PATH=/usr/sbin:/usr/bin:/sbin:/bin bash -l", booted.pid),

@@ -1,0 +1,68 @@
+# Everything that is done to this repository. `make test` is what CI runs.
+
+CARGO ?= cargo
+DESTDIR ?=
+PREFIX ?= /usr/local
+INSTALL ?= install
+KEEP ?=
+
+bindir = $(DESTDIR)$(PREFIX)/bin
+docdir = $(DESTDIR)$(PREFIX)/share/doc/project-cluster
+
+.PHONY: all build release test lint unit doc demo bench proof test-257 install clean setup
+# Cargo uses all processors by itself, and two cargos would only wait for each other.
+.NOTPARALLEL:
+
+all: build
+
+build:
+	$(CARGO) build
+
+release:
+	$(CARGO) build --release
+
+setup:
+	tests/setup.sh
+
+# Under 15 minutes on 2 cores from a fresh clone: docs/testing.md says where they go.
+test: setup lint unit doc
+
+lint:
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets -- -D warnings
+
+unit:
+	$(CARGO) nextest run --all-targets
+	$(CARGO) test --doc
+
+doc:
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps
+
+# A cluster in a throw-away systemd, under load, through a deploy, a crash and a broken deploy.
+# KEEP=1 leaves it running and says how to get a shell inside.
+demo:
+	tests/setup.sh demo
+	$(CARGO) build --bin project-cluster --example demo
+	KEEP=$(KEEP) $(CARGO) run --quiet --example demo
+
+# The integration tests on systemd 257.
+test-257: setup
+	root=$$(tests/root-257.sh) && PROJECT_CLUSTER_TEST_ROOT=$$root $(CARGO) nextest run --all-targets -E 'binary(it)'
+
+bench: setup
+	$(CARGO) build --release --bin project-cluster
+	$(CARGO) run --release --quiet --example bench
+
+# What is too slow for every change. docs/proof.md holds the last report.
+proof: test bench test-257
+
+# What a package would install. It starts nothing and writes no unit: `project-cluster install` does.
+install: release
+	$(INSTALL) -D -m 0755 target/release/project-cluster $(bindir)/project-cluster
+	$(INSTALL) -d $(docdir)/examples
+	$(INSTALL) -m 0644 $(wildcard README.md LICENSE docs/*.md) $(docdir)/
+	cp -R --no-dereference examples/shop $(docdir)/examples/
+	chmod -R u=rwX,go=rX $(docdir)/examples
+
+clean:
+	$(CARGO) clean

@@ -1,0 +1,18 @@
+// The shop's API, version 1. It knows nothing of clusters, sockets or signals.
+const http = require('http');
+
+const products = [
+  { id: 1, name: 'teapot', price: 24 },
+  { id: 2, name: 'cup', price: 6 },
+];
+
+http
+  .createServer((request, response) => {
+    if (request.url === '/products') {
+      response.setHeader('Content-Type', 'application/json');
+      response.end(JSON.stringify(products));
+    } else {
+      response.end(`v1 ${process.pid}\n`);
+    }
+  })
+  .listen(3000);

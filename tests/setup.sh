@@ -1,0 +1,62 @@
+#!/bin/bash
+# What `make test` and `make demo` need beside cargo: says what is missing and installs that with apt. Does nothing where
+# all is there. With `demo` as argument it asks for less: no Go, no wrk, no compiler of tests.
+set -euo pipefail
+
+if [ "$(id -u)" -ne 0 ]; then
+    echo "setup: a real systemd in a throw-away root needs root: run this as root (sudo -E env PATH=\"\$PATH\" make ${MAKE_GOAL:-test})" >&2
+    exit 1
+fi
+
+packages=()
+need() { # PACKAGE, then a command that succeeds where it is there
+    local package=$1
+    shift
+    "$@" > /dev/null 2>&1 || packages+=("$package")
+}
+
+need systemd-container command -v systemd-nspawn
+need systemd command -v systemctl
+need dbus command -v dbus-daemon
+need polkitd test -x /usr/lib/polkit-1/polkitd
+# Names of dynamic users inside the sandbox.
+need libnss-systemd bash -c 'ldconfig -p | grep -q libnss_systemd'
+need util-linux command -v setpriv
+need procps command -v ps
+need nodejs command -v node
+if [ "${1-}" != demo ]; then
+    # Not just any python3: the sandbox shows /usr, not homes where version managers keep theirs.
+    need python3 test -x /usr/bin/python3
+    need golang-go command -v go
+    need wrk command -v wrk
+fi
+need gcc command -v cc
+
+if [ "${#packages[@]}" -gt 0 ]; then
+    echo "setup: missing: ${packages[*]}"
+    if ! command -v apt-get > /dev/null; then
+        echo "setup: this machine has no apt-get: install what these Debian packages hold by its own means, then run make again" >&2
+        exit 1
+    fi
+    echo "setup: installing with apt-get"
+    export DEBIAN_FRONTEND=noninteractive
+    # A machine without a running systemd still configures these packages; they must start nothing here.
+    apt-get install -y --no-install-recommends "${packages[@]}" || {
+        apt-get update
+        apt-get install -y --no-install-recommends "${packages[@]}"
+    }
+fi
+
+if [ "${1-}" = demo ]; then
+    exit 0
+fi
+for component in fmt clippy; do
+    if ! cargo $component --version > /dev/null 2>&1; then
+        echo "setup: cargo $component is missing: 'rustup component add rustfmt clippy' adds it" >&2
+        exit 1
+    fi
+done
+if ! cargo nextest --version > /dev/null 2>&1; then
+    echo "setup: missing: cargo-nextest; building it with cargo, which takes some minutes"
+    cargo install --locked cargo-nextest
+fi
