@@ -29,7 +29,7 @@ pub(crate) fn check(context: &Context) -> Result<(), Failure> {
             Ok(loaded) => &loaded.warnings,
             Err(problems) => problems,
         };
-        print_json(problems)?;
+        print_json(&problems.to_json())?;
         return loaded.map(drop).map_err(|_| Failure::Usage(String::new()));
     }
     let loaded = loaded.map_err(problems)?;

@@ -16,7 +16,7 @@ use crate::config::settings::{App, Settings};
 use crate::names::{AppName, AppUnits, ClusterName, Instance};
 use crate::systemd::dbus::Bus;
 use crate::systemd::{self, ActiveState, Systemd, UnitState, Verb};
-use crate::worker::store::{self, Store};
+use crate::worker::{self, Paths, Store};
 
 /// PID 1 on a machine under load; nothing that we ask it takes longer by itself.
 const SLACK: Duration = Duration::from_secs(15);
@@ -27,7 +27,7 @@ enum Error {
     #[error(transparent)]
     Systemd(#[from] systemd::Error),
     #[error(transparent)]
-    Store(#[from] store::Error),
+    Store(#[from] worker::Error),
     #[error("{0}")]
     Other(String),
 }
@@ -72,7 +72,7 @@ pub fn main(args: &[OsString]) -> ExitCode {
 }
 
 async fn run(step: &str, cluster: &ClusterName, app: &AppName) -> Result<(), Error> {
-    let store = Store::open(cluster, &store::Paths::default())?;
+    let store = Store::open(cluster, &Paths::system());
     let settings: Settings = store.settings()?;
     let known = settings.apps.get(app);
     // A stop must work for an app that `install` has just removed from the settings.

@@ -20,14 +20,14 @@ pub(super) async fn run(handle: &Handle<'_>, cluster: &ClusterName) -> Result<()
     // Consumed whatever comes of it: one restart makes one fresh generation.
     let fresh = std::fs::remove_file(&mark).is_ok();
     let app = handle.units.app;
-    let highest = handle.store.counter(app)?.generation;
+    let counter = handle.store.counter(app)?;
     let known = Known {
-        highest,
+        highest: Some(counter.generation),
         current: current(cluster, handle),
-        started: handle.store.started(app)?,
+        started: counter.started,
         ready: handle.store.last_ready(app)?,
     };
-    let generation = plan::generation(&known, fresh, |pin| handle.store.pin(app, pin).is_ok());
+    let generation = plan::generation(&known, fresh, |pin| matches!(handle.store.pin(app, pin), Ok(Some(_))));
     let loaded = handle.workers().await?;
     let lives = |state| matches!(state, ActiveState::Active | ActiveState::Activating | ActiveState::Reloading);
     let loaded: Vec<(Instance, bool)> = loaded.iter().map(|(instance, row)| (*instance, lives(row.active))).collect();
