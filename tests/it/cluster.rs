@@ -1,0 +1,144 @@
+//! A cluster in a sandbox: what most tests here begin with.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::support::sandbox::Options;
+use super::support::{Output, Sandbox, apps};
+
+/// Long enough for anything that happens at all, on a machine under load.
+pub const SOON: Duration = Duration::from_secs(20);
+
+/// The address that the tests' app listens on.
+pub const ADDRESS: &str = "127.0.0.1:3000";
+
+/// A sandbox with this configuration installed and everything started.
+#[track_caller]
+pub fn cluster(toml: &str) -> Cluster {
+    let cluster = installed(toml);
+    cluster.cli(&["install", "--now"]).ok();
+    cluster
+}
+
+/// A sandbox with this configuration in place and nothing installed yet.
+#[track_caller]
+pub fn installed(toml: &str) -> Cluster {
+    let sandbox = Sandbox::start_with(Options { shown: vec![apps::go()], ..Options::default() });
+    let cluster = Cluster { sandbox };
+    cluster.config(toml);
+    // What a deploy looks like: a symlink to the release.
+    for release in ["v1", "v2", "v3"] {
+        cluster.sandbox.write(format!("/srv/shop/{release}/VERSION"), release);
+    }
+    cluster.release("v1");
+    cluster
+}
+
+/// An app of four plain Node workers on port 3000 in `/srv/shop/current`.
+pub fn node(workers: u16) -> String {
+    app("api", workers, "node /srv/apps/hello.js 3000", "listen = 3000")
+}
+
+/// One app.
+pub fn app(name: &str, workers: u16, command: &str, more: &str) -> String {
+    format!("[apps.{name}]\nworkers = {workers}\ncommand = \"{command}\"\ncwd = \"/srv/shop/current\"\ntimeout.kill = \"2s\"\nreload.min_ready = \"200ms\"\n{more}\n")
+}
+
+/// A sandbox with a cluster.
+pub struct Cluster {
+    pub sandbox: Sandbox,
+}
+
+impl std::ops::Deref for Cluster {
+    type Target = Sandbox;
+    fn deref(&self) -> &Sandbox {
+        &self.sandbox
+    }
+}
+
+impl std::ops::DerefMut for Cluster {
+    fn deref_mut(&mut self) -> &mut Sandbox {
+        &mut self.sandbox
+    }
+}
+
+impl Cluster {
+    /// Writes the configuration.
+    pub fn config(&self, toml: &str) {
+        self.write("/etc/project-cluster/cluster.toml", toml);
+    }
+
+    /// Flips the symlink to a release; a broken one is named by a program of `/srv/apps/broken`.
+    #[track_caller]
+    pub fn release(&self, release: &str) {
+        self.run(&["ln", "-sfn", &format!("/srv/shop/{release}"), "/srv/shop/current"]).ok();
+    }
+
+    /// Runs the command line, at most two minutes.
+    #[track_caller]
+    pub fn cli(&self, arguments: &[&str]) -> Output {
+        let mut command = vec!["project-cluster"];
+        command.extend(arguments);
+        self.run_within(Duration::from_secs(120), &command)
+    }
+
+    /// The rows of `ls --json`.
+    #[track_caller]
+    pub fn ls(&self) -> Vec<Row> {
+        let text = self.cli(&["ls", "--json"]).ok();
+        let rows: Vec<Value> = serde_json::from_str(&text).unwrap_or_else(|why| panic!("{why}: {text}"));
+        rows.into_iter().map(Row).collect()
+    }
+
+    /// `show APP --json`.
+    #[track_caller]
+    pub fn app(&self, app: &str) -> Value {
+        let text = self.cli(&["show", app, "--json"]).ok();
+        serde_json::from_str::<Vec<Value>>(&text).unwrap_or_else(|why| panic!("{why}: {text}")).remove(0)
+    }
+
+    /// The worker units of an app that are up, without the master's help.
+    pub fn workers(&self, app: &str) -> Vec<String> {
+        self.units(&format!("project-cluster-{app}@*.service"), &["active"])
+    }
+
+    /// The generations of the workers of an app that are up, each once.
+    pub fn generations(&self, app: &str) -> Vec<u64> {
+        let mut generations: Vec<u64> = self.workers(app).iter().map(|unit| instance(unit).split('.').nth(1).unwrap().parse().unwrap()).collect();
+        generations.sort_unstable();
+        generations.dedup();
+        generations
+    }
+
+    /// The inode of the listening TCP socket on this port, by the kernel's own table.
+    #[track_caller]
+    pub fn socket_inode(&self, port: u16) -> String {
+        let text = self.sh(&format!("ss -Hltne 'sport = :{port}' | grep -o 'ino:[0-9]*' | sort -u")).ok();
+        assert_eq!(text.lines().count(), 1, "one listening socket on {port}, not: {text}");
+        text
+    }
+}
+
+/// `1.7.1` of `project-cluster-api@1.7.1.service`.
+pub fn instance(unit: &str) -> &str {
+    unit.split_once('@').unwrap().1.strip_suffix(".service").unwrap()
+}
+
+/// One row of `ls --json`.
+pub struct Row(pub Value);
+
+impl Row {
+    pub fn uid(&self) -> &str {
+        self.0["uid"].as_str().unwrap()
+    }
+    pub fn state(&self) -> &str {
+        self.0["state"].as_str().unwrap()
+    }
+    pub fn pid(&self) -> i32 {
+        self.0["pid"].as_i64().map_or(0, |pid| pid as i32)
+    }
+    pub fn generation(&self) -> u64 {
+        self.0["generation"].as_u64().unwrap_or(0)
+    }
+}
