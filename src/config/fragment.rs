@@ -9,7 +9,7 @@ use schemars::json_schema;
 
 use super::choices::{AddressText, Listens, Mode, Ports, Ready, Spawn};
 use super::finding::Findings;
-use super::key::{At, KeyDoc, Shape, shape_table, wrong_type};
+use super::key::{At, KeyDoc, Shape, shape_table, table, wrong_type};
 use super::settings::Workers;
 use super::tree::{Kind, Node};
 use super::values::{Command, Count, Directive, EnvValue, List, Map, Number, Port, Share, Time, inline_schema};
@@ -202,6 +202,7 @@ impl Shape for Apps {
         "table of apps".into()
     }
     fn read(node: &Node, findings: &mut Findings) -> Option<Self> {
+        table::<Self>(node, findings)?;
         Map::<AppEntry>::read(node, findings).map(|map| Self(map.0))
     }
 }

@@ -194,10 +194,12 @@ pub fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&
         return None;
     }
     let word = word.to_ascii_lowercase().replace('-', "_");
+    let alike = |name: &str| name.bytes().zip(word.bytes()).take_while(|(a, b)| a == b).count();
     known
         .map(|name| (strsim::damerau_levenshtein(&word, &name.to_ascii_lowercase()), name))
         .filter(|(distance, name)| *distance <= (name.len().max(word.chars().count()) / 3).max(1))
-        .min()
+        // Of two equally near ones, that which begins alike: people slip towards the end of a word.
+        .min_by_key(|(distance, name)| (*distance, std::cmp::Reverse(alike(name))))
         .map(|(_, name)| name)
 }
 

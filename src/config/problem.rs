@@ -54,7 +54,7 @@ pub struct Related {
 /// One problem, complete in itself.
 #[derive(Debug, Clone, Serialize)]
 pub struct Problem {
-    /// Stable code, `unknown-key`; `docs/configuration.md` lists none that is not here.
+    /// Stable code, `unknown-key`.
     pub code: &'static str,
     /// How bad.
     pub severity: Severity,

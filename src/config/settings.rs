@@ -15,6 +15,9 @@ use crate::names::{Address, AppName, ClusterName};
 /// Format of the JSON that `install` writes; raised when an older program could misread it.
 pub const FORMAT: u32 = 1;
 
+/// Where a program without a slash is looked up, and the `PATH` of workers; an app's own `env.PATH` wins in both.
+pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
 /// A whole cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {

@@ -1,1 +1,172 @@
-//! x
+//! Whatever the bytes: no panic, and every problem lies inside its file.
+
+use proptest::prelude::*;
+
+use super::super::{Loaded, Problems};
+use super::load_files;
+
+const PIECES: &[&str] = &[
+    "[apps.api]\n",
+    "[apps]\n",
+    "[api]\n",
+    "[reload]\n",
+    "[timeout]\n",
+    "[apps.api.env]\n",
+    "[apps.api.systemd]\n",
+    "[apps.api.limits]\n",
+    "[apps.api.sandbox]\n",
+    "name",
+    "host",
+    "port",
+    "ports",
+    "workers",
+    "command",
+    "cwd",
+    "user",
+    "group",
+    "env",
+    "listen",
+    "spawn",
+    "swap",
+    "ready",
+    "on_demand",
+    "success_exit_codes",
+    "max_surge",
+    "max_unavailable",
+    "min_ready",
+    "deadline",
+    "start",
+    "kill",
+    "path",
+    "address",
+    "mode",
+    "http",
+    "exec",
+    "users",
+    " = ",
+    "=",
+    ".",
+    ",",
+    "[",
+    "]",
+    "{ ",
+    " }",
+    "\n",
+    "\r\n",
+    "\"",
+    "'",
+    "'''",
+    "\"\"\"",
+    "#",
+    "\\",
+    "\\u0000",
+    "\\u001b",
+    "0",
+    "1",
+    "-1",
+    "3000",
+    "65535",
+    "65536",
+    "99999999999999999999",
+    "1.5",
+    "true",
+    "1979-05-27",
+    "\"child\"",
+    "\"cluster\"",
+    "\"node a.js\"",
+    "\"/bin/x\"",
+    "\"/srv\"",
+    "\"25%\"",
+    "\"5s\"",
+    "\"auto\"",
+    "\"4000-4010\"",
+    "\"udp:1\"",
+    "\"127.0.0.1:3000\"",
+    "\"[::1]:3000\"",
+    "\"/run/x\"",
+    "\"0660\"",
+    "\"{type} $X && y\"",
+    "api",
+    "bg",
+    "\"é\"",
+    "\u{202e}",
+    "\u{1b}[2J",
+    "\0",
+    "\u{feff}",
+];
+
+const WHOLE: &str = "name = \"store\"\nreload.max_surge = \"25%\"\n[api]\nport = 9000\n[apps.api]\nworkers = 4\ncommand = \"node a.js\"\n\
+    cwd = \"/srv\"\nuser = \"shop\"\nlisten = [3000, { path = \"/run/x/s\", mode = \"0660\" }]\nenv = { A = \"ü\" }\nready = \"listen\"\n\
+    [apps.b]\ncommand = ['b', 'c']\nspawn = \"child\"\nport = 4000\nports = \"4100-4110\"\nready = { http = \"/up\" }\nsandbox.home = false\n\
+    systemd.Nice = 5\n";
+
+/// Judges a result: what is told lies in the file that was given, and can be shown.
+fn sound(result: &Result<Loaded, Problems>, files: &[&[u8]]) {
+    let problems = match result {
+        Ok(loaded) => &loaded.warnings,
+        Err(problems) => problems,
+    };
+    assert_eq!(result.is_err(), problems.failed());
+    for problem in &problems.list {
+        let bytes = if problem.file.ends_with("cluster.toml") { files[0] } else { files[1] };
+        let lines = bytes.iter().filter(|byte| **byte == b'\n').count() + 1;
+        assert!((1..=lines).contains(&problem.line) && problem.column >= 1, "{problem:?}");
+        let text = String::from_utf8_lossy(bytes);
+        assert!(problem.span.start <= problem.span.end && problem.span.end <= text.len(), "{problem:?}");
+        let line = text.split('\n').nth(problem.line - 1).unwrap_or_default();
+        assert!(problem.column <= line.chars().count() + 1, "{problem:?} in {line:?}");
+        assert!(!problem.message.is_empty() && !problem.help.is_empty(), "{problem:?}");
+    }
+    let shown = problems.render(false);
+    assert!(!shown.chars().any(|c| c.is_control() && c != '\n'), "{shown:?}");
+    assert!(!shown.contains(['\u{202e}', '\u{feff}']), "{shown:?}");
+    assert!(problems.to_json().is_array());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        sound(&load_files(&[("cluster.toml", &bytes)]), &[&bytes]);
+    }
+
+    #[test]
+    fn any_pieces(picks in proptest::collection::vec(0..PIECES.len(), 0..60), more in proptest::collection::vec(0..PIECES.len(), 0..20)) {
+        let text = |picks: &[usize]| picks.iter().map(|pick| PIECES[*pick]).collect::<String>();
+        let (first, second) = (text(&picks), text(&more));
+        let files = [first.as_bytes(), second.as_bytes()];
+        sound(&load_files(&[("cluster.toml", files[0]), ("more.toml", files[1])]), &files);
+    }
+
+    #[test]
+    fn any_key_with_any_value(keys in proptest::collection::vec((9usize..37, 49usize..78), 0..20), table in 0usize..9) {
+        let mut text = String::from(PIECES[table]);
+        for (key, value) in keys {
+            text.push_str(&format!("{} = {}\n", PIECES[key], PIECES[value]));
+        }
+        sound(&load_files(&[("cluster.toml", text.as_bytes())]), &[text.as_bytes()]);
+    }
+
+    #[test]
+    fn any_change_of_a_good_file(changes in proptest::collection::vec((0..WHOLE.len(), 0usize..4, 0..PIECES.len(), any::<u8>()), 1..6)) {
+        let mut bytes = WHOLE.as_bytes().to_vec();
+        for (at, kind, piece, byte) in changes {
+            let at = at.min(bytes.len().saturating_sub(1));
+            match kind {
+                0 => { bytes.remove(at); }
+                1 => bytes[at] = byte,
+                2 => { bytes.splice(at..at, PIECES[piece].bytes()); }
+                _ => { let end = (at + usize::from(byte % 16)).min(bytes.len()); bytes.drain(at..end); }
+            }
+            if bytes.is_empty() { bytes.push(b'\n'); }
+        }
+        sound(&load_files(&[("cluster.toml", &bytes)]), &[&bytes]);
+    }
+}
+
+#[test]
+fn the_good_file_is_good() {
+    let loaded = load_files(&[("cluster.toml", WHOLE.as_bytes())]).unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!(loaded.settings.apps.len(), 2);
+}

@@ -43,7 +43,7 @@ pub(super) fn app<A: Accounts>(
     let ready = ready(app, own_port, place, context);
     let swap = app.swap.value().copied().unwrap_or(true);
     if app.on_demand.value() == Some(&true)
-        && app.listen.absent()
+        && !has_listen(app)
         && let Some(at) = app.on_demand.get()
     {
         let help = "the first connection starts it: write the address as `listen`";
@@ -74,6 +74,11 @@ pub(super) fn app<A: Accounts>(
         systemd: directives::service(&app.systemd, context.findings),
         limits: directives::limits(&app.limits, context.findings),
     }
+}
+
+/// Whether shared addresses are written; those that could not be read count too.
+fn has_listen(app: &App) -> bool {
+    !app.listen.absent() && app.listen.value().is_none_or(|listens| !listens.0.is_empty())
 }
 
 type Process = (Vec<String>, String, std::collections::BTreeMap<String, String>);
@@ -152,7 +157,7 @@ fn spawn<A>(name: &AppName, app: &App, count: u16, reload: &settings::Reload, co
 
 fn ready<A>(app: &App, own_port: bool, place: &Place, context: &mut Context<'_, A>) -> Ready {
     let findings = &mut *context.findings;
-    let has_sockets = !app.listen.absent() || own_port;
+    let has_sockets = has_listen(app) || own_port;
     let at = app.ready.get().map_or(place, |at| &at.place);
     let ready = match app.ready.value() {
         None if has_sockets => Ready::Listen,

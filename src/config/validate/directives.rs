@@ -83,26 +83,62 @@ const UNIT: &[&str] = &[
     "Wants",
 ];
 
-/// What a slice can limit, `systemd.resource-control(5)`: beginnings of the names.
-const LIMITS: [&str; 14] = [
-    "Allowed",
+/// What a slice can limit, `systemd.resource-control(5)` and, from 258 on, `systemd.slice(5)`.
+const LIMITS: &[&str] = &[
+    "AllowedCPUs",
+    "AllowedMemoryNodes",
     "BPFProgram",
-    "BlockIO",
-    "CPU",
-    "Concurrency",
-    "DefaultMemory",
-    "Device",
-    "IO",
-    "IP",
-    "ManagedOOM",
-    "Memory",
+    "CPUAccounting",
+    "CPUQuota",
+    "CPUQuotaPeriodSec",
+    "CPUWeight",
+    "ConcurrencyHardMax",
+    "ConcurrencySoftMax",
+    "DefaultMemoryLow",
+    "DefaultMemoryMin",
+    "DeviceAllow",
+    "DevicePolicy",
+    "IOAccounting",
+    "IODeviceLatencyTargetSec",
+    "IODeviceWeight",
+    "IOReadBandwidthMax",
+    "IOReadIOPSMax",
+    "IOWeight",
+    "IOWriteBandwidthMax",
+    "IOWriteIOPSMax",
+    "IPAccounting",
+    "IPAddressAllow",
+    "IPAddressDeny",
+    "IPEgressFilterPath",
+    "IPIngressFilterPath",
+    "ManagedOOMMemoryPressure",
+    "ManagedOOMMemoryPressureDurationSec",
+    "ManagedOOMMemoryPressureLimit",
+    "ManagedOOMPreference",
+    "ManagedOOMSwap",
+    "MemoryAccounting",
+    "MemoryHigh",
+    "MemoryLow",
+    "MemoryMax",
+    "MemoryMin",
+    "MemorySwapMax",
+    "MemoryZSwapMax",
+    "MemoryZSwapWriteback",
     "RestrictNetworkInterfaces",
-    "Startup",
-    "Tasks",
+    "SocketBindAllow",
+    "SocketBindDeny",
+    "StartupAllowedCPUs",
+    "StartupAllowedMemoryNodes",
+    "StartupCPUWeight",
+    "StartupIOWeight",
+    "StartupMemoryHigh",
+    "StartupMemoryLow",
+    "StartupMemoryMax",
+    "StartupMemorySwapMax",
+    "StartupMemoryZSwapMax",
+    "TasksAccounting",
+    "TasksMax",
 ];
-
-/// The limits that people most often mean, for "did you mean".
-const COMMON_LIMITS: [&str; 8] = ["CPUQuota", "CPUWeight", "IOWeight", "MemoryHigh", "MemoryLow", "MemoryMax", "MemorySwapMax", "TasksMax"];
 
 /// Directives for the worker's `[Service]` section.
 pub(super) fn service(key: &Key<Map<Directive>>, findings: &mut Findings) -> BTreeMap<String, Vec<String>> {
@@ -119,10 +155,10 @@ pub(super) fn service(key: &Key<Map<Directive>>, findings: &mut Findings) -> BTr
 /// Directives for the slice of all workers.
 pub(super) fn limits(key: &Key<Map<Directive>>, findings: &mut Findings) -> BTreeMap<String, Vec<String>> {
     directives(key, findings, |name| {
-        if LIMITS.iter().any(|start| name.starts_with(start)) {
+        if LIMITS.contains(&name) {
             return None;
         }
-        let near = nearest(name, COMMON_LIMITS.into_iter());
+        let near = nearest(name, LIMITS.iter().copied());
         Some(near.map_or_else(
             || {
                 "expected one of systemd.resource-control(5), such as MemoryHigh, CPUQuota or TasksMax; others go into [apps.X.systemd]"

@@ -89,17 +89,17 @@ fn lookup_failed(kind: &str, name: &str, place: &Place, error: &std::io::Error, 
 }
 
 fn collision<A: Accounts>(app: &AppName, dynamic: &str, place: &Place, context: &mut Context<'_, A>) {
-    for (kind, found) in [("account", context.accounts.user(dynamic)), ("group", context.accounts.group(dynamic))] {
+    for (kind, found) in [("an account", context.accounts.user(dynamic)), ("a group", context.accounts.group(dynamic))] {
         match found {
             // A running worker's own dynamic user is seen as an account.
             Ok(Some(id)) if !DYNAMIC.contains(&id) => context.findings.error(
                 "user-collides",
                 place,
-                format!("the workers' user would be called `{dynamic}`, and there is a {kind} of that name"),
+                format!("the workers' user would be called `{dynamic}`, and there is {kind} of that name"),
                 format!("systemd would run them as that account: rename the app, or write `user = \"{dynamic}\"` if that is meant"),
             ),
             Ok(_) => {}
-            Err(error) => lookup_failed(kind, dynamic, place, &error, context.findings),
+            Err(error) => lookup_failed(if kind == "a group" { "group" } else { "user" }, dynamic, place, &error, context.findings),
         }
     }
     if let Some((other, other_place)) = context.dynamic.get(dynamic) {
@@ -121,8 +121,8 @@ mod tests {
         assert_eq!(name("api"), "project-cluster-api");
         assert_eq!(name("api_V2-x"), "project-cluster-api_V2-x");
         assert_eq!(name("fifteen-bytes-x"), "project-cluster-fifteen-bytes-x");
-        assert_eq!(name("a.b"), "project-cluster-a-b-b7bffbe8");
-        assert_eq!(name("sixteen-bytes-xx"), "project-cluster-sixtee-9ac1e85a");
+        assert_eq!(name("a.b"), "project-cluster-a-b-6bb52d9b");
+        assert_eq!(name("sixteen-bytes-xx"), "project-cluster-sixtee-fa86821d");
         let apps = ["a.b", "a-b", "a_b", "a.b.", "sixteen-bytes-xx", "sixteen-bytes-xy", "sixteen-bytes-xxx", &"x".repeat(64)];
         let names: std::collections::BTreeSet<String> = apps.iter().map(|app| name(app)).collect();
         assert_eq!(names.len(), apps.len());
