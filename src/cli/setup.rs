@@ -13,12 +13,8 @@ use crate::units::install::{self, Options};
 use crate::units::model::Host;
 
 pub(crate) fn init(context: &Context) -> Result<(), Failure> {
-    config::init(&context.config).map_err(|why| Failure::Failed(why.to_string()))?;
-    print(&format!(
-        "wrote {0}\nEdit it, then: project-cluster check{1}, and: sudo project-cluster install --now{1}\n",
-        context.config.display(),
-        if context.config == Path::new(super::CONFIG) { String::new() } else { format!(" --config {}", context.config.display()) }
-    ));
+    let next = config::init(&context.config).map_err(|why| Failure::Failed(why.to_string()))?;
+    print(&format!("{}\n", next.trim_end()));
     Ok(())
 }
 
@@ -40,7 +36,7 @@ pub(crate) fn check(context: &Context) -> Result<(), Failure> {
 }
 
 pub(crate) fn schema() -> Result<(), Failure> {
-    print(&config::schema::text());
+    print(&config::schema());
     Ok(())
 }
 
