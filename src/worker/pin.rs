@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::settings::{Listen, Ready};
+use crate::config::settings::{Listen, Ready, Spawn};
 use crate::names::{AppName, ClusterName, Generation, Instance};
 
 /// Format of the JSON; raised when an older program could misread it.
@@ -20,7 +20,7 @@ pub const FORMAT: u32 = 1;
 pub struct Pin {
     /// [`FORMAT`] at the time of writing.
     pub format: u32,
-    /// The generation that made it.
+    /// The generation that made it. A rollback's generation keeps a copy of the older pin, which still names its maker.
     pub generation: Generation,
     /// Program and arguments, never empty.
     pub command: Vec<String>,
@@ -32,6 +32,9 @@ pub struct Pin {
     pub listen: Vec<Listen>,
     /// Whether a `bind` of one of them gets the inherited socket.
     pub swap: bool,
+    /// Whether workers share those or have a port of their own, and which: an old worker that comes back after the
+    /// configuration changed has its old port again.
+    pub spawn: Spawn,
     /// What makes the worker ready.
     pub ready: Ready,
     /// How long `Ready::None` must stay up.

@@ -1,0 +1,121 @@
+//! A worker's first step, root's (`ExecStartPre=+`): decides what the worker becomes and hands it over.
+//!
+//! The instance comes from a unit name that the unprivileged master chose, so it is checked here and names nothing but
+//! numbers. The runtime directory belongs to the worker's user, whom root must not trust: nothing in it is followed.
+
+use std::ffi::CStr;
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::Path;
+
+use super::error::Error;
+use super::paths::Paths;
+use super::pin::{Copy, Pin};
+use super::store::{Lock, Store};
+use super::{ports, sys};
+use crate::config::settings::Spawn;
+use crate::names::{AppName, ClusterName, Generation, Instance};
+
+/// Name of the copy while it is written.
+const TEMPORARY: &CStr = c".pin.json.new";
+/// [`Copy::FILE`] for the kernel.
+const FILE: &CStr = c"pin.json";
+
+/// Prepares the worker `instance` of `app`: makes its generation's pin where it is the first, finds its port, writes its
+/// copy into `$RUNTIME_DIRECTORY`.
+///
+/// # Errors
+/// When the instance is none that may be started, the app or its `cwd` is not there, no port is free, or a file cannot be
+/// written.
+pub fn run(cluster: &ClusterName, app: &AppName, instance: &str, paths: &Paths) -> Result<(), Error> {
+    let directory = std::env::var_os("RUNTIME_DIRECTORY").unwrap_or_default();
+    prepare(cluster, app, instance, paths, Path::new(&directory))
+}
+
+/// [`run`] with the runtime directory that systemd named.
+pub fn prepare(cluster: &ClusterName, app: &AppName, instance: &str, paths: &Paths, directory: &Path) -> Result<(), Error> {
+    let instance: Instance = instance.parse().map_err(|why| Error::new(format!("`{instance}` is no worker of {app}: {why}")))?;
+    let expected = paths.workers(cluster, app).join(instance.to_string());
+    if directory != expected {
+        return Err(Error::new(format!(
+            "RUNTIME_DIRECTORY is `{}` and should be `{}`: the unit was changed; run `project-cluster install`",
+            directory.display(),
+            expected.display()
+        )));
+    }
+    let store = Store::open(cluster, paths);
+    let copy = {
+        let lock = store.lock(app)?;
+        let pin = pin_for(&store, &lock, app, &instance)?;
+        let port = match pin.spawn {
+            Spawn::Child { port: Some(first), ports } => Some(ports::assign(&lock, paths, cluster, app, instance, first, ports)?),
+            Spawn::Child { port: None, .. } | Spawn::Cluster => None,
+        };
+        Copy { cluster: cluster.clone(), app: app.clone(), instance, port, pin }
+    };
+    hand_over(&copy, directory).map_err(|error| Error::new(format!("{} cannot be written: {error}", directory.join(Copy::FILE).display())))
+}
+
+/// The pin of a worker's generation: the existing one, else made now if the generation is the next one.
+fn pin_for(store: &Store, lock: &Lock, app: &AppName, instance: &Instance) -> Result<Pin, Error> {
+    let older = instance.pin.map(|older| existing(store, app, older)).transpose()?;
+    if let Some(pin) = store.pin(app, instance.generation)? {
+        return match older {
+            Some(older) if older.generation != pin.generation => Err(Error::new(format!(
+                "generation {} of {app} was made from the pin of generation {}, not of {}: start it under its own name",
+                instance.generation, pin.generation, older.generation
+            ))),
+            _ => Ok(pin),
+        };
+    }
+    let counter = store.counter(app)?;
+    if instance.generation <= counter.generation {
+        return Err(gone(app, instance.generation));
+    }
+    match older {
+        Some(older) => store.copy_pin(lock, app, instance.generation, &older).map(|()| older),
+        None => store.make_pin(lock, app, instance.generation),
+    }
+}
+
+fn existing(store: &Store, app: &AppName, generation: Generation) -> Result<Pin, Error> {
+    store.pin(app, generation)?.ok_or_else(|| gone(app, generation))
+}
+
+fn gone(app: &AppName, generation: Generation) -> Error {
+    Error::new(format!(
+        "the pin of generation {generation} of {app} is not kept any more: `project-cluster reload {app}` makes a new generation"
+    ))
+}
+
+/// Writes the worker's copy, mode 0400, of the directory's owner, by names below the open directory alone.
+fn hand_over(copy: &Copy, directory: &Path) -> io::Result<()> {
+    let flags = libc::O_DIRECTORY | libc::O_NOFOLLOW | libc::O_RDONLY;
+    let (Some(parent), Some(name)) = (directory.parent(), directory.file_name()) else { return Err(io::ErrorKind::InvalidInput.into()) };
+    let parent = {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        File::options().read(true).custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW).open(parent)?
+    };
+    let owner = parent.metadata()?.uid();
+    if owner != 0 && owner != sys::process::effective_uid() {
+        return Err(io::Error::other("the directory above it belongs to another user; `project-cluster doctor` says more"));
+    }
+    let name = std::ffi::CString::new(name.as_encoded_bytes())?;
+    let directory = sys::files::open_at(parent.as_fd(), &name, flags, 0)?;
+    let metadata = directory.metadata()?;
+    let flags = libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW | libc::O_WRONLY;
+    let mut file = match sys::files::open_at(directory.as_fd(), TEMPORARY, flags, 0o600) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            // Left by a step that was killed.
+            sys::files::unlink_at(directory.as_fd(), TEMPORARY)?;
+            sys::files::open_at(directory.as_fd(), TEMPORARY, flags, 0o600)?
+        }
+        other => other?,
+    };
+    file.write_all(&serde_json::to_vec(copy)?)?;
+    sys::files::chown(file.as_fd(), metadata.uid(), metadata.gid())?;
+    file.set_permissions(std::fs::Permissions::from_mode(0o400))?;
+    sys::files::rename_at(directory.as_fd(), TEMPORARY, FILE)
+}

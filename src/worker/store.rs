@@ -1,0 +1,299 @@
+//! What root keeps of every app: pins, which of them got ready, the counter of generations, the whole settings.
+//!
+//! All of it lies below `/var/lib/NAME/pins` (0700): `settings.json`, `APP/counter.json`, `APP/GEN.json`, `APP/GEN.ready`,
+//! `APP/lock`. It must not know units, processes or what a worker does with its pin. Nothing here is ever written by the
+//! unprivileged master.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::error::Error;
+use super::files;
+use super::paths::Paths;
+use super::pin::{self, Pin};
+use super::sys;
+use crate::config::settings::{self, App, Settings};
+use crate::names::{AppName, ClusterName, Generation};
+
+/// How long a step waits for another that holds an app's lock. A holder writes two small files; seconds mean a disk that
+/// hangs, and a worker's start should then say so rather than run into systemd's time limit.
+const LOCK_LIMIT: Duration = Duration::from_secs(10);
+
+/// `counter.json` of an app.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counter {
+    /// Format of this file, 1.
+    pub format: u32,
+    /// The highest generation ever made; 0 before the first.
+    pub generation: Generation,
+    /// The generation that the handle last started, which a reboot starts again.
+    pub started: Option<Generation>,
+}
+
+impl Default for Counter {
+    fn default() -> Self {
+        Self { format: 1, generation: Generation(0), started: None }
+    }
+}
+
+/// The store of one cluster. Cheap to make: nothing is read before it is asked for.
+#[derive(Debug, Clone)]
+pub struct Store {
+    directory: PathBuf,
+}
+
+/// An app's lock, held until dropped (by a killed process too).
+#[derive(Debug)]
+pub struct Lock(#[expect(dead_code, reason = "held for its drop: closing the file releases the lock")] File);
+
+impl Store {
+    /// The store of `cluster` below `paths`.
+    pub fn open(cluster: &ClusterName, paths: &Paths) -> Self {
+        Self { directory: paths.pins(cluster) }
+    }
+
+    fn app(&self, app: &AppName) -> PathBuf {
+        self.directory.join(app.as_str())
+    }
+
+    /// The whole settings, with `env`, as `install` or `apply` last wrote them.
+    ///
+    /// # Errors
+    /// Where there are none, or they are damaged or of a newer program.
+    pub fn settings(&self) -> Result<Settings, Error> {
+        let path = self.directory.join("settings.json");
+        let Some(settings) = files::read_json::<Settings>(&path)? else {
+            return Err(Error::new(format!(
+                "{} is missing, so it is not known what a worker should become: run `project-cluster install`",
+                path.display()
+            )));
+        };
+        if settings.format > settings::FORMAT {
+            return Err(newer(&path.display().to_string()));
+        }
+        Ok(settings)
+    }
+
+    /// Writes the whole settings, mode 0600: what every generation made from now on is pinned from.
+    pub fn write_settings(&self, settings: &Settings) -> Result<(), Error> {
+        files::make_directory(&self.directory, true)?;
+        files::write_json(&self.directory.join("settings.json"), settings)
+    }
+
+    /// Takes an app's lock, so that of several workers starting at once one makes the pin and none gets another's port.
+    ///
+    /// # Errors
+    /// When it is still held after 10 s.
+    pub fn lock(&self, app: &AppName) -> Result<Lock, Error> {
+        let directory = self.app(app);
+        files::make_directory(&directory, true)?;
+        let path = directory.join("lock");
+        let take = || {
+            let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path)?;
+            Ok((sys::files::lock(&file, LOCK_LIMIT)?, file))
+        };
+        match take() {
+            Ok((true, file)) => Ok(Lock(file)),
+            Ok((false, _)) => Err(Error::new(format!(
+                "{} was held by another step for {LOCK_LIMIT:?}: is the disk hanging? `fuser {0}` names the process",
+                path.display()
+            ))),
+            Err(error) => Err(io_error("be locked", &path.display().to_string(), &error)),
+        }
+    }
+
+    /// The pin of a generation, if it was made.
+    pub fn pin(&self, app: &AppName, generation: Generation) -> Result<Option<Pin>, Error> {
+        let path = self.app(app).join(format!("{generation}.json"));
+        let pin = files::read_json::<Pin>(&path)?;
+        match pin {
+            Some(pin) if pin.format > pin::FORMAT => Err(newer(&path.display().to_string())),
+            Some(pin) if pin.command.is_empty() => Err(Error::new(format!("{} is damaged: it holds no command", path.display()))),
+            other => Ok(other),
+        }
+    }
+
+    /// The counter of an app. It never lies below a pin that is there: a power cut between pin and counter, or a lost
+    /// counter, must not let a number be given twice.
+    pub fn counter(&self, app: &AppName) -> Result<Counter, Error> {
+        let mut counter = files::read_json::<Counter>(&self.app(app).join("counter.json"))?.unwrap_or_default();
+        for (generation, kind) in self.entries(app)? {
+            if kind == Kind::Pin {
+                counter.generation = counter.generation.max(generation);
+            }
+        }
+        Ok(counter)
+    }
+
+    /// The number of the next generation: what a roll starts its workers with.
+    pub fn next_generation(&self, app: &AppName) -> Result<Generation, Error> {
+        Ok(self.counter(app)?.generation.next())
+    }
+
+    /// Makes the pin of the next generation from the settings, every symlink of `cwd` resolved. The caller holds the lock.
+    ///
+    /// # Errors
+    /// When `generation` is not the next one, the app or its `cwd` is not there.
+    pub fn make_pin(&self, _lock: &Lock, app: &AppName, generation: Generation) -> Result<Pin, Error> {
+        let settings = self.settings()?;
+        let Some(wanted) = settings.apps.get(app) else {
+            return Err(Error::new(format!(
+                "there is no app `{app}` in the configuration that was last installed: add `[apps.{app}]` and run `project-cluster apply`"
+            )));
+        };
+        let pin = resolve(app, generation, wanted)?;
+        self.keep_pin(app, generation, &pin)?;
+        Ok(pin)
+    }
+
+    /// Makes the next generation one that uses an older generation's pin: a copy, so that the generation has a pin of its
+    /// own whatever becomes of the old one. The caller holds the lock.
+    pub fn copy_pin(&self, _lock: &Lock, app: &AppName, generation: Generation, older: &Pin) -> Result<(), Error> {
+        self.keep_pin(app, generation, older)
+    }
+
+    fn keep_pin(&self, app: &AppName, generation: Generation, pin: &Pin) -> Result<(), Error> {
+        let counter = self.counter(app)?;
+        if generation != counter.generation.next() {
+            return Err(Error::new(format!(
+                "generation {generation} of {app} cannot be made: the last one is {}, so the next is {}",
+                counter.generation,
+                counter.generation.next()
+            )));
+        }
+        files::write_json(&self.app(app).join(format!("{generation}.json")), pin)?;
+        files::write_json(&self.app(app).join("counter.json"), &Counter { generation, ..counter })
+    }
+
+    /// The generation that the handle last started.
+    pub fn started(&self, app: &AppName) -> Result<Option<Generation>, Error> {
+        Ok(self.counter(app)?.started)
+    }
+
+    /// Remembers what the handle starts, for the next boot.
+    pub fn set_started(&self, app: &AppName, generation: Generation) -> Result<(), Error> {
+        let _lock = self.lock(app)?;
+        let counter = self.counter(app)?;
+        files::write_json(&self.app(app).join("counter.json"), &Counter { started: Some(generation), ..counter })
+    }
+
+    /// The highest generation of which some worker got ready: what serves when everything else is lost.
+    pub fn last_ready(&self, app: &AppName) -> Result<Option<Generation>, Error> {
+        Ok(self.entries(app)?.into_iter().filter(|(_, kind)| *kind == Kind::Ready).map(|(generation, _)| generation).max())
+    }
+
+    /// Opens the mark that says a worker of this generation got ready. Made empty, which does not count yet, so that a
+    /// process which gave up its rights since can still set it: see [`ReadyMark::set`].
+    pub fn ready_mark(&self, app: &AppName, generation: Generation) -> Result<ReadyMark, Error> {
+        let path = self.app(app).join(format!("{generation}.ready"));
+        OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .map(ReadyMark)
+            .map_err(|error| io_error("be opened", &path.display().to_string(), &error))
+    }
+
+    /// Marks a generation ready.
+    pub fn mark_ready(&self, app: &AppName, generation: Generation) -> Result<(), Error> {
+        self.ready_mark(app, generation)?.set()
+    }
+
+    /// The generations that have a pin, lowest first.
+    pub fn generations(&self, app: &AppName) -> Result<Vec<Generation>, Error> {
+        let mut found: Vec<_> =
+            self.entries(app)?.into_iter().filter(|(_, kind)| *kind == Kind::Pin).map(|(generation, _)| generation).collect();
+        found.sort_unstable();
+        Ok(found)
+    }
+
+    /// Pins and set marks of an app, in no order.
+    fn entries(&self, app: &AppName) -> Result<Vec<(Generation, Kind)>, Error> {
+        let directory = self.app(app);
+        let failed = |error: io::Error| io_error("be listed", &directory.display().to_string(), &error);
+        let listing = match fs::read_dir(&directory) {
+            Ok(listing) => listing,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(failed(error)),
+        };
+        let mut found = Vec::new();
+        for entry in listing {
+            let entry = entry.map_err(failed)?;
+            let name = entry.file_name();
+            let Some((number, kind)) = name.to_str().and_then(|name| name.split_once('.')) else { continue };
+            let Ok(number) = number.parse() else { continue };
+            match kind {
+                "json" => found.push((Generation(number), Kind::Pin)),
+                "ready" if entry.metadata().map_err(failed)?.len() > 0 => found.push((Generation(number), Kind::Ready)),
+                _ => {}
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// What a numbered file of an app is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Pin,
+    Ready,
+}
+
+/// The open mark of a generation.
+#[derive(Debug)]
+pub struct ReadyMark(File);
+
+impl ReadyMark {
+    /// Sets it. A mark counts when it is not empty: making the file needs root's rights, writing into it does not.
+    pub fn set(&self) -> Result<(), Error> {
+        let mut file = &self.0;
+        // Not appended: a second worker's mark says the same in the same place.
+        let set = std::os::unix::fs::FileExt::write_all_at(&self.0, b"ready\n", 0).and_then(|()| file.flush());
+        set.map_err(|error| Error::new(format!("the mark of a ready generation cannot be written: {error}")))
+    }
+}
+
+/// A pin from an app's settings.
+fn resolve(app: &AppName, generation: Generation, wanted: &App) -> Result<Pin, Error> {
+    let cwd = fs::canonicalize(&wanted.cwd).and_then(|cwd| if cwd.is_dir() { Ok(cwd) } else { Err(io::ErrorKind::NotADirectory.into()) });
+    let cwd = cwd.map_err(|error| {
+        Error::new(format!(
+            "the working directory of {app}, {}, cannot be used: {error}; make it, or change `cwd` of `[apps.{app}]` and run `project-cluster apply`",
+            wanted.cwd.display()
+        ))
+        .with_code(super::error::CHDIR)
+    })?;
+    Ok(Pin {
+        format: pin::FORMAT,
+        generation,
+        command: wanted.command.clone(),
+        cwd,
+        env: wanted.env.clone(),
+        listen: wanted.listen.clone(),
+        swap: wanted.swap,
+        spawn: wanted.spawn.clone(),
+        ready: wanted.ready.clone(),
+        min_ready: wanted.reload.min_ready,
+    })
+}
+
+fn newer(path: &str) -> Error {
+    Error::new(format!(
+        "{path} was written by a newer project-cluster: install that version again, or run `project-cluster install` of this one"
+    ))
+}
+
+fn io_error(what: &str, path: &str, error: &io::Error) -> Error {
+    let hint = if error.kind() == io::ErrorKind::PermissionDenied { ": this step runs as root" } else { "" };
+    Error::new(format!("{path} cannot {what}: {error}{hint}"))
+}
+
+#[cfg(test)]
+pub(super) mod tests;
