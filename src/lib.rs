@@ -26,7 +26,7 @@ pub mod api;
 pub mod cli;
 pub mod config;
 pub mod files;
-//pub mod handle;
+pub mod handle;
 pub mod intent;
 pub mod journal;
 pub mod master;

@@ -16,7 +16,9 @@ use crate::config::settings::{App, Settings};
 use crate::names::{AppName, AppUnits, ClusterName, Instance};
 use crate::systemd::dbus::Bus;
 use crate::systemd::{self, ActiveState, Systemd, UnitState, Verb};
-use crate::worker::{self, Paths, Store};
+use crate::worker::error::Error as StepError;
+use crate::worker::paths::Paths;
+use crate::worker::store::Store;
 
 /// PID 1 on a machine under load; nothing that we ask it takes longer by itself.
 const SLACK: Duration = Duration::from_secs(15);
@@ -27,7 +29,7 @@ enum Error {
     #[error(transparent)]
     Systemd(#[from] systemd::Error),
     #[error(transparent)]
-    Store(#[from] worker::Error),
+    Store(#[from] StepError),
     #[error("{0}")]
     Other(String),
 }

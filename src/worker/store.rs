@@ -167,7 +167,18 @@ impl Store {
             )));
         }
         files::write_json(&self.app(app).join(format!("{generation}.json")), pin)?;
-        files::write_json(&self.app(app).join("counter.json"), &Counter { generation, ..counter })
+        files::write_json(&self.app(app).join("counter.json"), &Counter { generation, ..counter })?;
+        self.publish(app, generation)
+    }
+
+    /// Says the highest generation where the master can read it, `/var/lib/NAME/generations/APP`: it may know the number
+    /// that its next roll must take, and nothing else of a pin.
+    fn publish(&self, app: &AppName, generation: Generation) -> Result<(), Error> {
+        let directory = self.directory.with_file_name("generations");
+        files::make_directory(&directory, false)?;
+        let path = directory.join(app.as_str());
+        crate::files::replace(&path, format!("{generation}\n").as_bytes(), 0o644)
+            .map_err(|error| io_error("be written", &path.display().to_string(), &error))
     }
 
     /// The generation that the handle last started.

@@ -4,5 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod cluster;
+mod handle;
 mod load;
 mod sandbox;
