@@ -21,7 +21,8 @@ fn main() {
     let sandbox = Sandbox::start();
     sandbox.sh("systemd-run -q -u hello node /srv/apps/hello.js 3000").ok();
     sandbox.wait_for_http("127.0.0.1:3000");
-    for (name, keep, header) in [("a new connection a request", false, "Connection: close"), ("keep-alive", true, "Connection: keep-alive")] {
+    for (name, keep, header) in [("a new connection a request", false, "Connection: close"), ("keep-alive", true, "Connection: keep-alive")]
+    {
         let load = sandbox.load("127.0.0.1:3000").connections(8);
         let load = if keep { load.keep_alive() } else { load }.start();
         std::thread::sleep(Duration::from_secs(SECONDS));

@@ -25,7 +25,8 @@ pub struct Cli {
     pub verb: Verb,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 done; 1 failed, and the message says what to do next; 2 usage or configuration; 3 the master cannot be reached.";
+const EXIT_CODES: &str =
+    "Exit codes: 0 done; 1 failed, and the message says what to do next; 2 usage or configuration; 3 the master cannot be reached.";
 
 /// What to do.
 #[derive(Debug, Subcommand)]

@@ -101,7 +101,9 @@ impl Client {
                 format!("nobody listens on {path}. Start the socket: `systemctl restart {}`", self.cluster.api_socket())
             }
             ErrorKind::PermissionDenied => {
-                format!("you may not use {path}: run it as root, or join the group `{name}`: `sudo usermod -aG {name} $USER`, then log in again")
+                format!(
+                    "you may not use {path}: run it as root, or join the group `{name}`: `sudo usermod -aG {name} $USER`, then log in again"
+                )
             }
             _ => format!("{path} cannot be reached: {why}"),
         })

@@ -61,14 +61,15 @@ fn remark(app: &App) -> Option<(String, Tone)> {
         return Some((format!("its socket {} is down. Mend it: `systemctl restart {}`", socket.address, app.handle), Tone::Red));
     }
     match app.state {
-        AppState::Failed => {
-            Some((format!("its start failed and its port is closed. `journalctl -u {}`, then `project-cluster start {}`", app.handle, app.name), Tone::Red))
-        }
+        AppState::Failed => Some((
+            format!("its start failed and its port is closed. `journalctl -u {}`, then `project-cluster start {}`", app.handle, app.name),
+            Tone::Red,
+        )),
         AppState::Stopped if app.target > 0 => Some((format!("stopped. Start it: `project-cluster start {}`", app.name), Tone::Grey)),
         AppState::Sleeping => Some(("asleep; the next connection starts it".into(), Tone::Grey)),
-        AppState::Rolling => app.roll.as_ref().map(|roll| {
-            (format!("rolling{}: {} of {} ready", to(roll), roll.ready, roll.target), Tone::Yellow)
-        }),
+        AppState::Rolling => {
+            app.roll.as_ref().map(|roll| (format!("rolling{}: {} of {} ready", to(roll), roll.ready, roll.target), Tone::Yellow))
+        }
         _ => None,
     }
 }

@@ -213,7 +213,11 @@ pub(crate) fn app_names(apps: &[App], select: &[String]) -> Result<Vec<String>, 
 
 fn unknown(apps: &[App], name: &str) -> String {
     let names: Vec<&str> = apps.iter().map(|app| app.name.as_str()).collect();
-    let nearest = names.iter().copied().filter(|known| strsim::damerau_levenshtein(known, name) <= 2).min_by_key(|known| strsim::damerau_levenshtein(known, name));
+    let nearest = names
+        .iter()
+        .copied()
+        .filter(|known| strsim::damerau_levenshtein(known, name) <= 2)
+        .min_by_key(|known| strsim::damerau_levenshtein(known, name));
     let hint = nearest.map_or_else(String::new, |nearest| format!(" Did you mean `{nearest}`?"));
     format!("there is no app `{}`.{hint} Apps: {}", crate::journal::harmless(name), names.join(", "))
 }

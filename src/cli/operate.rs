@@ -39,7 +39,9 @@ pub(crate) async fn run(context: &Context, verb: &'static str, options: &Operate
                 }
                 done.push(answer);
             }
-            Err(client::Error::Late(limit, _)) => failures.add(&name, Failure::Failed(format!("not done within {limit:?}; it goes on. `project-cluster show {name}`"))),
+            Err(client::Error::Late(limit, _)) => {
+                failures.add(&name, Failure::Failed(format!("not done within {limit:?}; it goes on. `project-cluster show {name}`")))
+            }
             Err(error) => failures.add(&name, error.into()),
         }
     }

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use std::io::IsTerminal;
+
 use tokio::runtime::Runtime;
 
 use super::args::Install;
@@ -31,7 +33,12 @@ pub(crate) fn check(context: &Context) -> Result<(), Failure> {
     let loaded = loaded.map_err(problems)?;
     warn(&loaded);
     let apps = loaded.settings.apps.len();
-    print(&format!("{} is in order: cluster {}, {apps} {}\n", context.config.display(), loaded.settings.name, if apps == 1 { "app" } else { "apps" }));
+    print(&format!(
+        "{} is in order: cluster {}, {apps} {}\n",
+        context.config.display(),
+        loaded.settings.name,
+        if apps == 1 { "app" } else { "apps" }
+    ));
     Ok(())
 }
 
@@ -41,14 +48,13 @@ pub(crate) fn schema() -> Result<(), Failure> {
 }
 
 fn problems(problems: config::Problems) -> Failure {
-    Failure::Usage(format!("the configuration is wrong; nothing was changed.\n{problems}"))
+    Failure::Usage(format!("the configuration is wrong; nothing was changed.\n{}", problems.render(std::io::stderr().is_terminal())))
 }
 
 /// Warnings go to stderr: they are no part of an answer.
 fn warn(loaded: &Loaded) {
-    let text = loaded.warnings.to_string();
-    if !text.trim().is_empty() {
-        eprintln!("{}", text.trim_end());
+    if !loaded.warnings.list.is_empty() {
+        eprintln!("{}", loaded.warnings.render(std::io::stderr().is_terminal()).trim_end());
     }
 }
 
@@ -117,7 +123,9 @@ fn root_only(verb: &str) -> Result<(), Failure> {
     if unsafe { libc::geteuid() } == 0 {
         return Ok(());
     }
-    Err(Failure::Failed(format!("`{verb}` writes to /etc/systemd/system: run it as root, `sudo project-cluster {verb}`; or look first: `project-cluster install --diff`")))
+    Err(Failure::Failed(format!(
+        "`{verb}` writes to /etc/systemd/system: run it as root, `sudo project-cluster {verb}`; or look first: `project-cluster install --diff`"
+    )))
 }
 
 /// The paths that the units name. Workers run this very program as other users, so they must be able to reach it.

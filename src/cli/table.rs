@@ -117,7 +117,8 @@ mod tests {
     #[test]
     fn columns_line_up_and_fit() {
         let columns = [("uid", false), ("n", true), ("state", false), ("unit", false)];
-        let row = |uid: &str, n: &str| vec![Cell::new(uid), Cell::new(n), Cell::toned("online", Tone::Green), Cell::new("a-long-unit-name")];
+        let row =
+            |uid: &str, n: &str| vec![Cell::new(uid), Cell::new(n), Cell::toned("online", Tone::Green), Cell::new("a-long-unit-name")];
         let rows = [row("api:01", "7"), row("background:01", "1234")];
         assert_eq!(
             render(&columns, &rows, 80, false),
@@ -129,7 +130,10 @@ mod tests {
 
     #[test]
     fn quantities() {
-        assert_eq!([bytes(0), bytes(999), bytes(1000), bytes(45_200_000), bytes(123_400_000)], ["0 B", "999 B", "1.0 kB", "45.2 MB", "123 MB"]);
+        assert_eq!(
+            [bytes(0), bytes(999), bytes(1000), bytes(45_200_000), bytes(123_400_000)],
+            ["0 B", "999 B", "1.0 kB", "45.2 MB", "123 MB"]
+        );
         let ms = [0, 999, 1500, 12_000, 180_000, 18_720_000, 1_047_600_000];
         assert_eq!(ms.map(duration), ["0 ms", "999 ms", "1.5 s", "12 s", "3 min", "5 h 12 min", "12 d 3 h"]);
     }

@@ -80,7 +80,9 @@ async fn run(step: &str, cluster: &ClusterName, app: &AppName) -> Result<(), Err
     // A stop must work for an app that `install` has just removed from the settings.
     let gone = known.is_none();
     let Some(settings) = known.or_else(|| if step == "stop" { settings.apps.values().next() } else { None }) else {
-        return Err(Error::Other(format!("the cluster {cluster} has no app `{app}`: write it into the configuration, then `project-cluster install`")));
+        return Err(Error::Other(format!(
+            "the cluster {cluster} has no app `{app}`: write it into the configuration, then `project-cluster install`"
+        )));
     };
     let handle = Handle { units: AppUnits::new(cluster, app), app: settings, systemd: Bus::private().await?, store };
     match step {

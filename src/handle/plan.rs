@@ -102,7 +102,12 @@ mod tests {
     fn a_start_is_no_deploy() {
         let all = |_| true;
         let of = |number| (Generation(number), Generation(number));
-        let known = Known { highest: Some(Generation(7)), current: Some((Generation(6), Generation(4))), started: Some(Generation(5)), ready: Some(Generation(7)) };
+        let known = Known {
+            highest: Some(Generation(7)),
+            current: Some((Generation(6), Generation(4))),
+            started: Some(Generation(5)),
+            ready: Some(Generation(7)),
+        };
         assert_eq!(generation(&known, false, all), (Generation(6), Generation(4)));
         assert_eq!(generation(&known, true, all), of(8));
         // A restart that the master never saw is later than what it remembers.

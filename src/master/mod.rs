@@ -204,7 +204,9 @@ impl<S: Systemd> Master<S> {
         let settings = self.settings();
         let app = Self::app_settings(&settings, name)?;
         if !app.on_demand {
-            let why = format!("{name} is not on_demand, so nothing would wake it: write `on_demand = true`, then `project-cluster install`; or `project-cluster stop {name}`");
+            let why = format!(
+                "{name} is not on_demand, so nothing would wake it: write `on_demand = true`, then `project-cluster install`; or `project-cluster stop {name}`"
+            );
             return Err(Refusal::new(Code::Conflict, why));
         }
         let units = AppUnits::new(&settings.name, name);
@@ -252,7 +254,10 @@ impl<S: Systemd> Master<S> {
         let deadline = tokio::time::Instant::now() + wait;
         loop {
             let roll = lock(&self.rolls).get(name, id).ok_or_else(|| {
-                Refusal::new(Code::NotFound, format!("there is no roll {id} of {name}: the master was restarted since. `project-cluster show {name}`"))
+                Refusal::new(
+                    Code::NotFound,
+                    format!("there is no roll {id} of {name}: the master was restarted since. `project-cluster show {name}`"),
+                )
             })?;
             if after.is_none_or(|after| roll.sequence > after) || !roll.under_way() {
                 return Ok(roll);

@@ -53,9 +53,7 @@ impl Default for Rolls {
 impl Rolls {
     fn of(&mut self, app: &AppName) -> &mut AppRolls {
         // Numbers begin at the time, so that they are not given twice, also across a restart.
-        self.apps
-            .entry(app.clone())
-            .or_insert_with(|| AppRolls { queue: Queue::after(unix_ms()), records: VecDeque::new() })
+        self.apps.entry(app.clone()).or_insert_with(|| AppRolls { queue: Queue::after(unix_ms()), records: VecDeque::new() })
     }
 
     /// Whether a roll of this app runs.
@@ -183,7 +181,9 @@ impl<S: Systemd> Master<S> {
             (world.active(&units.handle()), world.sights(&units), down)
         };
         if !matches!(handle, ActiveState::Active | ActiveState::Reloading) {
-            return Err(conflict(format!("{name} is not running, so there is nothing to replace. Start it: `project-cluster start {name}`")));
+            return Err(conflict(format!(
+                "{name} is not running, so there is nothing to replace. Start it: `project-cluster start {name}`"
+            )));
         }
         let intent = self.intent_of(name);
         // What serves: as remembered, else the generation most workers are of.
@@ -247,7 +247,8 @@ impl<S: Systemd> Master<S> {
         println!("<5>{name}: roll to generation {to} begins");
         let culprit = Arc::default();
         let path = roll_file(&self.cluster, &name);
-        let keeper = Recorder { master: self.clone(), app: name.clone(), ticket, begin, clock, culprit: Arc::clone(&culprit), path: path.clone() };
+        let keeper =
+            Recorder { master: self.clone(), app: name.clone(), ticket, begin, clock, culprit: Arc::clone(&culprit), path: path.clone() };
         let limits = Limits::of(&app.timeout);
         let deps = Deps { cluster: settings.name.clone(), app: name.clone(), limits, clock, keeper, control };
         let outcome = execute::execute(self.systemd.clone(), roll, deps).await;
@@ -339,7 +340,9 @@ impl<S: Systemd> Master<S> {
             let kept = match read {
                 Ok(kept) => kept,
                 Err(why) => {
-                    eprintln!("<2>{name}: the roll of before cannot be read ({why}) and is not taken up; `project-cluster show {name}`, then reload");
+                    eprintln!(
+                        "<2>{name}: the roll of before cannot be read ({why}) and is not taken up; `project-cluster show {name}`, then reload"
+                    );
                     let _ = std::fs::remove_file(&path);
                     continue;
                 }

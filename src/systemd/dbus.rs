@@ -20,6 +20,7 @@ use zbus::connection::Builder;
 use zbus::message::Type;
 use zbus::{Connection, MatchRule, Message, MessageStream, OwnedObjectPath, OwnedVariant};
 
+use super::private::Private;
 use super::{ActiveState, Change, Details, Error, JobEnd, Systemd, UnitState, Verb};
 
 const NAME: &str = "org.freedesktop.systemd1";
@@ -202,7 +203,11 @@ impl Bus {
     /// When systemd refuses or cannot be reached.
     pub async fn kill_main(&self, unit: &str, signal: i32) -> Result<(), Error> {
         match self.call(ROOT, MANAGER, "KillUnit", &(unit, "main", signal), &format!("signal {unit}")).await {
-            Err(Error::Refused { why, .. }) if why.contains("NoSuchUnit") || why.contains("NoSuchProcess") || why.contains("no main process") => Ok(()),
+            Err(Error::Refused { why, .. })
+                if why.contains("NoSuchUnit") || why.contains("NoSuchProcess") || why.contains("no main process") =>
+            {
+                Ok(())
+            }
             other => other,
         }
     }
@@ -339,10 +344,7 @@ async fn connect(way: Way) -> Result<(Connection, MessageStream), Error> {
     let connecting = async {
         let builder = match way {
             Way::System => Builder::system(),
-            Way::Private => {
-                let stream = std::os::unix::net::UnixStream::connect("/run/systemd/private").map_err(|why| unreachable(&why))?;
-                Builder::unix_stream(stream).p2p()
-            }
+            Way::Private => Builder::socket(Private::connect().await.map_err(|why| unreachable(&why))?).p2p(),
         };
         let connection = builder.method_timeout(CALL).build().await.map_err(|why| unreachable(&why))?;
         let rule = MatchRule::builder().msg_type(Type::Signal).path_namespace(ROOT);

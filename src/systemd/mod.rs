@@ -5,6 +5,7 @@
 
 pub mod dbus;
 pub mod fake;
+mod private;
 
 use std::fmt;
 use std::future::Future;

@@ -42,7 +42,9 @@ pub fn node(workers: u16) -> String {
 
 /// One app.
 pub fn app(name: &str, workers: u16, command: &str, more: &str) -> String {
-    format!("[apps.{name}]\nworkers = {workers}\ncommand = \"{command}\"\ncwd = \"/srv/shop/current\"\ntimeout.kill = \"2s\"\nreload.min_ready = \"200ms\"\n{more}\n")
+    format!(
+        "[apps.{name}]\nworkers = {workers}\ncommand = \"{command}\"\ncwd = \"/srv/shop/current\"\ntimeout.kill = \"2s\"\nreload.min_ready = \"200ms\"\n{more}\n"
+    )
 }
 
 /// A sandbox with a cluster.
@@ -105,7 +107,8 @@ impl Cluster {
 
     /// The generations of the workers of an app that are up, each once.
     pub fn generations(&self, app: &str) -> Vec<u64> {
-        let mut generations: Vec<u64> = self.workers(app).iter().map(|unit| instance(unit).split('.').nth(1).unwrap().parse().unwrap()).collect();
+        let mut generations: Vec<u64> =
+            self.workers(app).iter().map(|unit| instance(unit).split('.').nth(1).unwrap().parse().unwrap()).collect();
         generations.sort_unstable();
         generations.dedup();
         generations
