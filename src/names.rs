@@ -330,12 +330,13 @@ impl Address {
     }
 
     /// The address as part of a unit name: brackets are not allowed there, a path is escaped. Every form holds a
-    /// `:`, which no app's name does: so `a` on `/b/c` and `a-b` on `/c` are two units.
+    /// `:`, which no app's name does: so `a` on `/b/c` and `a-b` on `/c` are two units. None holds a backslash:
+    /// `Sockets=` of systemd 252 drops it without a word and the worker gets no socket.
     pub fn unit_part(&self) -> String {
         match self {
             Self::Tcp(SocketAddr::V4(v4)) => v4.to_string(),
             Self::Tcp(SocketAddr::V6(v6)) => format!("{}:{}", v6.ip(), v6.port()),
-            Self::Unix(path) => format!("unix:{}", escape_path(path)),
+            Self::Unix(path) => format!("unix{}", escape_path(path)),
         }
     }
 }
@@ -497,9 +498,18 @@ pub fn escape_unit(text: &str) -> String {
     out
 }
 
-/// Escapes an absolute path as `systemd-escape --path` does.
+/// An absolute path as part of a unit name: `/` becomes `:`, what a unit name cannot hold becomes `::NN`. No two
+/// paths become the same, since none holds `//`.
 fn escape_path(path: &Path) -> String {
-    escape_unit(path.to_string_lossy().trim_matches('/'))
+    let mut out = String::new();
+    for byte in path.to_string_lossy().bytes() {
+        match byte {
+            b'/' => out.push(':'),
+            b if b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.') => out.push(char::from(b)),
+            b => out.push_str(&format!("::{b:02x}")),
+        }
+    }
+    out
 }
 
 #[cfg(test)]
@@ -575,7 +585,8 @@ mod tests {
         assert_eq!(units.handle(), "project-cluster@api-v2.service");
         assert_eq!(units.slice(), "system-project\\x2dcluster\\x2dapi\\x2dv2.slice");
         assert_eq!(units.socket(&"[::1]:80".parse().unwrap()), "project-cluster-api-v2-::1:80.socket");
-        assert_eq!(units.socket(&"/run/a-b/c.sock".parse().unwrap()), "project-cluster-api-v2-unix:run-a\\x2db-c.sock.socket");
+        assert_eq!(units.socket(&"/run/a-b/c.sock".parse().unwrap()), "project-cluster-api-v2-unix:run:a-b:c.sock.socket");
+        assert_eq!(units.socket(&"/run/a b:é".parse().unwrap()), "project-cluster-api-v2-unix:run:a::20b::3a::c3::a9.socket");
         let long = units.socket(&format!("/run/{}", "é".repeat(51)).parse().unwrap());
         assert_eq!(long, "project-cluster-api-v2-unix:1010021a2119d068.socket");
         let instance = units.instance("project-cluster-api-v2@1.2.3.service").unwrap();

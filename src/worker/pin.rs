@@ -28,7 +28,8 @@ pub struct Pin {
     pub cwd: PathBuf,
     /// Environment as configured.
     pub env: BTreeMap<String, String>,
-    /// The shared addresses, in the order of `LISTEN_FDS`.
+    /// The shared addresses, in the order of `LISTEN_FDS` as the app gets it. systemd hands them to `exec` in any
+    /// order (its hash table's, another after each re-execution), whatever the order of `Sockets=`.
     pub listen: Vec<Listen>,
     /// Whether a `bind` of one of them gets the inherited socket.
     pub swap: bool,

@@ -99,7 +99,7 @@ proptest! {
         let tree = with(|app| app.listen = vec![Listen { address: address.clone(), ..samples::listen("1") }]);
         let name = tree.units(&Host::default()).find(|name| name.contains(":")).unwrap().to_owned();
         prop_assert!(name.len() <= 255);
-        prop_assert!(name.bytes().all(|b| b.is_ascii_alphanumeric() || b":-_.\\".contains(&b)), "{name}");
+        prop_assert!(name.bytes().all(|b| b.is_ascii_alphanumeric() || b":-_.".contains(&b)), "{name}");
         let line = format!("\nSockets={name}\n");
         prop_assert!(tree.files.values().any(|file| file.contents.contains(&line)));
     }

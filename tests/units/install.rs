@@ -151,6 +151,25 @@ fn uninstall_leaves_the_tree_as_before() {
 }
 
 #[test]
+fn installs_at_the_same_time_wait_for_each_other() {
+    let (directory, options) = furnished();
+    let before = everything(directory.path());
+    let clusters = samples::two_clusters();
+    std::thread::scope(|scope| {
+        for settings in &clusters {
+            for _ in 0..4 {
+                scope.spawn(|| install(settings, &options, None).unwrap());
+            }
+        }
+    });
+    for settings in &clusters {
+        assert!(install(settings, &options, None).unwrap().is_empty());
+        uninstall(&settings.name, &options, None).unwrap();
+    }
+    assert_eq!(everything(directory.path()), before);
+}
+
+#[test]
 fn modes_and_owners() {
     let (directory, options) = furnished();
     let live = Fake::new(directory.path());
@@ -264,6 +283,15 @@ fn an_account_of_others_is_not_used() {
     let (_directory, options) = furnished();
     assert!(refusal(&samples::cluster("mail", &[]), &options, None).contains("has a user `mail`"));
     assert!(refusal(&samples::cluster("sudo", &[]), &options, None).contains("a group of that name"));
+}
+
+/// Each dash is four bytes in the name of a slice, and systemd refuses to load a worker whose slice has no name.
+#[test]
+fn a_slice_with_a_name_too_long_is_refused() {
+    let (_directory, options) = root();
+    let name = format!("a{}b", "-".repeat(62));
+    let message = refusal(&samples::cluster("shop", &[(&name, samples::app("x"))]), &options, None);
+    assert!(message.contains("shorten the name of app a---"), "{message}");
 }
 
 /// A cluster called `mysql` must not make `uninstall` remove a database.

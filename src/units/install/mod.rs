@@ -74,7 +74,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// systemd did not do its part; what was written stays, and the same command goes on from there.
-    #[error("{what}: {source}. The files are in place; mend this and run the same command again")]
+    #[error("{what}: {source}. What was done so far stays: mend this and run the same command again")]
     Live {
         /// What was tried.
         what: String,

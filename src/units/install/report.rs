@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::config::settings::Settings;
 use crate::names::{AppUnits, ClusterName};
 use crate::units::diff::{Change, Plan};
-use crate::units::model::{Host, Tree, file_name, prepare_settings};
+use crate::units::model::{Host, Tree, prepare_settings};
 use crate::units::text;
 
 use super::disk::Root;
@@ -102,9 +102,8 @@ impl fmt::Display for Report {
         for note in &self.notes {
             writeln!(f, "note: {note}")?;
         }
-        let units = self.actions.iter().filter(|(_, path)| file_name(path).is_some()).count();
-        if units > 0 {
-            writeln!(f, "{units} files and directories changed")?;
+        if !self.actions.is_empty() {
+            writeln!(f, "{} files and directories changed", self.actions.len())?;
         }
         Ok(())
     }

@@ -38,6 +38,10 @@ pub fn uninstall(cluster: &ClusterName, options: &Options, live: Option<&dyn Liv
             live.disable(&cluster.target()).map_err(failed(format!("disabling {}", cluster.target())))?;
         }
     }
+    let link = options.host.units.join("multi-user.target.wants").join(cluster.target());
+    if live.is_none() && root.at(&link).is_symlink() {
+        report.note(format!("{} was made by `systemctl enable` and stays: remove it", link.display()));
+    }
     for path in &files {
         root.remove_file(path)?;
         report.did(Action::Removed, path);
@@ -103,9 +107,7 @@ fn remove_run(root: &Root, files: &[&Path], cluster: &ClusterName) -> Result<(),
     root.remove_directory_if_empty(&cluster.run());
     for app in files.iter().filter_map(|path| handle_app(path, cluster)) {
         let prefix = AppUnits::new(cluster, &app).prefix();
-        for parent in ["/run", "/run/private"] {
-            root.remove_directory_if_empty(&Path::new(parent).join(&prefix));
-        }
+        root.remove_directory_if_empty(&Path::new("/run").join(&prefix));
     }
     Ok(())
 }

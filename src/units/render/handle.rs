@@ -44,7 +44,7 @@ pub(super) fn service(cluster: &ClusterName, host: &Host) -> String {
         .line("")
         .say("For the reload command alone: a client of the API.")
         .all(sandbox::OURS)
-        .all(&[("PrivateNetwork", "yes"), ("PrivateUsers", "yes"), ("ProtectProc", "invisible"), ("ProcSubset", "pid")]);
+        .all(&[("PrivateUsers", "yes"), ("ProtectProc", "invisible"), ("ProcSubset", "pid")]);
     ini.finish()
 }
 
@@ -68,7 +68,7 @@ pub(super) fn trigger(cluster: &ClusterName, host: &Host) -> String {
         .set("LogExtraFields", format!("PROJECT_CLUSTER_NAME={cluster} PROJECT_CLUSTER_APP=%i"))
         .line("")
         .all(sandbox::OURS)
-        .all(&[("PrivateNetwork", "yes"), ("ProtectProc", "invisible")]);
+        .all(&[("ProtectProc", "invisible"), ("ProcSubset", "pid")]);
     ini.finish()
 }
 

@@ -74,8 +74,8 @@ fn starts_at_boot(app: &App) -> bool {
 fn settings_files(settings: &Settings, tree: &mut Tree) {
     let cluster = &settings.name;
     let json = |settings: &Settings| {
-        // Names and numbers only: every map key is a string, so that writing JSON cannot fail.
-        let mut text = serde_json::to_string_pretty(settings).unwrap_or_default();
+        #[expect(clippy::expect_used, reason = "every map key is a string, and paths come from a configuration that is UTF-8")]
+        let mut text = serde_json::to_string_pretty(settings).expect("settings are JSON");
         text.push('\n');
         text
     };

@@ -7,7 +7,8 @@ use crate::config::settings::{App, User};
 use super::ini::Ini;
 
 /// What all processes of our own bear: none of them needs a capability, a device, or the network (they speak over
-/// unix sockets, and an inherited TCP listener works without).
+/// unix sockets, and an inherited TCP listener works without). No `PrivateNetwork=`: it would hold for the `+` steps
+/// too, and the master is to see accept queues.
 pub(super) const OURS: &[(&str, &str)] = &[
     ("CapabilityBoundingSet", ""),
     ("DevicePolicy", "closed"),

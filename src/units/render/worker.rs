@@ -36,6 +36,9 @@ pub(super) fn service(one: &One<'_>, host: &Host) -> String {
         ini.set("Type", "exec");
     }
     identity(&mut ini, &app.user);
+    if app.listen.len() > 1 {
+        ini.say("systemd hands them over in any order, whatever is written here; `worker exec` puts them into this one.");
+    }
     for listen in &app.listen {
         ini.set("Sockets", units.socket(&listen.address));
     }
