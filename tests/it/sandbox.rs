@@ -15,7 +15,10 @@ fn boots_a_whole_systemd_that_owes_nothing_to_the_machine() {
     assert_eq!(sandbox.state("multi-user.target"), "active");
     assert!(sandbox.run(&["test", "-x", "/usr/bin/project-cluster"]).success(), "the binary under test is there");
     // The machine's settings and data are hidden, a lower root's as well.
-    assert_eq!(sandbox.sh("find /etc/systemd ! -type d | sort").ok(), "/etc/systemd/system/console-getty.service\n/etc/systemd/system/getty.target");
+    assert_eq!(
+        sandbox.sh("find /etc/systemd ! -type d | sort").ok(),
+        "/etc/systemd/system/console-getty.service\n/etc/systemd/system/getty.target"
+    );
     assert_eq!(sandbox.sh("find /home /root /mnt /etc/polkit-1 ! -type d").ok(), "");
     assert_eq!(sandbox.sh("cat /etc/hostname; hostname").ok(), "sandbox\nsandbox");
     // Loopback is all the network there is.
@@ -188,7 +191,10 @@ fn every_server_of_the_tests_answers() {
         "node /srv/apps/broken/slow.js",
     ];
     for (index, server) in servers.iter().enumerate() {
-        let script = format!("systemd-run -q -u s{index} -p DynamicUser=yes -E VERSION=v{index} -E STARTS_AFTER=10 /usr/bin/env {server} {}", 3000 + index);
+        let script = format!(
+            "systemd-run -q -u s{index} -p DynamicUser=yes -E VERSION=v{index} -E STARTS_AFTER=10 /usr/bin/env {server} {}",
+            3000 + index
+        );
         sandbox.sh(&script).ok();
     }
     for (index, server) in servers.iter().enumerate() {
@@ -197,10 +203,9 @@ fn every_server_of_the_tests_answers() {
         assert_eq!(body, format!("v{index} {main}\n"), "{server}");
     }
     // The users of inherited sockets, over TCP and a unix socket.
-    for (name, address, command) in [
-        ("fds", "127.0.0.1:4000", "node /srv/apps/hello_fds.js"),
-        ("pyfds", "/run/pyfds.sock", "python3 /srv/apps/hello_asyncio.py fds"),
-    ] {
+    for (name, address, command) in
+        [("fds", "127.0.0.1:4000", "node /srv/apps/hello_fds.js"), ("pyfds", "/run/pyfds.sock", "python3 /srv/apps/hello_asyncio.py fds")]
+    {
         sandbox.write(format!("/etc/systemd/system/{name}.socket"), format!("[Socket]\nListenStream={address}\n"));
         sandbox.unit(&format!("{name}.service"), &format!("[Service]\nDynamicUser=yes\nExecStart=/usr/bin/env {command}\n"));
         sandbox.systemctl(&["start", &format!("{name}.socket")]).ok();
@@ -254,7 +259,8 @@ fn a_test_that_panics_leaves_its_evidence() {
 fn nothing_is_left_however_the_test_process_ends() {
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
     for signal in [libc::SIGKILL, libc::SIGINT, libc::SIGTERM] {
-        let program = super::support::evidence::target().join("debug/examples/sandbox");
+        let tests = std::env::current_exe().unwrap();
+        let program = tests.ancestors().nth(2).unwrap().join("examples/sandbox");
         assert!(program.exists(), "{} is missing: `cargo build --example sandbox`", program.display());
         let mut child = std::process::Command::new(program)
             .args(["sh", "-c", "echo inside; exec sleep 1000"])
@@ -295,7 +301,9 @@ fn groups() -> String {
 
 #[test]
 fn a_missing_root_is_told_and_not_waited_for() {
-    let message = std::panic::catch_unwind(|| Sandbox::start_with(Options { root: Some(PathBuf::from("/nonexistent")), ..Options::default() }).name().len());
+    let message = std::panic::catch_unwind(|| {
+        Sandbox::start_with(Options { root: Some(PathBuf::from("/nonexistent")), ..Options::default() }).name().len()
+    });
     let message = message.expect_err("there is no such root");
     assert!(message.downcast_ref::<String>().is_some_and(|text| text.contains("no sandbox")));
 }

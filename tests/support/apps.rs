@@ -29,7 +29,8 @@ fn built_go() -> PathBuf {
     // Several tests may build it at once: each under a name of its own, and the last rename wins.
     fs::create_dir_all(program.parent().expect("it has a directory")).expect("cargo's own directory");
     let mine = program.with_extension(std::process::id().to_string());
-    let built = Command::new("go").args(["build", "-trimpath", "-o"]).arg(&mine).arg(".").current_dir(&source).env("CGO_ENABLED", "0").output();
+    let built =
+        Command::new("go").args(["build", "-trimpath", "-o"]).arg(&mine).arg(".").current_dir(&source).env("CGO_ENABLED", "0").output();
     let built = built.unwrap_or_else(|error| panic!("cannot run go: {error}; tests/setup.sh installs it"));
     assert!(built.status.success(), "go build failed: {}", String::from_utf8_lossy(&built.stderr));
     fs::set_permissions(&mine, fs::Permissions::from_mode(0o755)).expect("our own file");

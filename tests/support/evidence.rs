@@ -41,7 +41,8 @@ pub fn gather(sandbox: &Sandbox) {
     }
     if journal.is_empty() {
         let files = sandbox.holder().root().join("var/log/journal");
-        let read = std::process::Command::new("journalctl").args(["--no-pager", "--merge", "-o", "short-precise", "-D"]).arg(files).output();
+        let read =
+            std::process::Command::new("journalctl").args(["--no-pager", "--merge", "-o", "short-precise", "-D"]).arg(files).output();
         journal = read.map(|read| String::from_utf8_lossy(&read.stdout).into_owned()).unwrap_or_default();
     }
     keep(&directory, "journal.txt", &journal);

@@ -164,13 +164,7 @@ impl Running {
         }
         let took = self.started.elapsed();
         let status = self.child.wait().ok()?;
-        Some(Output {
-            command: self.command.clone(),
-            code: code(status),
-            stdout: self.stdout.finish(),
-            stderr: self.stderr.finish(),
-            took,
-        })
+        Some(Output { command: self.command.clone(), code: code(status), stdout: self.stdout.finish(), stderr: self.stderr.finish(), took })
     }
 }
 

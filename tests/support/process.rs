@@ -97,8 +97,7 @@ impl PidFd {
 pub fn readable_within(descriptors: &[i32], limit: Duration) -> Option<usize> {
     let end = Instant::now() + limit;
     loop {
-        let mut polled: Vec<libc::pollfd> =
-            descriptors.iter().map(|&fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 }).collect();
+        let mut polled: Vec<libc::pollfd> = descriptors.iter().map(|&fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 }).collect();
         let left = end.saturating_duration_since(Instant::now());
         let milliseconds = i32::try_from(left.as_millis()).unwrap_or(i32::MAX).saturating_add(i32::from(!left.is_zero()));
         let count = libc::nfds_t::try_from(polled.len()).expect("a handful of descriptors");

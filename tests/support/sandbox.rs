@@ -267,11 +267,16 @@ impl Drop for Sandbox {
             return;
         }
         evidence::gather(self);
-        if std::env::var_os("KEEP").is_some_and(|keep| !keep.is_empty() && keep != "0") {
+        if keep_wanted() {
             let how = self.keep();
             eprintln!("KEEP: the sandbox lives on\n{how}");
         }
     }
+}
+
+/// Whether `KEEP=1` asks for sandboxes that outlive this program.
+pub fn keep_wanted() -> bool {
+    std::env::var_os("KEEP").is_some_and(|keep| !keep.is_empty() && keep != "0")
 }
 
 /// The machine's node where it lies in a home, which the throw-away root does not show.
