@@ -112,7 +112,7 @@ fn an_unprivileged_user_is_refused_by_polkit_and_allowed_by_a_rule() {
                 return polkit.Result.YES;
         });"#,
     );
-    // Where polkit already runs it reads its rules again at SIGHUP's equivalent alone: a restart.
+    // polkit notices new rules by itself, some time later; a restart is done when it returns.
     sandbox.systemctl(&["restart", "polkit"]).ok();
     start("mine.service").ok();
     start("other.service").exits(1);
