@@ -23,6 +23,13 @@ impl Sandbox {
         self.journal(&["-u", unit, "-o", "cat"])
     }
 
+    /// The journal's end as it is now, for `["--after-cursor", cursor]`.
+    #[track_caller]
+    pub fn journal_cursor(&self) -> String {
+        let told = self.journal(&["-n", "0", "--show-cursor"]);
+        told.trim().strip_prefix("-- cursor: ").unwrap_or_else(|| panic!("journalctl tells no cursor: {told:?}")).to_owned()
+    }
+
     /// `systemctl` with these arguments.
     #[track_caller]
     pub fn systemctl(&self, arguments: &[&str]) -> super::Output {
