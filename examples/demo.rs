@@ -112,14 +112,14 @@ fn kill_the_master(sandbox: &Sandbox, load: &Load) -> Result<(), String> {
 /// Act 4: a version that cannot start.
 fn break_a_deploy(sandbox: &Sandbox, load: &Load) -> Result<(), String> {
     title("Deploy a version that cannot start");
-    let (workers, failed, cursor) = (workers(sandbox), load.so_far().failed(), sandbox.journal_cursor());
+    let (workers, failed, mark) = (workers(sandbox), load.so_far().failed(), sandbox.journal_mark());
     release(sandbox, "broken");
     let output = reload(sandbox, load);
     if output.success() {
         return Err("the reload of a version that cannot start succeeded".into());
     }
     println!("  systemctl exits with {}; why:", output.code);
-    println!("{}", indent(&sandbox.journal(&["--after-cursor", &cursor, "-u", "project-cluster@api", "-n", "20", "-o", "cat"])));
+    println!("{}", indent(&sandbox.journal(&["--since", &mark, "-u", "project-cluster@api", "-n", "20", "-o", "cat"])));
     load.wait_for_answers(ANSWERS);
     if self::workers(sandbox) != workers {
         return Err("the old workers were touched".into());

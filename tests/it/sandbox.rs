@@ -170,10 +170,10 @@ fn units_are_read_as_systemd_tells_them() {
     assert!(sandbox.pids_of_unit("pair.service").contains(&main));
     wait_until("the journal has its line", SOON, || sandbox.journal_of("pair.service").contains("I am here\n"));
     assert_eq!(sandbox.units("pai*", &["active"]), ["pair.service"]);
-    let cursor = sandbox.journal_cursor();
+    let mark = sandbox.journal_mark();
     sandbox.sh("logger -t after later").ok();
-    assert_eq!(sandbox.journal(&["--after-cursor", &cursor, "-t", "after", "-o", "cat"]), "later\n");
-    assert_eq!(sandbox.journal(&["--after-cursor", &cursor, "-u", "pair", "-o", "cat"]), "");
+    assert_eq!(sandbox.journal(&["--since", &mark, "-t", "after", "-o", "cat"]), "later\n");
+    assert_eq!(sandbox.journal(&["--since", &mark, "-u", "pair", "-o", "cat"]), "");
     sandbox.kill(main, "KILL");
     sandbox.wait_for_state("pair.service", "failed", SOON);
     assert_eq!(sandbox.property("pair.service", "Result"), "signal");
