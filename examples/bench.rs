@@ -13,7 +13,7 @@ use support::Sandbox;
 const BOOTS: usize = 10;
 const SECONDS: u64 = 5;
 
-fn main() {
+fn main() -> Result<(), String> {
     let mut boots: Vec<Duration> = (0..BOOTS).map(|_| Sandbox::start().boot_took()).collect();
     boots.sort_unstable();
     println!("boot of a sandbox, {BOOTS} times: median {:?}, slowest {:?}", (boots[4] + boots[5]) / 2, boots[BOOTS - 1]);
@@ -33,11 +33,12 @@ fn main() {
         let wrk = Command::new("nsenter")
             .args([&netns, "wrk", "-t1", "-c8", &format!("-d{SECONDS}s"), "-H", header, "http://127.0.0.1:3000/"])
             .output()
-            .unwrap_or_else(|error| panic!("cannot run nsenter: {error}"));
+            .map_err(|error| format!("cannot run nsenter: {error}"))?;
         let text = String::from_utf8_lossy(&wrk.stdout).into_owned();
-        let line = text.lines().find(|line| line.starts_with("Requests/sec")).unwrap_or_else(|| panic!("wrk says: {text}"));
+        let line = text.lines().find(|line| line.starts_with("Requests/sec")).ok_or_else(|| format!("wrk says: {text}"))?;
         println!("wrk -c8, {name}: {} requests a second", line.trim_start_matches("Requests/sec:").trim());
     }
+    Ok(())
 }
 
 fn rate(answers: u64) -> f64 {

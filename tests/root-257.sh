@@ -21,7 +21,6 @@ if [ ! -d "$root" ]; then
     fi
     echo "root-257: making $root" >&2
     rm -rf "$root.new"
-    # mmdebstrap wants to read the directory as another user.
     mmdebstrap --quiet --variant=minbase --include="$packages" "$suite" "$root.new" >&2
     mv -T "$root.new" "$root"
 fi

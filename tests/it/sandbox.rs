@@ -112,7 +112,7 @@ fn an_unprivileged_user_is_refused_by_polkit_and_allowed_by_a_rule() {
                 return polkit.Result.YES;
         });"#,
     );
-    // Where polkit already runs it reads its rules again at SIGHUP's equivalent alone: a restart.
+    // polkit notices new rules by itself, some time later; a restart is done when it returns.
     sandbox.systemctl(&["restart", "polkit"]).ok();
     start("mine.service").ok();
     start("other.service").exits(1);
@@ -170,6 +170,10 @@ fn units_are_read_as_systemd_tells_them() {
     assert!(sandbox.pids_of_unit("pair.service").contains(&main));
     wait_until("the journal has its line", SOON, || sandbox.journal_of("pair.service").contains("I am here\n"));
     assert_eq!(sandbox.units("pai*", &["active"]), ["pair.service"]);
+    let mark = sandbox.journal_mark();
+    sandbox.sh("logger -t after later").ok();
+    assert_eq!(sandbox.journal(&["--since", &mark, "-t", "after", "-o", "cat"]), "later\n");
+    assert_eq!(sandbox.journal(&["--since", &mark, "-u", "pair", "-o", "cat"]), "");
     sandbox.kill(main, "KILL");
     sandbox.wait_for_state("pair.service", "failed", SOON);
     assert_eq!(sandbox.property("pair.service", "Result"), "signal");
@@ -259,7 +263,8 @@ fn a_test_that_panics_leaves_its_evidence() {
 fn nothing_is_left_however_the_test_process_ends() {
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
     for signal in [libc::SIGKILL, libc::SIGINT, libc::SIGTERM] {
-        let program = super::support::evidence::target().join("debug/examples/sandbox");
+        let tests = std::env::current_exe().unwrap();
+        let program = tests.ancestors().nth(2).unwrap().join("examples/sandbox");
         assert!(program.exists(), "{} is missing: `cargo build --example sandbox`", program.display());
         let mut child = std::process::Command::new(program)
             .args(["sh", "-c", "echo inside; exec sleep 1000"])

@@ -13,7 +13,7 @@ use super::{evidence, wait};
 pub struct Options {
     /// The root that is laid under the throw-away one; else what `PROJECT_CLUSTER_TEST_ROOT` names; else the machine's own.
     pub root: Option<PathBuf>,
-    /// The program to put at /usr/bin/project-cluster; else [`Options::built`].
+    /// The program to put at /usr/bin/project-cluster; else what `PROJECT_CLUSTER_BIN` names; else [`Options::built`].
     pub binary: Option<PathBuf>,
     /// More files or directories to show inside, read-only: theirs, and where.
     pub shown: Vec<(PathBuf, PathBuf)>,
@@ -56,8 +56,8 @@ impl Sandbox {
     pub fn start_with(options: Options) -> Self {
         let started = Instant::now();
         let lower = options.root.or_else(|| std::env::var_os("PROJECT_CLUSTER_TEST_ROOT").map(PathBuf::from)).unwrap_or_else(|| "/".into());
-        let binary = options.binary.unwrap_or_else(Options::built);
-        assert!(binary.exists(), "{} is missing: `cargo build` makes it", binary.display());
+        let binary = options.binary.or_else(|| std::env::var_os("PROJECT_CLUSTER_BIN").map(PathBuf::from)).unwrap_or_else(Options::built);
+        let binary = binary.canonicalize().unwrap_or_else(|error| panic!("{}: {error}; `cargo build` makes it", binary.display()));
         let mut shown = vec![(binary, PathBuf::from("/usr/bin/project-cluster"))];
         shown.extend(node_from_elsewhere(&lower).map(|node| (node, PathBuf::from("/usr/local/bin/node"))));
         shown.extend(options.shown);
@@ -267,11 +267,16 @@ impl Drop for Sandbox {
             return;
         }
         evidence::gather(self);
-        if std::env::var_os("KEEP").is_some_and(|keep| !keep.is_empty() && keep != "0") {
+        if keep_wanted() {
             let how = self.keep();
             eprintln!("KEEP: the sandbox lives on\n{how}");
         }
     }
+}
+
+/// Whether `KEEP=1` asks for sandboxes that outlive this program.
+pub fn keep_wanted() -> bool {
+    std::env::var_os("KEEP").is_some_and(|keep| !keep.is_empty() && keep != "0")
 }
 
 /// The machine's node where it lies in a home, which the throw-away root does not show.
