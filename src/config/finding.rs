@@ -68,6 +68,16 @@ impl Findings {
         self.0.extend(others.0);
     }
 
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Whether anything is an error.
     pub fn failed(&self) -> bool {
         self.0.iter().any(|finding| finding.severity == Severity::Error)

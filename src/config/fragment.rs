@@ -86,7 +86,7 @@ shape_table! {
         cwd: String = "";
         /// The account that workers run as. Without it systemd makes a user for them (`DynamicUser=`).
         user: String = "";
-        /// A group beside the account's own; needs `user`.
+        /// Their group, instead of the account's own; needs `user`.
         group: String = "";
         /// Environment of the workers. Kept out of unit files, so secrets are safe here if the file is mode 0600.
         env: Map<EnvValue> = "{}";

@@ -1,6 +1,6 @@
 //! Keys: reading a value of a given shape from a tree, noting what is wrong, and telling unknown keys.
 //!
-//! Pure. The [`shape_table!`] macro makes of one definition the typed table, its reader, its JSON Schema and its rows
+//! Pure. The `shape_table!` macro makes of one definition the typed table, its reader, its JSON Schema and its rows
 //! in the documentation, so that they cannot disagree.
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
@@ -170,13 +170,16 @@ const FOREIGN: &[(&str, &str)] = &[
     ("working_directory", "cwd"),
 ];
 
+/// Behind so many findings nobody guesses any more: a file of 1 MiB has room for 100,000 unknown keys.
+const MAX_GUESSES: usize = 1000;
+
 /// Notes an unknown key of the table at `path`, with the nearest known one.
 pub fn unknown_key(key: &str, node: &Node, path: &str, known: &[KeyDoc], findings: &mut Findings) {
     let names = || known.iter().map(|doc| doc.name);
     let foreign = FOREIGN.iter().find(|(theirs, ours)| *theirs == key && names().any(|name| ours.split('.').next() == Some(name)));
     let help = if let Some((_, ours)) = foreign {
         format!("here it is called `{ours}`")
-    } else if let Some(near) = nearest(key, names()) {
+    } else if let Some(near) = (findings.len() < MAX_GUESSES).then(|| nearest(key, names())).flatten() {
         format!("did you mean `{near}`?")
     } else if let Some(home) = super::fragment::home_of(key) {
         format!("`{key}` belongs into {home}")

@@ -132,24 +132,27 @@ pub struct Problems {
     pub list: Vec<Problem>,
     /// How many more there were than are kept.
     pub more: usize,
+    errors: usize,
+    warnings: usize,
 }
 
 impl Problems {
     /// The problems of files that could not be read, and all findings.
     pub fn new(mut list: Vec<Problem>, findings: &Findings, sources: &Sources) -> Self {
-        let total = list.len() + findings.iter().count();
+        let count = |severity| findings.iter().filter(|finding| finding.severity == severity).count();
+        let (errors, warnings) = (list.len() + count(Severity::Error), count(Severity::Warning));
         for severity in [Severity::Error, Severity::Warning] {
             let room = MAX_PROBLEMS.saturating_sub(list.len());
             list.extend(findings.iter().filter(|f| f.severity == severity).take(room).map(|f| Problem::of_finding(f, sources)));
         }
         let order = |problem: &Problem| sources.0.iter().position(|source| source.path.display().to_string() == problem.file);
         list.sort_by_cached_key(|problem| (order(problem), problem.span.start, problem.severity));
-        Self { more: total - list.len(), list }
+        Self { more: errors + warnings - list.len(), list, errors, warnings }
     }
 
     /// Whether any is an error.
     pub fn failed(&self) -> bool {
-        self.list.iter().any(|problem| problem.severity == Severity::Error)
+        self.errors > 0
     }
 
     /// The rendering for people.
@@ -170,8 +173,7 @@ impl Problems {
         if more > 0 {
             out.push_str(&format!("and {more} more\n"));
         }
-        let count = |severity| self.list.iter().filter(|problem| problem.severity == severity).count();
-        out.push_str(&format!("{}, {}\n", plural(count(Severity::Error), "error"), plural(count(Severity::Warning), "warning")));
+        out.push_str(&format!("{}, {}\n", plural(self.errors, "error"), plural(self.warnings, "warning")));
         out
     }
 

@@ -1,4 +1,4 @@
-//! The JSON Schema and the documentation's tables, generated from the shapes of [`fragment`](super::fragment).
+//! The JSON Schema and the documentation's tables, generated from the shapes of [`fragment`].
 //!
 //! Pure. Both are committed, `docs/cluster.schema.json` and `docs/configuration.md`; a test compares them with what
 //! is generated here and, with `UPDATE_DOCS=1`, writes them.

@@ -1,11 +1,13 @@
 //! Whatever the bytes: no panic, and every problem lies inside its file.
 
 use proptest::prelude::*;
+use proptest::sample::select;
 
 use super::super::{Loaded, Problems};
 use super::load_files;
 
-const PIECES: &[&str] = &[
+/// Headings.
+const HEADS: &[&str] = &[
     "[apps.api]\n",
     "[apps]\n",
     "[api]\n",
@@ -15,6 +17,9 @@ const PIECES: &[&str] = &[
     "[apps.api.systemd]\n",
     "[apps.api.limits]\n",
     "[apps.api.sandbox]\n",
+];
+/// Keys.
+const KEYS: &[&str] = &[
     "name",
     "host",
     "port",
@@ -43,24 +48,9 @@ const PIECES: &[&str] = &[
     "http",
     "exec",
     "users",
-    " = ",
-    "=",
-    ".",
-    ",",
-    "[",
-    "]",
-    "{ ",
-    " }",
-    "\n",
-    "\r\n",
-    "\"",
-    "'",
-    "'''",
-    "\"\"\"",
-    "#",
-    "\\",
-    "\\u0000",
-    "\\u001b",
+];
+/// Values.
+const VALUES: &[&str] = &[
     "0",
     "1",
     "-1",
@@ -86,6 +76,27 @@ const PIECES: &[&str] = &[
     "\"/run/x\"",
     "\"0660\"",
     "\"{type} $X && y\"",
+];
+/// What holds them together, and what must not reach a terminal.
+const SYNTAX: &[&str] = &[
+    " = ",
+    "=",
+    ".",
+    ",",
+    "[",
+    "]",
+    "{ ",
+    " }",
+    "\n",
+    "\r\n",
+    "\"",
+    "'",
+    "'''",
+    "\"\"\"",
+    "#",
+    "\\",
+    "\\u0000",
+    "\\u001b",
     "api",
     "bg",
     "\"é\"",
@@ -94,6 +105,11 @@ const PIECES: &[&str] = &[
     "\0",
     "\u{feff}",
 ];
+
+/// Any of them.
+fn piece() -> impl Strategy<Value = &'static str> {
+    prop_oneof![select(HEADS), select(KEYS), select(VALUES), select(SYNTAX)]
+}
 
 const WHOLE: &str = "name = \"store\"\nreload.max_surge = \"25%\"\n[api]\nport = 9000\n[apps.api]\nworkers = 4\ncommand = \"node a.js\"\n\
     cwd = \"/srv\"\nuser = \"shop\"\nlisten = [3000, { path = \"/run/x/s\", mode = \"0660\" }]\nenv = { A = \"ü\" }\nready = \"listen\"\n\
@@ -132,31 +148,28 @@ proptest! {
     }
 
     #[test]
-    fn any_pieces(picks in proptest::collection::vec(0..PIECES.len(), 0..60), more in proptest::collection::vec(0..PIECES.len(), 0..20)) {
-        let text = |picks: &[usize]| picks.iter().map(|pick| PIECES[*pick]).collect::<String>();
-        let (first, second) = (text(&picks), text(&more));
+    fn any_pieces(first in proptest::collection::vec(piece(), 0..60), second in proptest::collection::vec(piece(), 0..20)) {
+        let (first, second) = (first.concat(), second.concat());
         let files = [first.as_bytes(), second.as_bytes()];
         sound(&load_files(&[("cluster.toml", files[0]), ("more.toml", files[1])]), &files);
     }
 
     #[test]
-    fn any_key_with_any_value(keys in proptest::collection::vec((9usize..37, 49usize..78), 0..20), table in 0usize..9) {
-        let mut text = String::from(PIECES[table]);
-        for (key, value) in keys {
-            text.push_str(&format!("{} = {}\n", PIECES[key], PIECES[value]));
-        }
+    fn any_key_with_any_value(head in select(HEADS), lines in proptest::collection::btree_map(select(KEYS), select(VALUES), 0..20)) {
+        let lines: String = lines.iter().map(|(key, value)| format!("{key} = {value}\n")).collect();
+        let text = format!("{head}{lines}");
         sound(&load_files(&[("cluster.toml", text.as_bytes())]), &[text.as_bytes()]);
     }
 
     #[test]
-    fn any_change_of_a_good_file(changes in proptest::collection::vec((0..WHOLE.len(), 0usize..4, 0..PIECES.len(), any::<u8>()), 1..6)) {
+    fn any_change_of_a_good_file(changes in proptest::collection::vec((0..WHOLE.len(), 0usize..4, piece(), any::<u8>()), 1..6)) {
         let mut bytes = WHOLE.as_bytes().to_vec();
         for (at, kind, piece, byte) in changes {
             let at = at.min(bytes.len().saturating_sub(1));
             match kind {
                 0 => { bytes.remove(at); }
                 1 => bytes[at] = byte,
-                2 => { bytes.splice(at..at, PIECES[piece].bytes()); }
+                2 => { bytes.splice(at..at, piece.bytes()); }
                 _ => { let end = (at + usize::from(byte % 16)).min(bytes.len()); bytes.drain(at..end); }
             }
             if bytes.is_empty() { bytes.push(b'\n'); }

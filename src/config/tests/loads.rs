@@ -216,3 +216,27 @@ fn this_machines_accounts_serve_too() {
     assert_eq!(loaded.warnings.list[0].code, "runs-as-root");
     assert!(load(&path, &Few).is_ok());
 }
+
+#[test]
+fn what_is_not_used_is_free() {
+    let loaded = settings(
+        "api.enabled = false\n[apps.a]\ncommand = \"x\"\nlisten = [8887, \"/run/a\"]\n[apps.b]\ncommand = \"x\"\nlisten = \"/run/b\"\n",
+    );
+    assert!(!loaded.api.enabled);
+    // Two hosts of one port, and both families one by one, are different addresses.
+    settings("[apps.a]\ncommand = \"x\"\nlisten = [\"127.0.0.2:8887\", \"127.0.0.1:80\", \"[::1]:80\", \"0.0.0.0:81\", \"[::1]:81\"]\n");
+    // A worker without a port, and one that rolls by going down first.
+    settings("[apps.a]\ncommand = \"x\"\nspawn = \"child\"\n");
+    settings("[apps.a]\ncommand = \"x\"\nspawn = \"child\"\nport = 4000\nreload = { max_surge = 0, max_unavailable = 1 }\n");
+}
+
+#[test]
+fn other_line_breaks_and_a_byte_order_mark() {
+    let text = "\u{feff}name = \"x\"\r\n[apps.api]\r\ncommand = \"a\"\r\n";
+    assert_eq!(settings(text).name.as_str(), "x");
+    let problems = load_text(&format!("{text}workers = 'x'\r\n")).unwrap_err();
+    assert_eq!((problems.list[0].line, problems.list[0].column), (4, 11));
+    assert!(problems.to_string().contains(" 4 │ workers = 'x'\n"), "{problems}");
+    let problems = load_text(&text.replace("\"x\"", "5")).unwrap_err();
+    assert_eq!((problems.list[0].code, problems.list[0].line), ("wrong-type", 1));
+}

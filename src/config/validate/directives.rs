@@ -154,11 +154,14 @@ pub(super) fn service(key: &Key<Map<Directive>>, findings: &mut Findings) -> BTr
 
 /// Directives for the slice of all workers.
 pub(super) fn limits(key: &Key<Map<Directive>>, findings: &mut Findings) -> BTreeMap<String, Vec<String>> {
+    let mut guesses = 0;
     directives(key, findings, |name| {
         if LIMITS.contains(&name) {
             return None;
         }
-        let near = nearest(name, LIMITS.iter().copied());
+        // Nobody reads a hundred guesses, and a file has room for many thousand.
+        guesses += 1;
+        let near = if guesses > 100 { None } else { nearest(name, LIMITS.iter().copied()) };
         Some(near.map_or_else(
             || {
                 "expected one of systemd.resource-control(5), such as MemoryHigh, CPUQuota or TasksMax; others go into [apps.X.systemd]"
@@ -173,7 +176,7 @@ pub(super) fn limits(key: &Key<Map<Directive>>, findings: &mut Findings) -> BTre
 fn directives(
     key: &Key<Map<Directive>>,
     findings: &mut Findings,
-    refuse: impl Fn(&str) -> Option<String>,
+    mut refuse: impl FnMut(&str) -> Option<String>,
 ) -> BTreeMap<String, Vec<String>> {
     let Some(map) = key.value() else { return BTreeMap::new() };
     for (name, at) in &map.0 {
