@@ -213,3 +213,6 @@ async fn run_job<S: Systemd>(systemd: Arc<S>, verb: Verb, instance: Instance, un
     }
     Event::JobEnded { instance, verb, end, state }
 }
+
+#[cfg(test)]
+mod tests;

@@ -182,6 +182,8 @@ pub struct Roll {
     plan: Plan,
     phase: Phase,
     workers: BTreeMap<Instance, Worker>,
+    /// How many slots nobody served when it began: going back cannot ask more of the old generation than it gave.
+    lacking: usize,
 }
 
 impl Roll {
@@ -190,7 +192,9 @@ impl Roll {
         // A worker that ran before has no soak to wait for.
         let since = now.saturating_sub(plan.min_ready);
         let workers = world.iter().map(|(worker, sight)| (*worker, Worker::found(sight.state, since))).collect();
-        Self { phase: Phase::Forward { until: now.saturating_add(plan.deadline) }, plan, workers }
+        let mut roll = Self { phase: Phase::Forward { until: now.saturating_add(plan.deadline) }, plan, workers, lacking: 0 };
+        roll.lacking = roll.plan.slots.iter().filter(|slot| !roll.of(**slot).any(|(_, known)| known.is_up())).count();
+        roll
     }
 
     /// A roll that was read back: whoever awaited its jobs is gone, so the next reading judges them.
@@ -391,15 +395,18 @@ impl Roll {
         }
     }
 
-    /// An unwanted worker that the direction needs no more.
+    /// An unwanted worker that the direction needs no more: its slot is none or has a soaked wanted one, or another
+    /// unwanted one serves it as well; on the way back also one that serves nobody.
     fn superfluous(&self, now: u64) -> Option<Instance> {
         let back = matches!(self.phase, Phase::Back { .. });
-        let replaced = |slot: Slot| {
-            !self.plan.slots.contains(&slot)
-                || self.of(slot).any(|(worker, known)| self.is_wanted(worker) && known.is_soaked(self.plan.min_ready, now))
+        let replaced = |worker: &Instance| {
+            let replaces = |(other, known): (&Instance, &Worker)| {
+                if self.is_wanted(other) { known.is_soaked(self.plan.min_ready, now) } else { known.is_up() && other > worker }
+            };
+            !self.plan.slots.contains(&worker.slot) || self.of(worker.slot).any(replaces)
         };
         self.unwanted()
-            .find(|(worker, known)| (replaced(worker.slot) || (back && !known.is_up())) && (!known.is_up() || self.can_spare(now)))
+            .find(|(worker, known)| if known.is_up() { replaced(worker) && self.can_spare(now) } else { back || replaced(worker) })
             .map(|(worker, _)| *worker)
     }
 
@@ -461,7 +468,8 @@ impl Roll {
         let serves = |(worker, known): &(&Instance, &Worker)| {
             if self.is_wanted(worker) { known.is_soaked(self.plan.min_ready, now) } else { known.is_up() }
         };
-        self.workers.iter().filter(serves).count() > self.plan.slots.len().saturating_sub(self.plan.unavailable)
+        let lacking = if matches!(self.phase, Phase::Back { .. }) { self.lacking } else { 0 };
+        self.workers.iter().filter(serves).count() > self.plan.slots.len().saturating_sub(self.plan.unavailable + lacking)
     }
 
     fn is_wanted(&self, worker: &Instance) -> bool {

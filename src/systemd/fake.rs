@@ -210,6 +210,12 @@ impl Fake {
             self.crashed(&mut state, unit, "exit-code");
         }
     }
+    /// From now on, and until its next start, the app of a running unit behaves like this.
+    pub fn turn_into(&self, unit: &str, app: App) {
+        if let Some(unit) = self.lock().units.get_mut(unit) {
+            unit.app = app;
+        }
+    }
     /// State of a unit, as `active/running`.
     pub fn state(&self, unit: &str) -> String {
         self.lock().units.get(unit).map_or_else(|| "inactive/dead".into(), |unit| format!("{}/{}", unit.active, unit.sub))
