@@ -10,10 +10,11 @@ use std::time::Duration;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 
-use super::machine::{Action, Event, Outcome, Roll, Step};
+use super::machine::Roll;
 use super::stage::{Sight, World};
+use super::words::{Action, Event, Outcome, Step};
 use crate::config::settings::Timeouts;
 use crate::names::{AppName, AppUnits, ClusterName, Instance};
 use crate::systemd::{ActiveState, Change, Error, JobEnd, Systemd, UnitState, Verb};
@@ -113,7 +114,7 @@ pub async fn execute<S: Systemd, K: Keeper>(systemd: Arc<S>, mut roll: Roll, mut
     // Subscribed before the first reading: what changes behind it is told.
     let mut changes = systemd.changes();
     let mut jobs = JoinSet::new();
-    let mut poll = interval(POLL);
+    let mut poll = interval_at(Instant::now() + POLL, POLL);
     poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut wake = roll.until().unwrap_or(0);
     let (mut stale, mut orders_come, mut signals_come) = (true, true, true);
@@ -143,7 +144,7 @@ pub async fn execute<S: Systemd, K: Keeper>(systemd: Arc<S>, mut roll: Roll, mut
                 }
             }
             () = sleep_until(deps.clock.at(wake)) => Event::Timer,
-            change = changes.recv(), if signals_come => {
+            change = changes.recv(), if signals_come && !stale => {
                 stale = match change {
                     Ok(Change::Unit(unit)) => units.instance(&unit).is_some(),
                     Ok(Change::All) | Err(RecvError::Lagged(_)) => true,
@@ -151,7 +152,7 @@ pub async fn execute<S: Systemd, K: Keeper>(systemd: Arc<S>, mut roll: Roll, mut
                 };
                 continue
             }
-            _ = poll.tick() => { stale = true; continue }
+            _ = poll.tick(), if !stale => { stale = true; continue }
         };
         let mut actions = roll.step(event, deps.clock.now());
         if actions.iter().any(|action| matches!(action, Action::Start(_) | Action::Stop(_) | Action::Ended(_)))

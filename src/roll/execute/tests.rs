@@ -221,7 +221,11 @@ async fn lost_and_doubled_signals_and_a_daemon_reload_change_nothing() {
         let noise = |fake: Fake, _| async move {
             for _ in 0..50 {
                 fake.daemon_reload();
-                tokio::time::sleep(ms(97)).await;
+                // Other units are noisy too, more often than a reading takes.
+                for _ in 0..300 {
+                    fake.rumour("other.service");
+                    tokio::time::sleep(Duration::from_micros(310)).await;
+                }
             }
         };
         assert_eq!(stage.with(noise).await, Outcome::AllNew);

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::world::{Due, NEW, OLD, Units};
 use super::{Blow, Fate, Old, Scenario};
 use crate::names::{Instance, Slot};
-use crate::roll::machine::{Action, Event, Outcome, Phase, Roll};
+use crate::roll::machine::{Phase, Roll};
 use crate::roll::plan::Plan;
+use crate::roll::words::{Action, Event, Outcome};
 use crate::systemd::{ActiveState, JobEnd, Verb};
 
 const DEADLINE: u64 = 60_000;
