@@ -201,6 +201,7 @@ fn sight(unit: &UnitState) -> Sight {
 async fn run_job<S: Systemd>(systemd: Arc<S>, verb: Verb, instance: Instance, unit: String, limit: Duration) -> Event {
     let lost = Event::JobLost { instance, verb };
     let end = match systemd.job(verb, &unit, limit).await {
+        Ok(JobEnd::Failed) => why_it_failed(&*systemd, &unit).await.map_or(Ok(JobEnd::Failed), Err),
         Ok(end) => Ok(end),
         Err(Error::Refused { why, .. }) => Err(format!("systemd refused: {why}")),
         Err(Error::Deadline { .. }) => Ok(JobEnd::Timeout),
@@ -213,6 +214,18 @@ async fn run_job<S: Systemd>(systemd: Arc<S>, verb: Verb, instance: Instance, un
         let _ = systemd.reset_failed(&unit).await;
     }
     Event::JobEnded { instance, verb, end, state }
+}
+
+/// In a person's words; none where systemd's answer is gone (the next automatic start wipes it) or says nothing more.
+async fn why_it_failed<S: Systemd>(systemd: &S, unit: &str) -> Option<String> {
+    let details = systemd.details(unit).await.ok()?;
+    match details.result.as_str() {
+        "exit-code" => Some(format!("it exited with {}", details.exit_status)),
+        "signal" | "core-dump" => Some(format!("signal {} ended it", details.exit_status)),
+        "timeout" => Some("it was not ready within its `timeout.start`".into()),
+        "" | "success" => None,
+        other => Some(format!("systemd calls it `{other}`")),
+    }
 }
 
 #[cfg(test)]

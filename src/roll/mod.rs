@@ -2,7 +2,7 @@
 //!
 //! | file | |
 //! |---|---|
-//! | `plan` | what runs and what is wished -> a [`Plan`](plan::Plan) or a refusal |
+//! | `plan` | what runs and what is wished -> a [`Plan`] or a refusal |
 //! | `stage` | one worker's life within a roll |
 //! | `machine` | the roll: state x event -> state + actions |
 //! | `words` | what is said between the roll and its executor |

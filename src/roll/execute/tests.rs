@@ -149,7 +149,7 @@ async fn one_after_the_other_new_before_old() {
 async fn a_version_that_fails_at_once_changes_nothing() {
     let stage = Stage::set(|_, _| App::crashing(ms(30))).await;
     let outcome = stage.execute().await;
-    assert_eq!(reason(&outcome), "1.5.1 did not get ready: its job failed");
+    assert_eq!(reason(&outcome), "1.5.1 did not get ready: it exited with 1");
     assert_eq!(outcome, Outcome::AllOld { reason: reason(&outcome).into() });
     assert_eq!(stage.fake.active(), all(4, 4));
     assert_eq!(stage.calls(), ["start 1.5.1", "stop 1.5.1"]);
@@ -160,7 +160,7 @@ async fn a_version_that_fails_at_once_changes_nothing() {
 async fn a_version_that_fails_at_the_third_of_four_goes_all_the_way_back() {
     let stage = Stage::set(|slot, _| if slot == 3 { App::crashing(ms(30)) } else { App::ready_after(ms(200)) }).await;
     let outcome = stage.execute().await;
-    assert_eq!(outcome, Outcome::AllOld { reason: "3.5.1 did not get ready: its job failed".into() });
+    assert_eq!(outcome, Outcome::AllOld { reason: "3.5.1 did not get ready: it exited with 1".into() });
     // Slots 1 and 2 were emptied: fresh workers of the old generation, the next try.
     assert_eq!(stage.fake.active(), [unit("1.4.2"), unit("2.4.2"), unit("3.4.1"), unit("4.4.1")]);
     let back = stage.calls().into_iter().skip_while(|call| call != "stop 3.5.1").collect::<Vec<_>>();
@@ -186,7 +186,7 @@ async fn a_slow_start_is_waited_for_and_one_without_end_is_not() {
     assert_eq!(stage.execute().await, Outcome::AllNew);
 
     let stage = Stage::set(|_, _| App { start: Start::Never, ..App::ready_after(ms(0)) }).await;
-    assert_eq!(reason(&stage.execute().await), "1.5.1 did not get ready: its job failed");
+    assert_eq!(reason(&stage.execute().await), "1.5.1 did not get ready: it was not ready within its `timeout.start`");
     assert_eq!(stage.fake.active(), all(4, 4));
 }
 

@@ -74,11 +74,11 @@ async fn limits_are_enforced() {
         [
             "0 activating/start",
             "30000 activating/auto-restart",
-            "30001 activating/start",
-            "30002 active/running",
-            "30002 deactivating/stop-sigterm",
-            "35002 failed/failed",
-            "35103 inactive/dead"
+            "30000 activating/start",
+            "30001 active/running",
+            "30001 deactivating/stop-sigterm",
+            "35001 failed/failed",
+            "35101 inactive/dead"
         ]
     );
 }
