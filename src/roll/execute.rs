@@ -10,10 +10,11 @@ use std::time::Duration;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 
-use super::machine::{Action, Event, Outcome, Roll, Step};
+use super::machine::Roll;
 use super::stage::{Sight, World};
+use super::words::{Action, Event, Outcome, Step};
 use crate::config::settings::Timeouts;
 use crate::names::{AppName, AppUnits, ClusterName, Instance};
 use crate::systemd::{ActiveState, Change, Error, JobEnd, Systemd, UnitState, Verb};
@@ -113,7 +114,7 @@ pub async fn execute<S: Systemd, K: Keeper>(systemd: Arc<S>, mut roll: Roll, mut
     // Subscribed before the first reading: what changes behind it is told.
     let mut changes = systemd.changes();
     let mut jobs = JoinSet::new();
-    let mut poll = interval(POLL);
+    let mut poll = interval_at(Instant::now() + POLL, POLL);
     poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut wake = roll.until().unwrap_or(0);
     let (mut stale, mut orders_come, mut signals_come) = (true, true, true);
@@ -143,7 +144,7 @@ pub async fn execute<S: Systemd, K: Keeper>(systemd: Arc<S>, mut roll: Roll, mut
                 }
             }
             () = sleep_until(deps.clock.at(wake)) => Event::Timer,
-            change = changes.recv(), if signals_come => {
+            change = changes.recv(), if signals_come && !stale => {
                 stale = match change {
                     Ok(Change::Unit(unit)) => units.instance(&unit).is_some(),
                     Ok(Change::All) | Err(RecvError::Lagged(_)) => true,
@@ -151,7 +152,7 @@ pub async fn execute<S: Systemd, K: Keeper>(systemd: Arc<S>, mut roll: Roll, mut
                 };
                 continue
             }
-            _ = poll.tick() => { stale = true; continue }
+            _ = poll.tick(), if !stale => { stale = true; continue }
         };
         let mut actions = roll.step(event, deps.clock.now());
         if actions.iter().any(|action| matches!(action, Action::Start(_) | Action::Stop(_) | Action::Ended(_)))
@@ -200,6 +201,7 @@ pub fn sight(unit: &UnitState) -> Sight {
 async fn run_job<S: Systemd>(systemd: Arc<S>, verb: Verb, instance: Instance, unit: String, limit: Duration) -> Event {
     let lost = Event::JobLost { instance, verb };
     let end = match systemd.job(verb, &unit, limit).await {
+        Ok(JobEnd::Failed) => why_it_failed(&*systemd, &unit).await.map_or(Ok(JobEnd::Failed), Err),
         Ok(end) => Ok(end),
         Err(Error::Refused { why, .. }) => Err(format!("systemd refused: {why}")),
         Err(Error::Deadline { .. }) => Ok(JobEnd::Timeout),
@@ -213,3 +215,18 @@ async fn run_job<S: Systemd>(systemd: Arc<S>, verb: Verb, instance: Instance, un
     }
     Event::JobEnded { instance, verb, end, state }
 }
+
+/// In a person's words; none where systemd's answer is gone (the next automatic start wipes it) or says nothing more.
+async fn why_it_failed<S: Systemd>(systemd: &S, unit: &str) -> Option<String> {
+    let details = systemd.details(unit).await.ok()?;
+    match details.result.as_str() {
+        "exit-code" => Some(format!("it exited with {}", details.exit_status)),
+        "signal" | "core-dump" => Some(format!("signal {} ended it", details.exit_status)),
+        "timeout" => Some("it was not ready within its `timeout.start`".into()),
+        "" | "success" => None,
+        other => Some(format!("systemd calls it `{other}`")),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -6,15 +6,14 @@
 //! a file goes on like one that never stopped.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use super::diagram;
 use super::plan::Plan;
 use super::stage::{News, Sight, Stage, Worker, World};
+use super::words::{Action, Event, Outcome, Step};
 use crate::names::{Instance, Slot};
-use crate::systemd::{ActiveState, JobEnd, Verb};
 
 /// The roll's direction. *Wanted* workers are the new ones in `Forward`, all others in `Back`.
 ///
@@ -68,120 +67,14 @@ impl Phase {
     }
 }
 
-/// How a roll ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Outcome {
-    /// The new generation serves every slot, the old one is on its way down.
-    AllNew,
-    /// The old generation serves as before, no new worker is left standing.
-    AllOld {
-        /// Why the new one does not.
-        reason: String,
-    },
-    /// The way back failed too.
-    Mixed {
-        /// Why it went back, and why that failed.
-        reason: String,
-        /// Who is left, and where it stands.
-        who: Vec<(Instance, Stage)>,
-    },
-    /// The app was stopped or restarted meanwhile: what runs belongs to the handle's own steps.
-    Overtaken,
-}
-
-/// What happens.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
-    /// A job that an [`Action`] asked for ended, and its unit was read again.
-    JobEnded {
-        /// Whose.
-        instance: Instance,
-        /// `Start` or `Stop`.
-        verb: Verb,
-        /// Its result, or why it was refused.
-        end: Result<JobEnd, String>,
-        /// The unit's state afterwards.
-        state: ActiveState,
-    },
-    /// A job was asked for, but how it ended cannot be told.
-    JobLost {
-        /// Whose.
-        instance: Instance,
-        /// `Start` or `Stop`.
-        verb: Verb,
-    },
-    /// Every worker unit of the app was read: one reading, begun after all that was told before.
-    World(World),
-    /// Nothing but time.
-    Timer,
-    /// Somebody wants the old generation back.
-    Abort {
-        /// Who or why; it stands in the outcome.
-        reason: String,
-    },
-    /// The app's handle has left active: it is being stopped or restarted.
-    HandleLeft,
-}
-
-/// What to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Action {
-    /// Ask for a start job.
-    Start(Instance),
-    /// Ask for a stop job.
-    Stop(Instance),
-    /// Send [`Event::Timer`] at this time, milliseconds; it takes the place of an earlier one.
-    WakeAt(u64),
-    /// Tell who watches.
-    Progress(Step),
-    /// It is over; nothing follows.
-    Ended(Outcome),
-}
-
-/// What a watcher is told.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Step {
-    /// A worker is started.
-    Starting(Instance),
-    /// It serves.
-    Ready(Instance),
-    /// It served and does so no more.
-    Left(Instance, String),
-    /// It did not start.
-    Failed(Instance, String),
-    /// It is asked to stop.
-    Retiring(Instance),
-    /// It has stopped.
-    Stopped(Instance),
-    /// It could not be stopped.
-    Stuck(Instance, String),
-    /// The old generation is wanted again.
-    GoingBack(String),
-}
-
-impl fmt::Display for Step {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Starting(worker) => write!(f, "{worker} starts"),
-            Self::Ready(worker) => write!(f, "{worker} is ready"),
-            Self::Left(worker, why) => write!(f, "{worker} does not serve any more: {why}"),
-            Self::Failed(worker, why) => write!(f, "{worker} did not get ready: {why}"),
-            Self::Retiring(worker) => write!(f, "{worker} retires"),
-            Self::Stopped(worker) => write!(f, "{worker} has stopped"),
-            Self::Stuck(worker, why) => write!(f, "{worker} could not be stopped: {why}"),
-            Self::GoingBack(reason) => write!(f, "going back: {reason}"),
-        }
-    }
-}
-
 /// One roll of one app. As JSON it is what the master keeps in its state directory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Roll {
     plan: Plan,
     phase: Phase,
     workers: BTreeMap<Instance, Worker>,
+    /// How many slots nobody served when it began: going back cannot ask more of the old generation than it gave.
+    lacking: usize,
 }
 
 impl Roll {
@@ -190,7 +83,9 @@ impl Roll {
         // A worker that ran before has no soak to wait for.
         let since = now.saturating_sub(plan.min_ready);
         let workers = world.iter().map(|(worker, sight)| (*worker, Worker::found(sight.state, since))).collect();
-        Self { phase: Phase::Forward { until: now.saturating_add(plan.deadline) }, plan, workers }
+        let mut roll = Self { phase: Phase::Forward { until: now.saturating_add(plan.deadline) }, plan, workers, lacking: 0 };
+        roll.lacking = roll.plan.slots.iter().filter(|slot| !roll.of(**slot).any(|(_, known)| known.is_up())).count();
+        roll
     }
 
     /// A roll that was read back: whoever awaited its jobs is gone, so the next reading judges them.
@@ -391,15 +286,18 @@ impl Roll {
         }
     }
 
-    /// An unwanted worker that the direction needs no more.
+    /// An unwanted worker that the direction needs no more: its slot is none or has a soaked wanted one, or another
+    /// unwanted one serves it as well; on the way back also one that serves nobody.
     fn superfluous(&self, now: u64) -> Option<Instance> {
         let back = matches!(self.phase, Phase::Back { .. });
-        let replaced = |slot: Slot| {
-            !self.plan.slots.contains(&slot)
-                || self.of(slot).any(|(worker, known)| self.is_wanted(worker) && known.is_soaked(self.plan.min_ready, now))
+        let replaced = |worker: &Instance| {
+            let replaces = |(other, known): (&Instance, &Worker)| {
+                if self.is_wanted(other) { known.is_soaked(self.plan.min_ready, now) } else { known.is_up() && other > worker }
+            };
+            !self.plan.slots.contains(&worker.slot) || self.of(worker.slot).any(replaces)
         };
         self.unwanted()
-            .find(|(worker, known)| (replaced(worker.slot) || (back && !known.is_up())) && (!known.is_up() || self.can_spare(now)))
+            .find(|(worker, known)| if known.is_up() { replaced(worker) && self.can_spare(now) } else { back || replaced(worker) })
             .map(|(worker, _)| *worker)
     }
 
@@ -461,7 +359,8 @@ impl Roll {
         let serves = |(worker, known): &(&Instance, &Worker)| {
             if self.is_wanted(worker) { known.is_soaked(self.plan.min_ready, now) } else { known.is_up() }
         };
-        self.workers.iter().filter(serves).count() > self.plan.slots.len().saturating_sub(self.plan.unavailable)
+        let lacking = if matches!(self.phase, Phase::Back { .. }) { self.lacking } else { 0 };
+        self.workers.iter().filter(serves).count() > self.plan.slots.len().saturating_sub(self.plan.unavailable + lacking)
     }
 
     fn is_wanted(&self, worker: &Instance) -> bool {

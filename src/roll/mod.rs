@@ -2,9 +2,10 @@
 //!
 //! | file | |
 //! |---|---|
-//! | `plan` | what runs and what is wished -> a [`Plan`](plan::Plan) or a refusal |
+//! | `plan` | what runs and what is wished -> a [`Plan`] or a refusal |
 //! | `stage` | one worker's life within a roll |
 //! | `machine` | the roll: state x event -> state + actions |
+//! | `words` | what is said between the roll and its executor |
 //! | `queue` | one roll at a time; what is asked for meanwhile becomes one more |
 //! | `diagram` | both state machines as data and as drawn in `docs/roll.md` |
 //! | `execute` | performs the actions on a [`Systemd`](crate::systemd::Systemd), feeds the events |
@@ -22,12 +23,14 @@ pub mod machine;
 pub mod plan;
 pub mod queue;
 pub mod stage;
+pub mod words;
 
 #[cfg(test)]
 mod history;
 
 pub use execute::{Clock, Control, Deps, Keeper, Limits, execute};
-pub use machine::{Action, Event, Outcome, Phase, Roll, Step};
+pub use machine::{Phase, Roll};
 pub use plan::{Plan, Refusal, Version, Wish, plan};
 pub use queue::{Queue, Ticket};
 pub use stage::{Sight, Stage, World};
+pub use words::{Action, Event, Outcome, Step};

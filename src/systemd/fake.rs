@@ -4,7 +4,7 @@
 //! It is told how *apps* behave ([`App`]), never what to answer. Time is tokio's, so that under a paused clock an hour
 //! passes at once. It knows services with `Restart=always` and without start limit, as our workers are.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -12,6 +12,9 @@ use tokio::sync::{broadcast, oneshot, watch};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{ActiveState, Change, Details, Error, JobEnd, Systemd, UnitState, Verb};
+
+/// How old an answer is when it arrives.
+const LATENCY: Duration = Duration::from_millis(1);
 
 /// What an app does when it is started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,7 +110,7 @@ struct State {
     script: Script,
     times: Times,
     signals: Signals,
-    refused: BTreeSet<(&'static str, String)>,
+    refused: Vec<(Verb, String)>,
     calls: Vec<(Verb, String)>,
     trace: Vec<Trace>,
 }
@@ -166,7 +169,7 @@ impl Fake {
             script: Box::new(script),
             times: Times::default(),
             signals: Signals::Kept,
-            refused: BTreeSet::new(),
+            refused: Vec::new(),
             calls: Vec::new(),
             trace: Vec::new(),
         };
@@ -186,7 +189,7 @@ impl Fake {
     }
     /// Refuses a verb on a unit from now on, as polkit does.
     pub fn refuse(&self, verb: Verb, unit: &str) {
-        self.lock().refused.insert((verb_name(verb), unit.into()));
+        self.lock().refused.push((verb, unit.into()));
     }
     /// Takes the bus away or gives it back. Jobs go on meanwhile; who waits for one is told that he will not hear.
     pub fn set_reachable(&self, reachable: bool) {
@@ -194,6 +197,10 @@ impl Fake {
         if reachable {
             self.send(Change::All);
         }
+    }
+    /// Tells of a change that was none.
+    pub fn rumour(&self, unit: &str) {
+        self.send(Change::Unit(unit.into()));
     }
     /// What a daemon-reload looks like from outside: everything seems to go and come.
     pub fn daemon_reload(&self) {
@@ -208,6 +215,12 @@ impl Fake {
         let mut state = self.lock();
         if state.units.get(unit).is_some_and(|unit| matches!(unit.active, ActiveState::Active | ActiveState::Activating)) {
             self.crashed(&mut state, unit, "exit-code");
+        }
+    }
+    /// From now on, and until its next start, the app of a running unit behaves like this.
+    pub fn turn_into(&self, unit: &str, app: App) {
+        if let Some(unit) = self.lock().units.get_mut(unit) {
+            unit.app = app;
         }
     }
     /// State of a unit, as `active/running`.
@@ -375,6 +388,19 @@ impl Fake {
         told
     }
 
+    fn rows(&self, patterns: &[String]) -> Vec<UnitState> {
+        let state = self.lock();
+        // What is inactive and has no job is not loaded.
+        let loaded = state.units.iter().filter(|(_, unit)| unit.active != ActiveState::Inactive || unit.job.is_some());
+        let row = |(name, unit): (&String, &Unit)| UnitState {
+            name: name.clone(),
+            active: unit.active,
+            sub: unit.sub.into(),
+            job: unit.job.as_ref().map(|job| job.verb.to_string()),
+        };
+        loaded.filter(|(name, _)| patterns.iter().any(|glob| matches(glob, name))).map(row).collect()
+    }
+
     fn reach(&self) -> Result<(), Error> {
         if *self.shared.bus.borrow() { Ok(()) } else { Err(gone()) }
     }
@@ -382,14 +408,6 @@ impl Fake {
 
 fn gone() -> Error {
     Error::Unreachable("the bus is away".into())
-}
-
-fn verb_name(verb: Verb) -> &'static str {
-    match verb {
-        Verb::Start => "start",
-        Verb::Stop => "stop",
-        Verb::Restart => "restart",
-    }
 }
 
 /// `*` stands for any text, once; all that our globs need.
@@ -403,16 +421,10 @@ fn matches(glob: &str, name: &str) -> bool {
 impl Systemd for Fake {
     async fn units(&self, patterns: &[String]) -> Result<Vec<UnitState>, Error> {
         self.reach()?;
-        let state = self.lock();
-        // What is inactive and has no job is not loaded.
-        let loaded = state.units.iter().filter(|(_, unit)| unit.active != ActiveState::Inactive || unit.job.is_some());
-        let row = |(name, unit): (&String, &Unit)| UnitState {
-            name: name.clone(),
-            active: unit.active,
-            sub: unit.sub.into(),
-            job: unit.job.as_ref().map(|job| verb_name(job.verb).into()),
-        };
-        Ok(loaded.filter(|(name, _)| patterns.iter().any(|glob| matches(glob, name))).map(row).collect())
+        let rows = self.rows(patterns);
+        sleep(LATENCY).await;
+        self.reach()?;
+        Ok(rows)
     }
 
     async fn details(&self, unit: &str) -> Result<Details, Error> {
@@ -431,7 +443,7 @@ impl Systemd for Fake {
     async fn job(&self, verb: Verb, unit: &str, limit: Duration) -> Result<JobEnd, Error> {
         self.reach()?;
         let what = format!("{verb} {unit}");
-        if self.lock().refused.contains(&(verb_name(verb), unit.into())) {
+        if self.lock().refused.contains(&(verb, unit.into())) {
             return Err(Error::Refused { what, why: "org.freedesktop.DBus.Error.AccessDenied".into() });
         }
         let told = self.enqueue(verb, unit);
@@ -459,3 +471,6 @@ impl Systemd for Fake {
         self.shared.changes.subscribe()
     }
 }
+
+#[cfg(test)]
+mod tests;

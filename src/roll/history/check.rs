@@ -1,13 +1,14 @@
 //! Lives a history through and holds the invariants after every event.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::world::{Due, NEW, OLD, Units};
 use super::{Blow, Fate, Old, Scenario};
 use crate::names::{Instance, Slot};
-use crate::roll::machine::{Action, Event, Outcome, Phase, Roll};
+use crate::roll::machine::{Phase, Roll};
 use crate::roll::plan::Plan;
-use crate::systemd::{ActiveState, Verb};
+use crate::roll::words::{Action, Event, Outcome};
+use crate::systemd::{ActiveState, JobEnd, Verb};
 
 const DEADLINE: u64 = 60_000;
 
@@ -21,6 +22,8 @@ struct History<'a> {
     /// What lies on disk.
     kept: String,
     told: Told,
+    /// Starts whose end it awaits: until then it does not take them for ready.
+    starting: BTreeSet<Instance>,
     /// The master's lives; what an earlier one awaited, nobody hears.
     life: u32,
     alive: bool,
@@ -59,6 +62,7 @@ pub(super) fn live(scenario: &Scenario) -> Result<(Phase, String), String> {
         roll,
         kept,
         told,
+        starting: BTreeSet::new(),
         life: 0,
         alive: true,
         dies_in: None,
@@ -85,17 +89,18 @@ impl History<'_> {
             self.world.now = time;
             let event = match due {
                 Due::Unit(instance, epoch) => {
-                    self.world.move_on(instance, epoch, self.life);
+                    self.world.move_on(instance, epoch);
                     self.nothing_lost()?;
                     continue;
                 }
                 Due::Told { life, instance, verb, end } if self.alive && life == self.life => {
+                    self.starting.remove(&instance);
                     if std::mem::take(&mut self.result_lost) {
                         Event::JobLost { instance, verb }
                     } else {
                         let state = self.world.state(&instance);
                         self.tell(instance, state);
-                        Event::JobEnded { instance, verb, end: Ok(end), state }
+                        Event::JobEnded { instance, verb, end, state }
                     }
                 }
                 Due::Poll => {
@@ -128,6 +133,9 @@ impl History<'_> {
     }
 
     fn tell(&mut self, instance: Instance, state: ActiveState) {
+        if self.starting.contains(&instance) {
+            return;
+        }
         let now = self.world.now;
         let told = self.told.entry(instance).or_insert((state, now));
         if told.0 != state {
@@ -155,7 +163,7 @@ impl History<'_> {
                 let instance = chosen(&self.world, number)?;
                 let verb = if matches!(blow, Blow::PersonStops(_)) { Verb::Stop } else { Verb::Start };
                 (self.world.disturbed, self.meddled) = (true, true);
-                self.world.call(verb, instance, self.life);
+                self.world.call(verb, instance, None);
             }
             Blow::Abort => return self.alive.then(|| Event::Abort { reason: "somebody said so".into() }),
             Blow::HandleLeft => {
@@ -221,6 +229,7 @@ impl History<'_> {
                 self.world.say(format!("the master dies before it can {verb} {instance}"));
                 self.alive = false;
                 self.life += 1;
+                self.starting.clear();
                 self.world.at(self.world.now + 250, Due::Back);
                 return false;
             }
@@ -228,18 +237,20 @@ impl History<'_> {
         if std::mem::take(&mut self.call_lost) {
             self.world.say(format!("{verb} {instance} never arrives"));
             (self.result_lost, self.meddled) = (true, true);
-            let end = crate::systemd::JobEnd::Done;
+            let end = Ok(JobEnd::Done);
             self.world.at(self.world.now + 1, Due::Told { life: self.life, instance, verb, end });
-        } else if verb == Verb::Stop && std::mem::take(&mut self.refuse) {
+        } else if std::mem::take(&mut self.refuse) {
             self.world.say(format!("{verb} {instance} is refused"));
             self.meddled = true;
-            let end = crate::systemd::JobEnd::Canceled;
+            let end = Err("no".into());
             self.world.at(self.world.now + 1, Due::Told { life: self.life, instance, verb, end });
         } else {
             if verb == Verb::Stop {
                 self.world.retiring.insert(instance);
+            } else {
+                self.starting.insert(instance);
             }
-            self.world.call(verb, instance, self.life);
+            self.world.call(verb, instance, Some(self.life));
         }
         true
     }
@@ -270,7 +281,9 @@ impl History<'_> {
             return Ok(());
         }
         let ready = self.remaining().filter(|other| *other != instance && self.told_up(other)).count();
-        if ready < self.floor() {
+        let lacking = self.scenario.old.iter().filter(|old| matches!(old, Old::Ill | Old::Absent)).count();
+        let forgiven = if matches!(self.roll.phase(), Phase::Forward { .. }) { 0 } else { lacking };
+        if ready + forgiven < self.floor() {
             return Err(format!("invariant 1: without {instance} only {ready} are ready"));
         }
         let soaked = |other: &&Instance| *other != instance && if is_new(other) { self.told_soaked(other) } else { self.told_up(other) };

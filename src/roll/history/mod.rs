@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner};
 
 use super::diagram::{self, PHASES, WORKERS};
 
@@ -48,7 +48,7 @@ enum Blow {
     ResultLost,
     /// The next call never arrives.
     CallLost,
-    /// The next stop is refused.
+    /// The next call is refused.
     Refused,
 }
 
@@ -69,7 +69,8 @@ struct Scenario {
 
 fn fate() -> impl Strategy<Value = Fate> {
     prop_oneof![
-        6 => (0..3000_u64).prop_map(Fate::Ready),
+        2 => (0..3_u64).prop_map(Fate::Ready),
+        4 => (0..3000_u64).prop_map(Fate::Ready),
         1 => (0..3000_u64).prop_map(Fate::Fails),
         1 => (0..500_u64, 0..3000_u64).prop_map(|(ready, dies)| Fate::Dies(ready, dies)),
     ]
@@ -83,8 +84,8 @@ fn blow() -> impl Strategy<Value = Blow> {
     let number = 0..12_usize;
     prop_oneof![
         3 => number.clone().prop_map(Blow::Crash),
-        1 => number.clone().prop_map(Blow::PersonStops),
-        1 => number.clone().prop_map(Blow::PersonStarts),
+        2 => number.clone().prop_map(Blow::PersonStops),
+        2 => number.clone().prop_map(Blow::PersonStarts),
         1 => Just(Blow::Abort),
         1 => Just(Blow::HandleLeft),
         4 => (0..5_usize).prop_map(Blow::MasterDies),
@@ -114,8 +115,10 @@ fn run(histories: u32, runner: impl FnOnce(Config) -> TestRunner, check: impl Fn
     let config = Config { cases: histories, failure_persistence: None, ..Config::default() };
     let mut runner = runner(config);
     let result = runner.run(&scenario(), |scenario| check(scenario).map_err(TestCaseError::fail));
-    if let Err(error) = result {
-        panic!("{error}");
+    match result {
+        Ok(()) => {}
+        Err(TestError::Fail(broken, shrunken)) => panic!("{broken}\nof {shrunken:?}"),
+        Err(error) => panic!("{error}"),
     }
 }
 
@@ -130,16 +133,29 @@ fn every_edge_of_the_drawing_is_walked() {
     diagram::tests::WALKED.take();
     let seeded = |config| TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));
     run(10_000, seeded, |scenario| check::live(&scenario).map(|_| ()));
+    // Too rare for luck: a worker that an earlier roll still drains is started again, and is up at once.
+    let restarted = Scenario {
+        old: vec![Old::Draining, Old::Up],
+        surplus: 0,
+        surge: 1,
+        unavailable: 0,
+        min_ready: 0,
+        new: vec![Fate::Ready(5000)],
+        again: vec![Fate::Ready(0)],
+        signals_lost: false,
+        blows: vec![(1000, Blow::PersonStarts(0))],
+    };
+    check::live(&restarted).unwrap();
     let walked = diagram::tests::WALKED.take();
     let drawn: BTreeSet<_> = PHASES.iter().chain(WORKERS).map(|edge| (edge.0, edge.2)).collect();
     assert_eq!(drawn.difference(&walked).collect::<Vec<_>>(), Vec::<&(&str, &str)>::new(), "drawn and never walked");
 }
 
-/// What the world does not disturb ends as a person expects, whatever the bounds.
+/// What the world does not disturb ends as a person expects, whatever the bounds, and however often the master dies.
 #[test]
 fn a_good_version_gets_through_and_a_bad_one_changes_nothing() {
-    run(2_000, TestRunner::new, |mut scenario| {
-        scenario.blows.clear();
+    run(3_000, TestRunner::new, |mut scenario| {
+        scenario.blows.retain(|(_, blow)| matches!(blow, Blow::MasterDies(_) | Blow::ResultLost));
         scenario.again = vec![Fate::Ready(100)];
         scenario.new = vec![Fate::Ready(200)];
         let (outcome, log) = check::live(&scenario)?;
@@ -147,11 +163,11 @@ fn a_good_version_gets_through_and_a_bad_one_changes_nothing() {
             return Err(format!("a good version ended {outcome:?}\n{log}"));
         }
         scenario.old.iter_mut().filter(|old| **old == Old::Ill).for_each(|old| *old = Old::Up);
-        scenario.new = vec![Fate::Ready(200), Fate::Ready(200), Fate::Fails(300)];
+        scenario.new = [vec![Fate::Ready(200); 2], vec![Fate::Fails(300); 1000]].concat();
         let (outcome, log) = check::live(&scenario)?;
         let expected = if scenario.old.len() < 3 { "AllNew" } else { "AllOld" };
         if outcome.name() != expected {
-            return Err(format!("a version that fails at its third start ended {outcome:?}\n{log}"));
+            return Err(format!("a version that fails from its third start on ended {outcome:?}\n{log}"));
         }
         Ok(())
     });

@@ -19,6 +19,8 @@ const STOP: u64 = 300;
 pub(super) struct Unit {
     pub state: ActiveState,
     pub job: Option<Verb>,
+    /// The life of the master that hears how the job ends.
+    asker: Option<u32>,
     /// Never gets ready.
     ill: bool,
     fate: Fate,
@@ -35,7 +37,7 @@ pub(super) enum Due {
         life: u32,
         instance: Instance,
         verb: Verb,
-        end: JobEnd,
+        end: Result<JobEnd, String>,
     },
     /// The master reads everything.
     Read,
@@ -74,7 +76,7 @@ impl Units {
             count: 0,
         };
         let mut add = |slot: u16, attempt, state, ill| {
-            let unit = Unit { state, job: None, ill, fate: Fate::Ready(50), epoch: 0 };
+            let unit = Unit { state, job: None, asker: None, ill, fate: Fate::Ready(50), epoch: 0 };
             world.units.insert(OLD.worker(Slot::new(slot).unwrap(), attempt), unit);
         };
         let surplus = std::iter::repeat_n(&Old::Up, scenario.surplus);
@@ -136,22 +138,24 @@ impl Units {
         }
     }
 
-    fn end_job(&mut self, instance: Instance, end: JobEnd, life: u32) {
-        if let Some(verb) = self.units.get_mut(&instance).and_then(|unit| unit.job.take()) {
-            self.at(self.now + 1, Due::Told { life, instance, verb, end });
+    fn end_job(&mut self, instance: Instance, end: JobEnd) {
+        let unit = self.units.get_mut(&instance).unwrap();
+        if let (Some(verb), Some(life)) = (unit.job.take(), unit.asker.take()) {
+            self.at(self.now + 1, Due::Told { life, instance, verb, end: Ok(end) });
         }
     }
 
-    /// A job, mode `replace`.
-    pub fn call(&mut self, verb: Verb, instance: Instance, life: u32) {
-        let ready = Unit { state: ActiveState::Inactive, job: None, ill: false, fate: Fate::Ready(50), epoch: 0 };
+    /// A job, mode `replace`, asked for by a life of the master or by a person.
+    pub fn call(&mut self, verb: Verb, instance: Instance, asker: Option<u32>) {
+        let ready = Unit { state: ActiveState::Inactive, job: None, asker: None, ill: false, fate: Fate::Ready(50), epoch: 0 };
         let unit = self.units.entry(instance).or_insert(ready);
         if unit.job == Some(verb) {
+            unit.asker = asker.or(unit.asker);
             return;
         }
-        self.end_job(instance, JobEnd::Canceled, life);
+        self.end_job(instance, JobEnd::Canceled);
         let unit = self.units.get_mut(&instance).unwrap();
-        unit.job = Some(verb);
+        (unit.job, unit.asker) = (Some(verb), asker);
         match (verb, unit.state) {
             (Verb::Stop, ActiveState::Active | ActiveState::Activating) => {
                 self.set(instance, ActiveState::Deactivating);
@@ -159,7 +163,7 @@ impl Units {
             }
             (Verb::Start, ActiveState::Inactive | ActiveState::Failed) => self.start(instance),
             (_, ActiveState::Deactivating) => {}
-            _ => self.end_job(instance, JobEnd::Done, life),
+            _ => self.end_job(instance, JobEnd::Done),
         }
     }
 
@@ -175,7 +179,7 @@ impl Units {
     }
 
     /// A unit's time has come.
-    pub fn move_on(&mut self, instance: Instance, epoch: u64, life: u32) {
+    pub fn move_on(&mut self, instance: Instance, epoch: u64) {
         let unit = self.units[&instance].clone();
         if unit.epoch != epoch {
             return;
@@ -186,16 +190,16 @@ impl Units {
                 if job == Some(Verb::Start) {
                     self.start(instance);
                 }
-                self.end_job_if(instance, Verb::Stop, life);
+                self.end_job_if(instance, Verb::Stop);
             }
             (ActiveState::Activating, Some(Verb::Start), Fate::Fails(_)) => {
                 self.set(instance, ActiveState::Activating);
-                self.end_job(instance, JobEnd::Failed, life);
+                self.end_job(instance, JobEnd::Failed);
                 self.later(instance, RESTART);
             }
             (ActiveState::Activating, Some(Verb::Start), Fate::Ready(_) | Fate::Dies(..)) => {
                 self.set(instance, ActiveState::Active);
-                self.end_job(instance, JobEnd::Done, life);
+                self.end_job(instance, JobEnd::Done);
                 if let Fate::Dies(_, after) = unit.fate {
                     self.later(instance, after);
                 }
@@ -210,9 +214,9 @@ impl Units {
         }
     }
 
-    fn end_job_if(&mut self, instance: Instance, verb: Verb, life: u32) {
+    fn end_job_if(&mut self, instance: Instance, verb: Verb) {
         if self.units[&instance].job == Some(verb) {
-            self.end_job(instance, JobEnd::Done, life);
+            self.end_job(instance, JobEnd::Done);
         }
     }
 

@@ -1,0 +1,390 @@
+//! Whole rolls over the fake, in virtual time.
+
+use std::sync::Mutex;
+
+use super::*;
+use crate::config::settings::{Amount, Reload};
+use crate::names::{Generation, Slot};
+use crate::roll::plan::{Version, Wish, plan};
+use crate::systemd::fake::{App, Fake, Signals, Start};
+
+const OLD: Version = Version { generation: Generation(4), pin: None };
+const NEW: Version = Version { generation: Generation(5), pin: None };
+
+fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+fn unit(instance: &str) -> String {
+    format!("project-cluster-api@{instance}.service")
+}
+
+fn all(generation: u64, count: u16) -> Vec<String> {
+    Slot::first(count).map(|slot| unit(&format!("{}.{generation}.1", slot.get()))).collect()
+}
+
+/// What the master keeps and sees.
+#[derive(Default)]
+struct Book {
+    kept: Mutex<Option<String>>,
+    steps: Mutex<Vec<String>>,
+    troubles: Mutex<Vec<Error>>,
+    full: Mutex<bool>,
+}
+
+impl Keeper for Arc<Book> {
+    fn persist(&mut self, roll: &Roll) -> Result<(), String> {
+        if *self.full.lock().unwrap() {
+            return Err("the disk is full".into());
+        }
+        *self.kept.lock().unwrap() = Some(serde_json::to_string(roll).unwrap());
+        Ok(())
+    }
+    fn report(&mut self, step: &Step, roll: &Roll) {
+        let (served, of) = roll.served();
+        self.steps.lock().unwrap().push(format!("{step} ({served}/{of})"));
+    }
+    fn trouble(&mut self, error: &Error) {
+        self.troubles.lock().unwrap().push(error.clone());
+    }
+}
+
+/// Four old workers, and how the new version's n-th start of a slot goes.
+struct Stage {
+    fake: Fake,
+    book: Arc<Book>,
+    clock: Clock,
+}
+
+impl Stage {
+    async fn set(mut new: impl FnMut(u16, u32) -> App + Send + 'static) -> Self {
+        let (cluster, app) = names();
+        let fake = Fake::new(move |name, start| match AppUnits::new(&cluster, &app).instance(name) {
+            Some(worker) if worker.generation == NEW.generation => new(worker.slot.get(), start),
+            _ => App::ready_after(ms(50)),
+        });
+        for unit in all(4, 4) {
+            assert_eq!(fake.job(Verb::Start, &unit, ms(1000)).await, Ok(JobEnd::Done));
+        }
+        Self { fake, book: Arc::default(), clock: Clock::showing(77_000) }
+    }
+
+    async fn roll(&self) -> Roll {
+        let (cluster, app) = names();
+        let world = read(&self.fake, &AppUnits::new(&cluster, &app)).await.unwrap();
+        let reload = Reload {
+            max_surge: Amount::Count(1),
+            max_unavailable: Amount::Count(0),
+            min_ready: ms(1000),
+            deadline: Duration::from_secs(600),
+        };
+        let wish = Wish { from: OLD, to: NEW, count: 4, reload: &reload, sockets_down: &[], world: &world };
+        Roll::new(plan(&wish).unwrap(), &world, self.clock.now())
+    }
+
+    fn deps(&self, control: mpsc::Receiver<Control>) -> Deps<Arc<Book>> {
+        let (cluster, app) = names();
+        let limits = Limits { start: Duration::from_secs(60), stop: Duration::from_secs(60) };
+        Deps { cluster, app, limits, clock: self.clock, keeper: Arc::clone(&self.book), control }
+    }
+
+    async fn execute(&self) -> Outcome {
+        self.with(|_, _| async {}).await
+    }
+
+    /// Rolls, while something else happens.
+    async fn with<F: Future<Output = ()>>(&self, meanwhile: impl FnOnce(Fake, mpsc::Sender<Control>) -> F) -> Outcome {
+        let (orders, control) = mpsc::channel(4);
+        let roll = self.roll().await;
+        let (outcome, ()) =
+            tokio::join!(execute(Arc::new(self.fake.clone()), roll, self.deps(control)), meanwhile(self.fake.clone(), orders));
+        self.settle().await;
+        outcome
+    }
+
+    /// Lets stops that go on by themselves come to their end.
+    async fn settle(&self) {
+        tokio::time::sleep(Duration::from_secs(20)).await;
+    }
+
+    fn steps(&self) -> Vec<String> {
+        self.book.steps.lock().unwrap().clone()
+    }
+
+    fn calls(&self) -> Vec<String> {
+        self.fake
+            .calls()
+            .iter()
+            .skip(4)
+            .map(|(verb, unit)| format!("{verb} {}", unit.trim_start_matches("project-cluster-api@").trim_end_matches(".service")))
+            .collect()
+    }
+}
+
+fn names() -> (ClusterName, AppName) {
+    (ClusterName::default(), "api".parse().unwrap())
+}
+
+fn reason(outcome: &Outcome) -> &str {
+    match outcome {
+        Outcome::AllOld { reason } | Outcome::Mixed { reason, .. } => reason,
+        Outcome::AllNew | Outcome::Overtaken => "",
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_after_the_other_new_before_old() {
+    let stage = Stage::set(|_, _| App::ready_after(ms(200))).await;
+    assert_eq!(stage.execute().await, Outcome::AllNew);
+    assert_eq!(stage.fake.active(), all(5, 4));
+    let pairs: Vec<String> = (1..=4).flat_map(|slot| [format!("start {slot}.5.1"), format!("stop {slot}.4.1")]).collect();
+    assert_eq!(stage.calls(), pairs);
+    assert_eq!(stage.steps()[..4], ["1.5.1 starts (0/4)", "1.5.1 is ready (1/4)", "1.4.1 retires (1/4)", "2.5.1 starts (1/4)"]);
+    // What was kept last is the end.
+    let kept: Roll = serde_json::from_str(&stage.book.kept.lock().unwrap().clone().unwrap()).unwrap();
+    assert_eq!(kept.phase().name(), "AllNew");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_version_that_fails_at_once_changes_nothing() {
+    let stage = Stage::set(|_, _| App::crashing(ms(30))).await;
+    let outcome = stage.execute().await;
+    assert_eq!(reason(&outcome), "1.5.1 did not get ready: it exited with 1");
+    assert_eq!(outcome, Outcome::AllOld { reason: reason(&outcome).into() });
+    assert_eq!(stage.fake.active(), all(4, 4));
+    assert_eq!(stage.calls(), ["start 1.5.1", "stop 1.5.1"]);
+    assert_eq!(stage.fake.state(&unit("1.5.1")), "inactive/dead");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_version_that_fails_at_the_third_of_four_goes_all_the_way_back() {
+    let stage = Stage::set(|slot, _| if slot == 3 { App::crashing(ms(30)) } else { App::ready_after(ms(200)) }).await;
+    let outcome = stage.execute().await;
+    assert_eq!(outcome, Outcome::AllOld { reason: "3.5.1 did not get ready: it exited with 1".into() });
+    // Slots 1 and 2 were emptied: fresh workers of the old generation, the next try.
+    assert_eq!(stage.fake.active(), [unit("1.4.2"), unit("2.4.2"), unit("3.4.1"), unit("4.4.1")]);
+    let back = stage.calls().into_iter().skip_while(|call| call != "stop 3.5.1").collect::<Vec<_>>();
+    assert_eq!(back, ["stop 3.5.1", "start 1.4.2", "stop 1.5.1", "start 2.4.2", "stop 2.5.1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_old_version_that_does_not_come_back_leaves_a_named_mix() {
+    let stage = Stage::set(|slot, _| if slot == 2 { App::crashing(ms(30)) } else { App::ready_after(ms(200)) }).await;
+    // The old version cannot be started any more either.
+    stage.fake.refuse(Verb::Start, &unit("1.4.2"));
+    let outcome = stage.execute().await;
+    let Outcome::Mixed { reason, who } = outcome else { panic!("{outcome:?}") };
+    assert!(reason.contains("2.5.1 did not get ready") && reason.contains("1.4.2 did not get ready: systemd refused"), "{reason}");
+    let who: Vec<String> = who.iter().map(|(worker, stage)| format!("{worker} {}", stage.name())).collect();
+    assert_eq!(who, ["1.5.1 Up", "2.4.1 Up", "3.4.1 Up", "4.4.1 Up"]);
+    assert_eq!(stage.fake.active().len(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_start_is_waited_for_and_one_without_end_is_not() {
+    let stage = Stage::set(|_, _| App::ready_after(Duration::from_secs(29))).await;
+    assert_eq!(stage.execute().await, Outcome::AllNew);
+
+    let stage = Stage::set(|_, _| App { start: Start::Never, ..App::ready_after(ms(0)) }).await;
+    assert_eq!(reason(&stage.execute().await), "1.5.1 did not get ready: it was not ready within its `timeout.start`");
+    assert_eq!(stage.fake.active(), all(4, 4));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_that_a_condition_skipped_is_done_and_yet_no_start() {
+    let stage = Stage::set(|_, _| App { start: Start::Skipped, ..App::ready_after(ms(0)) }).await;
+    assert_eq!(reason(&stage.execute().await), "1.5.1 did not get ready: its job is done and yet it is inactive");
+    assert_eq!(stage.fake.active(), all(4, 4));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_ends_while_it_soaks_is_no_replacement() {
+    let stage = Stage::set(|_, _| App { crash_after: Some(ms(900)), ..App::ready_after(ms(100)) }).await;
+    assert!(reason(&stage.execute().await).starts_with("1.5.1 does not serve any more"));
+    assert_eq!(stage.calls(), ["start 1.5.1", "stop 1.5.1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_old_worker_that_ignores_sigterm_delays_nothing_and_leaves_no_failed_unit() {
+    let stage = Stage::set(|_, _| App::ready_after(ms(100))).await;
+    stage.fake.turn_into(&unit("2.4.1"), App { stop: None, ..App::ready_after(ms(10)) });
+    assert_eq!(stage.execute().await, Outcome::AllNew);
+    assert!(stage.fake.trace().iter().any(|trace| trace.unit == unit("2.4.1") && trace.state == "failed/failed"));
+    assert_eq!(stage.fake.state(&unit("2.4.1")), "inactive/dead");
+}
+
+#[tokio::test(start_paused = true)]
+async fn lost_and_doubled_signals_and_a_daemon_reload_change_nothing() {
+    for signals in [Signals::Lost, Signals::Doubled] {
+        let stage = Stage::set(|_, _| App::ready_after(ms(200))).await;
+        stage.fake.set_signals(signals);
+        let noise = |fake: Fake, _| async move {
+            for _ in 0..50 {
+                fake.daemon_reload();
+                // Other units are noisy too, more often than a reading takes.
+                for _ in 0..300 {
+                    fake.rumour("other.service");
+                    tokio::time::sleep(Duration::from_micros(310)).await;
+                }
+            }
+        };
+        assert_eq!(stage.with(noise).await, Outcome::AllNew);
+        assert_eq!(stage.fake.active(), all(5, 4));
+        assert_eq!(stage.calls().len(), 8);
+    }
+    // A crash that no signal tells of is seen within the poll.
+    let stage =
+        Stage::set(|slot, _| App { crash_after: (slot == 1).then_some(ms(1500)), ..App::ready_after(Duration::from_secs(8)) }).await;
+    stage.fake.set_signals(Signals::Lost);
+    stage.fake.set_times(crate::systemd::fake::Times { restart: Duration::from_secs(6), ..Default::default() });
+    assert!(reason(&stage.execute().await).starts_with("1.5.1 does not serve any more"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_abort_goes_back_and_touches_no_old_worker() {
+    let stage = Stage::set(|_, _| App::ready_after(ms(200))).await;
+    let abort = |_, orders: mpsc::Sender<Control>| async move {
+        tokio::time::sleep(ms(1800)).await;
+        orders.send(Control::Abort("ann aborted it".into())).await.unwrap();
+    };
+    assert_eq!(stage.with(abort).await, Outcome::AllOld { reason: "ann aborted it".into() });
+    assert_eq!(stage.fake.active(), [unit("1.4.2"), unit("2.4.1"), unit("3.4.1"), unit("4.4.1")]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_the_handle_leaves_active_nothing_more_is_asked() {
+    let stage = Stage::set(|_, _| App::ready_after(ms(200))).await;
+    let leave = |_, orders: mpsc::Sender<Control>| async move {
+        tokio::time::sleep(ms(1250)).await;
+        orders.send(Control::HandleLeft).await.unwrap();
+    };
+    assert_eq!(stage.with(leave).await, Outcome::Overtaken);
+    assert_eq!(stage.calls(), ["start 1.5.1", "stop 1.4.1", "start 2.5.1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bus_that_goes_away_is_waited_for() {
+    for gone_at in [0, 100, 205, 1190, 1205, 1300, 3000] {
+        let stage = Stage::set(|_, _| App::ready_after(ms(200))).await;
+        let cut = move |fake: Fake, _| async move {
+            tokio::time::sleep(ms(gone_at)).await;
+            fake.set_reachable(false);
+            tokio::time::sleep(Duration::from_secs(12)).await;
+            fake.set_reachable(true);
+        };
+        assert_eq!(stage.with(cut).await, Outcome::AllNew, "gone at {gone_at}");
+        assert_eq!(stage.fake.active(), all(5, 4), "gone at {gone_at}");
+        assert!(!stage.book.troubles.lock().unwrap().is_empty());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bus_that_stays_away_ends_the_roll_all_the_same() {
+    let stage = Stage::set(|_, _| App::ready_after(ms(200))).await;
+    let cut = |fake: Fake, _| async move {
+        tokio::time::sleep(ms(1100)).await;
+        fake.set_reachable(false);
+    };
+    let outcome = stage.with(cut).await;
+    assert!(matches!(&outcome, Outcome::Mixed { reason, .. } if reason.contains("ran out after 600 s")), "{outcome:?}");
+    assert_eq!(stage.fake.active().len(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_written_down_is_not_gone_on_with() {
+    let stage = Stage::set(|_, _| App::ready_after(ms(200))).await;
+    *stage.book.full.lock().unwrap() = true;
+    assert_eq!(stage.execute().await, Outcome::AllOld { reason: "the state of the roll could not be written: the disk is full".into() });
+    assert_eq!(stage.fake.active(), all(4, 4));
+}
+
+/// A systemd through which the master's n-th call is its last act.
+struct Fatal {
+    fake: Fake,
+    calls_left: Mutex<usize>,
+    /// Whether the fatal call still arrives.
+    arrives: bool,
+    died: tokio::sync::Notify,
+}
+
+impl Systemd for Fatal {
+    async fn units(&self, patterns: &[String]) -> Result<Vec<UnitState>, Error> {
+        self.fake.units(patterns).await
+    }
+    async fn details(&self, unit: &str) -> Result<crate::systemd::Details, Error> {
+        self.fake.details(unit).await
+    }
+    async fn job(&self, verb: Verb, unit: &str, limit: Duration) -> Result<JobEnd, Error> {
+        let left = {
+            let mut left = self.calls_left.lock().unwrap();
+            *left = left.saturating_sub(1);
+            *left
+        };
+        if left > 0 {
+            return self.fake.job(verb, unit, limit).await;
+        }
+        self.died.notify_one();
+        if self.arrives { self.fake.job(verb, unit, limit).await } else { std::future::pending().await }
+    }
+    async fn reset_failed(&self, unit: &str) -> Result<(), Error> {
+        self.fake.reset_failed(unit).await
+    }
+    fn changes(&self) -> tokio::sync::broadcast::Receiver<Change> {
+        self.fake.changes()
+    }
+}
+
+/// Kills the master at its n-th call, and lets another go on from what was kept, after `away`.
+async fn killed(stage: &Stage, call: usize, arrives: bool, away: Duration) -> Outcome {
+    let fatal = Arc::new(Fatal { fake: stage.fake.clone(), calls_left: Mutex::new(call), arrives, died: tokio::sync::Notify::new() });
+    let (_orders, control) = mpsc::channel(1);
+    let roll = stage.roll().await;
+    tokio::select! {
+        outcome = execute(Arc::clone(&fatal), roll, stage.deps(control)) => return outcome,
+        // A moment, so that the call is under way.
+        () = async { fatal.died.notified().await; tokio::time::sleep(ms(1)).await } => {}
+    }
+    tokio::time::sleep(away).await;
+    let kept = stage.book.kept.lock().unwrap().clone().unwrap();
+    let roll = serde_json::from_str::<Roll>(&kept).unwrap().resumed();
+    let (_orders, control) = mpsc::channel(1);
+    let outcome = execute(Arc::new(stage.fake.clone()), roll, stage.deps(control)).await;
+    stage.settle().await;
+    outcome
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_master_killed_at_any_call_ends_as_one_that_lived() {
+    for call in 1..=9 {
+        for arrives in [true, false] {
+            for away in [ms(0), ms(150), Duration::from_secs(20)] {
+                let at = format!("call {call}, arrives {arrives}, away {away:?}");
+                let stage = Stage::set(|_, _| App::ready_after(ms(200))).await;
+                assert_eq!(killed(&stage, call, arrives, away).await, Outcome::AllNew, "{at}");
+                assert_eq!(stage.fake.active(), all(5, 4), "{at}");
+                once_each(&stage, &at);
+
+                let stage = Stage::set(|slot, _| if slot == 3 { App::crashing(ms(30)) } else { App::ready_after(ms(200)) }).await;
+                let outcome = killed(&stage, call, arrives, away).await;
+                assert!(matches!(outcome, Outcome::AllOld { .. }), "{at}: {outcome:?}");
+                assert_eq!(stage.fake.active(), [unit("1.4.2"), unit("2.4.2"), unit("3.4.1"), unit("4.4.1")], "{at}");
+                once_each(&stage, &at);
+            }
+        }
+    }
+}
+
+/// No worker was asked to start twice, and never stood more than target + surge.
+fn once_each(stage: &Stage, at: &str) {
+    let starts: Vec<String> = stage.calls().into_iter().filter(|call| call.starts_with("start")).collect();
+    assert_eq!(starts.iter().collect::<std::collections::BTreeSet<_>>().len(), starts.len(), "{at}: {starts:?}");
+    let mut standing = std::collections::BTreeSet::new();
+    for trace in stage.fake.trace() {
+        if trace.state.starts_with("acti") {
+            standing.insert(trace.unit)
+        } else {
+            standing.remove(&trace.unit)
+        };
+        assert!(standing.len() <= 5, "{at}: {standing:?}");
+    }
+}
