@@ -2,7 +2,7 @@
 
 use std::process::ExitStatus;
 
-use crate::support::{Held, Worker, World, app, until};
+use crate::support::{Held, World, app, until};
 
 fn servers(kind: &str) -> [String; 3] {
     ["python3".into(), app("servers.py"), kind.into()]
