@@ -19,8 +19,9 @@ use crate::intent::Hold;
 use crate::journal;
 use crate::names::{AppName, AppUnits, ClusterName, Generation, Instance, Uid};
 use crate::roll::execute::{self, Clock, Control, Deps, Keeper, Limits};
-use crate::roll::machine::{Outcome, Roll, Step};
+use crate::roll::machine::Roll;
 use crate::roll::plan::{self, Version, Wish};
+use crate::roll::words::{Outcome, Step};
 use crate::roll::queue::{Queue, Ticket};
 use crate::systemd::{ActiveState, Error, Systemd};
 

@@ -7,7 +7,7 @@ use std::ffi::CString;
 use std::fs::{self, File};
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
@@ -25,6 +25,8 @@ const ANNOUNCED: u32 = 1;
 
 /// The life of the supervisor process; returns its exit status.
 pub fn main(parent: BorrowedFd<'_>, shared: &[Shared], directory: &File, main: u32) -> i32 {
+    // The other side's end of the pair too: else its death would not be seen.
+    close_all_but(&[parent.as_raw_fd()], shared, directory);
     process::new_session();
     process::set_name(c"pc-swap");
     process::ignore_signals(&[
@@ -45,9 +47,7 @@ pub fn main(parent: BorrowedFd<'_>, shared: &[Shared], directory: &File, main: u
     if sockets::send(parent, 0, None).is_err() {
         return 1;
     }
-    let mut keep = vec![2, listener.as_raw_fd(), directory.as_raw_fd()];
-    keep.extend(shared.iter().map(|shared| shared.socket.as_raw_fd()));
-    process::close_all_but(keep);
+    close_all_but(&[listener.as_raw_fd()], shared, directory);
     let mut supervisor = Supervisor { listener, shared, directory, main, said: Said::default() };
     match supervisor.serve() {
         Ok(()) => 0,
@@ -56,6 +56,12 @@ pub fn main(parent: BorrowedFd<'_>, shared: &[Shared], directory: &File, main: u
             1
         }
     }
+}
+
+/// Closes what the supervisor does not need: `keep`, stderr, the shared sockets and the directory stay.
+fn close_all_but(keep: &[RawFd], shared: &[Shared], directory: &File) {
+    let own = shared.iter().map(|shared| shared.socket.as_raw_fd()).chain([2, directory.as_raw_fd()]);
+    process::close_all_but(own.chain(keep.iter().copied()).collect());
 }
 
 /// Which warnings were written: each once, or a loop of the app would fill the journal.
@@ -104,7 +110,8 @@ impl Supervisor<'_> {
             libc::SYS_listen => self.listen(report),
             #[cfg(target_arch = "x86_64")]
             libc::SYS_unlink => self.unlink(report, libc::AT_FDCWD, report.arguments[0]),
-            libc::SYS_unlinkat if report.arguments[2] == 0 => self.unlink(report, report.arguments[0] as i32, report.arguments[1]),
+            // Not of a directory; of an `int` only the low half of the register counts.
+            libc::SYS_unlinkat if report.arguments[2] as u32 == 0 => self.unlink(report, report.arguments[0] as i32, report.arguments[1]),
             libc::SYS_seccomp => {
                 if !std::mem::replace(&mut self.said.listener, true) {
                     say(
@@ -124,7 +131,7 @@ impl Supervisor<'_> {
         let [fd, address, length, ..] = report.arguments;
         let Ok(fd) = i32::try_from(fd as u32) else { return false };
         let mut buffer = [0; SOCKADDR_MAX];
-        let length = (length as usize).min(SOCKADDR_MAX);
+        let length = (length as u32 as usize).min(SOCKADDR_MAX);
         let read = match self.read(report, address, &mut buffer[..length]) {
             Some(read) if kernel::valid(self.listener.as_fd(), report.id) => read,
             _ => return false,
