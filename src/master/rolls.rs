@@ -21,8 +21,8 @@ use crate::names::{AppName, AppUnits, ClusterName, Generation, Instance, Uid};
 use crate::roll::execute::{self, Clock, Control, Deps, Keeper, Limits};
 use crate::roll::machine::Roll;
 use crate::roll::plan::{self, Version, Wish};
-use crate::roll::words::{Outcome, Step};
 use crate::roll::queue::{Queue, Ticket};
+use crate::roll::words::{Outcome, Step};
 use crate::systemd::{ActiveState, Error, Systemd};
 
 /// Rolls of an app that are remembered after their end.

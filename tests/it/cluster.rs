@@ -42,9 +42,9 @@ pub fn node(workers: u16) -> String {
 
 /// One app.
 pub fn app(name: &str, workers: u16, command: &str, more: &str) -> String {
-    format!(
-        "[apps.{name}]\nworkers = {workers}\ncommand = \"{command}\"\ncwd = \"/srv/shop/current\"\ntimeout.kill = \"2s\"\nreload.min_ready = \"200ms\"\n{more}\n"
-    )
+    let soak = if more.contains("min_ready") { "" } else { "reload.min_ready = \"200ms\"\n" };
+    let kill = if more.contains("timeout.kill") { "" } else { "timeout.kill = \"2s\"\n" };
+    format!("[apps.{name}]\nworkers = {workers}\ncommand = \"{command}\"\ncwd = \"/srv/shop/current\"\n{kill}{soak}{more}\n")
 }
 
 /// A sandbox with a cluster.

@@ -88,7 +88,7 @@ impl Sandbox {
     /// Names of the loaded units that match this glob, in any of these states where some are given (`active`, `failed`).
     #[track_caller]
     pub fn units(&self, pattern: &str, states: &[&str]) -> Vec<String> {
-        let states = format!("--state={}", states.join(","));
+        let states = if states.is_empty() { String::from("--all") } else { format!("--state={}", states.join(",")) };
         let listed = self.systemctl(&["list-units", "--all", "--plain", "--no-legend", "--full", &states, "--", pattern]).ok();
         listed.lines().filter_map(|line| line.split_whitespace().next().map(str::to_owned)).collect()
     }
