@@ -368,6 +368,7 @@ fn warnings() {
         ("command = ['bash', '-lc', 'node a']", "shell-without-exec", 2, 11, "write `exec`"),
         ("command = \"/bin/app | tee log\"", "no-shell", 2, 11, "`|` reaches the program as it is"),
         ("command = \"/bin/app $PORT\"", "no-shell", 2, 11, "variables as `env`"),
+        ("command = \"/srv/{type}\"", "type-not-replaced", 2, 11, "write `api`"),
         ("command = \"PORT=1 app\"", "env-in-command", 2, 11, "env = { NAME"),
         ("command = \"node server.js\"", "no-cwd", 2, 11, "write `cwd`"),
         ("command = \"/home/me/app\"", "hidden-home", 2, 11, "`home = false` in [apps.X.sandbox]"),

@@ -94,6 +94,10 @@ fn process<A>(name: &AppName, app: &App, cluster: &Cluster, place: &Place, own_p
         Key::Given(at) => {
             let words = command::words("command", at, inherited.then_some(name.as_str()), has_cwd, findings);
             warn::command(at, &words, has_cwd, findings);
+            if !inherited && words.iter().any(|word| word.contains("{type}")) {
+                let help = format!("write `{name}`, or move the command to the top of the file, for all apps");
+                findings.warn("type-not-replaced", &at.place, "`{type}` stands for the app's name in the shared command alone", help);
+            }
             command::size(&words, &env, &at.place, findings);
             words
         }
