@@ -38,6 +38,12 @@ fn become_app() -> Result<Infallible, Error> {
     let passed = sys::files::take_inherited(count);
     let directory = runtime_directory()?;
     let copy = inherited::read_copy(&directory)?;
+    if copy.nonblocking {
+        // Before anything else: the siblings' event loops share the flag, and one that finds another took its connection would
+        // block in accept until the next.
+        let set = passed.iter().try_for_each(|socket| sys::sockets::set_nonblocking(socket.as_fd()));
+        set.map_err(|error| Error::new(format!("the inherited sockets cannot be made non-blocking: {error}")))?;
+    }
     let places: Vec<_> = passed.iter().map(|socket| inherited::bound_to(socket.as_fd())).collect();
     let order = inherited::order(&places, &copy)?;
 

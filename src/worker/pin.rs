@@ -53,6 +53,10 @@ pub struct Copy {
     pub instance: Instance,
     /// Its own port (`spawn = "child"`).
     pub port: Option<u16>,
+    /// Whether its siblings want the shared sockets non-blocking. systemd makes them blocking for all of them at each start
+    /// (`NonBlocking=no`), so `exec` puts that right at once.
+    #[serde(default)]
+    pub nonblocking: bool,
     /// What it becomes.
     pub pin: Pin,
 }

@@ -5,8 +5,8 @@
 //! unprivileged master.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io::{self, Read as _};
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -214,7 +214,19 @@ impl Store {
 
     /// Marks a generation ready.
     pub fn mark_ready(&self, app: &AppName, generation: Generation) -> Result<(), Error> {
-        self.ready_mark(app, generation)?.set()
+        self.ready_mark(app, generation)?.set(false)
+    }
+
+    /// Whether ready workers of this generation had their shared sockets non-blocking.
+    pub fn is_nonblocking(&self, app: &AppName, generation: Generation) -> Result<bool, Error> {
+        let path = self.app(app).join(format!("{generation}.ready"));
+        let mut bytes = Vec::new();
+        let read = File::open(&path).and_then(|file| file.take(64).read_to_end(&mut bytes));
+        match read {
+            Ok(_) => Ok(bytes.ends_with(NONBLOCKING)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(io_error("be read", &path.display().to_string(), &error)),
+        }
     }
 
     /// The generations that have a pin, lowest first.
@@ -257,16 +269,23 @@ enum Kind {
     Ready,
 }
 
+/// What a set mark begins with.
+const READY: &[u8] = b"ready\n";
+/// What follows where the shared sockets were non-blocking.
+const NONBLOCKING: &[u8] = b"nonblocking\n";
+
 /// The open mark of a generation.
 #[derive(Debug)]
 pub struct ReadyMark(File);
 
 impl ReadyMark {
     /// Sets it. A mark counts when it is not empty: making the file needs root's rights, writing into it does not.
-    pub fn set(&self) -> Result<(), Error> {
-        let mut file = &self.0;
+    ///
+    /// `nonblocking`: its shared sockets are. Once said it stays: a look while systemd starts a sibling may miss it.
+    pub fn set(&self, nonblocking: bool) -> Result<(), Error> {
         // Not appended: a second worker's mark says the same in the same place.
-        let set = std::os::unix::fs::FileExt::write_all_at(&self.0, b"ready\n", 0).and_then(|()| file.flush());
+        let set = self.0.write_all_at(READY, 0);
+        let set = set.and_then(|()| if nonblocking { self.0.write_all_at(NONBLOCKING, READY.len() as u64) } else { Ok(()) });
         set.map_err(|error| Error::new(format!("the mark of a ready generation cannot be written: {error}")))
     }
 }

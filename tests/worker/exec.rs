@@ -77,6 +77,17 @@ fn fails(world: &World, copy: &project_cluster::worker::pin::Copy, held: &[&Held
 }
 
 #[test]
+fn siblings_of_event_loops_keep_the_sockets_non_blocking() {
+    let (world, held) = (World::new(), Held::tcp("127.0.0.1:0"));
+    let script = app("servers.py");
+    let mut copy = world.copy(&["python3", &script, "sleep"], &[&held]);
+    copy.nonblocking = true;
+    let worker = world.start(&copy, &[&held]);
+    worker.sockets();
+    assert!(worker.is_nonblocking());
+}
+
+#[test]
 fn failures_are_told_apart() {
     let world = World::new();
     let (status, log) = fails(&world, &world.copy(&["no-such-program"], &[]), &[]);

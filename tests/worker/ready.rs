@@ -63,6 +63,9 @@ fn a_swapped_server_is_ready_when_it_listens() {
     let worker = world.start(&world.copy(&["node", &app("http.js"), &port], &[&held]), &[&held]);
     succeeded(&world, &world.ready(&worker, LIMIT).output().unwrap());
     assert_eq!(held.get(), format!("node {}", worker.pid()));
+    // Learned for the next start.
+    let mark = std::fs::read_to_string(world.path("var/lib/shop/pins/api/1.ready")).unwrap();
+    assert_eq!(mark, "ready\nnonblocking\n");
 }
 
 #[test]

@@ -76,7 +76,7 @@ pub fn run(cluster: &ClusterName, app: &AppName, instance: &str, paths: &Paths, 
         // systemd itself waited for READY=1, and for the command's own ExecStartPost=.
         (Ready::Notify | Ready::Exec(_), ..) => wait.alive()?,
     }
-    mark.set()
+    mark.set(wait.nonblocking())
 }
 
 fn ended(unit: &str, main: u32) -> Error {
@@ -137,6 +137,13 @@ impl Wait {
         self.sleep(pause)?;
         self.pause = (self.pause * 3 / 2).min(LONGEST);
         Ok(!self.remaining().is_zero())
+    }
+
+    /// Whether the app made its shared sockets non-blocking.
+    fn nonblocking(&self) -> bool {
+        let sockets: Option<Sockets> = files::read_json(&self.directory.join(Sockets::FILE)).unwrap_or_default();
+        let wanted: BTreeSet<u64> = sockets.into_iter().flat_map(|sockets| sockets.sockets).map(|socket| socket.inode).collect();
+        !wanted.is_empty() && look::nonblocking(self.main, &wanted)
     }
 
     /// Until each inherited socket is accepted from.

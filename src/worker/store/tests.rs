@@ -170,10 +170,30 @@ fn marks_and_what_was_started_are_remembered() {
     // Opened, not set: the worker of generation 2 is still starting.
     let mark = store.ready_mark(&world.app, Generation(2)).unwrap();
     assert_eq!(store.last_ready(&world.app).unwrap(), Some(Generation(1)));
-    mark.set().unwrap();
+    mark.set(true).unwrap();
     assert_eq!(store.last_ready(&world.app).unwrap(), Some(Generation(2)));
+    mark.set(false).unwrap();
+    assert!(store.is_nonblocking(&world.app, Generation(2)).unwrap() && !store.is_nonblocking(&world.app, Generation(1)).unwrap());
     world.prepare("1.3.1").unwrap();
     assert_eq!(store.started(&world.app).unwrap(), Some(Generation(2)));
+}
+
+#[test]
+fn a_sibling_of_event_loops_is_told_so_unless_it_runs_another_command() {
+    let world = World::new();
+    let listen = |app: &mut App| {
+        app.listen = vec![settings::Listen { address: "3000".parse().unwrap(), mode: None, owner: None, group: None, backlog: 4096 }];
+    };
+    world.install(listen);
+    assert!(!world.prepare("1.1.1").unwrap().nonblocking, "nothing is known yet");
+    world.store().ready_mark(&world.app, Generation(1)).unwrap().set(true).unwrap();
+    assert!(world.prepare("2.1.1").unwrap().nonblocking);
+    assert!(world.prepare("1.2.1").unwrap().nonblocking);
+    world.install(|app| {
+        listen(app);
+        app.command = vec!["./blocking".into()];
+    });
+    assert!(!world.prepare("1.3.1").unwrap().nonblocking);
 }
 
 #[test]
