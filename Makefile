@@ -32,7 +32,7 @@ lint:
 	$(CARGO) clippy --all-targets -- -D warnings
 
 unit:
-	$(CARGO) nextest run --all-targets
+	$(CARGO) nextest run
 	$(CARGO) test --doc
 
 doc:
@@ -47,7 +47,7 @@ demo:
 
 # The integration tests on systemd 257.
 test-257: setup
-	root=$$(tests/root-257.sh) && PROJECT_CLUSTER_TEST_ROOT=$$root $(CARGO) nextest run --all-targets -E 'binary(it)'
+	root=$$(tests/root-257.sh) && PROJECT_CLUSTER_TEST_ROOT=$$root $(CARGO) nextest run -E 'binary(it)'
 
 bench: setup
 	$(CARGO) build --release --bin project-cluster

@@ -1,6 +1,6 @@
 #!/bin/bash
 # What `make test` and `make demo` need beside cargo: says what is missing and installs that with apt. Does nothing where
-# all is there. With `demo` as argument it asks for less: no Go, no wrk, no compiler of tests.
+# all is there. With `demo` as argument it asks for less: no Go, no Python, no wrk.
 set -euo pipefail
 
 if [ "$(id -u)" -ne 0 ]; then
@@ -31,6 +31,7 @@ if [ "${1-}" != demo ]; then
     need wrk command -v wrk
 fi
 need gcc command -v cc
+need libc6-dev test -e /usr/include/stdio.h
 
 if [ "${#packages[@]}" -gt 0 ]; then
     echo "setup: missing: ${packages[*]}"
