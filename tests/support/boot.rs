@@ -66,7 +66,8 @@ impl Holder {
         notify.set_nonblocking(true)?;
         let mut command = Command::new("unshare");
         command
-            .args(["--mount", "sh", "-c", SCRIPT, "holder", "outer"])
+            // By way of the environment, so that `ps` stays readable.
+            .args(["--mount", "sh", "-c", "eval \"$SANDBOX_SCRIPT\"", "holder", "outer"])
             .env_clear()
             .envs([("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"), ("LANG", "C.UTF-8")])
             .env("SANDBOX_SCRIPT", SCRIPT)

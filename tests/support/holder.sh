@@ -27,13 +27,13 @@ outer)
         [ -d "/proc/${owner%%-*}" ] || find "$old" -depth -type d -exec rmdir {} + 2>/dev/null || :
     done
     mkdir "$groups/$SANDBOX_NAME"
-    unshare --pid --fork --kill-child sh -c "$SANDBOX_SCRIPT" holder enter || :
+    unshare --pid --fork --kill-child sh -c 'eval "$SANDBOX_SCRIPT"' holder enter || :
     find "$groups/$SANDBOX_NAME" -depth -type d -exec rmdir {} +
     exit 0
     ;;
 enter)
     echo 0 > "$groups/$SANDBOX_NAME/cgroup.procs"
-    exec unshare --mount --cgroup sh -c "$SANDBOX_SCRIPT" holder inner
+    exec unshare --mount --cgroup sh -c 'eval "$SANDBOX_SCRIPT"' holder inner
     ;;
 esac
 
