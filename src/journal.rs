@@ -23,14 +23,26 @@ pub async fn last_lines(unit: &str, since_boot_us: Option<u64>, count: usize) ->
         .arg(format!("_SYSTEMD_UNIT={unit}"))
         .arg("_TRANSPORT=stdout")
         .stdin(Stdio::null())
-        .stderr(Stdio::null())
         .kill_on_drop(true);
     if let Some(us) = since_boot_us {
         command.arg(format!("--since={}", wall_clock(us)));
     }
+    // Without its lines a message still says what happened; why they are missing is for the log.
     match tokio::time::timeout(LIMIT, command.output()).await {
-        Ok(Ok(output)) => clean(&String::from_utf8_lossy(&output.stdout)),
-        _ => Vec::new(),
+        Ok(Ok(output)) => {
+            for line in clean(&String::from_utf8_lossy(&output.stderr)) {
+                eprintln!("<4>journalctl, asked for {unit}: {line}");
+            }
+            clean(&String::from_utf8_lossy(&output.stdout))
+        }
+        Ok(Err(why)) => {
+            eprintln!("<4>journalctl cannot be run: {why}");
+            Vec::new()
+        }
+        Err(_) => {
+            eprintln!("<4>journalctl, asked for {unit}, gave no answer within {LIMIT:?}");
+            Vec::new()
+        }
     }
 }
 
