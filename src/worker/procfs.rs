@@ -24,20 +24,39 @@ pub fn fd_inode(info: &str) -> Option<u64> {
     field(info, "ino:")?.parse().ok()
 }
 
-/// The inodes that an epoll descriptor watches for reading (`EPOLLIN`).
-pub fn epoll_inodes(info: &str) -> impl Iterator<Item = u64> {
+/// A member of an epoll set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Watched {
+    /// The descriptor's number when it was added.
+    pub fd: i32,
+    /// What is waited for, `EPOLLIN` and others.
+    pub events: u32,
+    /// The app's own word for it.
+    pub data: u64,
+    /// Its inode.
+    pub inode: u64,
+}
+
+/// The members of an epoll descriptor's set.
+pub fn watched(info: &str) -> impl Iterator<Item = Watched> {
     info.lines().filter_map(|line| {
-        let mut words = line.strip_prefix("tfd:")?.split_ascii_whitespace().skip(1);
-        let (mut events, mut inode) = (0, None);
+        let mut words = line.strip_prefix("tfd:")?.split_ascii_whitespace();
+        let fd = words.next()?.parse().ok()?;
+        let (mut events, mut data, mut inode) = (None, None, None);
         while let Some(word) = words.next() {
-            if word == "events:" {
-                events = u32::from_str_radix(words.next()?, 16).ok()?;
-            } else if let Some(hex) = word.strip_prefix("ino:") {
-                inode = u64::from_str_radix(hex, 16).ok();
+            match word {
+                "events:" => events = u32::from_str_radix(words.next()?, 16).ok(),
+                "data:" => data = u64::from_str_radix(words.next()?, 16).ok(),
+                _ => inode = inode.or_else(|| u64::from_str_radix(word.strip_prefix("ino:")?, 16).ok()),
             }
         }
-        if events & libc::EPOLLIN as u32 == 0 { None } else { inode }
+        Some(Watched { fd, events: events?, data: data?, inode: inode? })
     })
+}
+
+/// The inodes that an epoll descriptor watches for reading (`EPOLLIN`).
+pub fn epoll_inodes(info: &str) -> impl Iterator<Item = u64> {
+    watched(info).filter(|watched| watched.events & libc::EPOLLIN as u32 != 0).map(|watched| watched.inode)
 }
 
 /// What a thread waits for in a system call.

@@ -220,7 +220,11 @@ impl Worker {
     }
     /// Waits until the app has the socket beside the inherited descriptor.
     pub fn is_given(&self, held: &Held) {
-        until(&format!("the app gets the socket; its log: {}", self.log()), || Self::holds(self.pid(), held.inode) >= 2);
+        // Before it is the app, `exec` holds duplicates too.
+        let is_app = || fs::read_link(format!("/proc/{}/exe", self.pid())).is_ok_and(|exe| exe != Path::new(BINARY));
+        until(&format!("the app gets the socket; its log: {}", self.log()), || {
+            self.sockets().pid == self.pid() && is_app() && Self::holds(self.pid(), held.inode) >= 2
+        });
     }
     /// Waits for a line of its log.
     pub fn says(&self, part: &str) -> String {

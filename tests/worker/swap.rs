@@ -114,6 +114,15 @@ fn undeclared_ports_and_datagrams_bind_as_usual() {
 }
 
 #[test]
+fn a_socket_that_is_in_an_epoll_set_before_it_binds_stays_there() {
+    let (world, held) = (World::unprivileged(), Held::tcp("127.0.0.1:0"));
+    let worker = one(&world, &python("epoll-first", &[&held.port().to_string()]), &held);
+    worker.is_given(&held);
+    has_answered(&held, "epoll-first", &worker);
+    assert!(!worker.log().contains("<4>"), "{}", worker.log());
+}
+
+#[test]
 fn the_apps_children_get_it_too() {
     let (world, held) = (World::new(), Held::tcp("127.0.0.1:0"));
     let worker = one(&world, &python("children", &[&held.port().to_string()]), &held);

@@ -22,6 +22,8 @@ fn descriptors() {
 fn an_epoll_set_counts_what_it_reads_from() {
     // Descriptor 5 waits for EPOLLOUT alone.
     assert_eq!(epoll_inodes(EPOLL).collect::<Vec<_>>(), [0x1993b, 0xbad]);
+    let go = watched(EPOLL).nth(2).unwrap();
+    assert_eq!(go, Watched { fd: 7, events: 0x8000_201d, data: 0x7f0e_3ea3_ee98, inode: 0xbad });
     assert_eq!(epoll_inodes("tfd: x\ntfd:\ntfd: 3 events: zz ino:1\ntfd: 3 events: 1 ino:\n").count(), 0);
 }
 

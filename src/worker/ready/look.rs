@@ -59,7 +59,8 @@ pub fn descriptors(process: u32, wanted: &BTreeSet<u64>) -> Descriptors {
     found
 }
 
-fn info(process: u32, fd: i32) -> String {
+/// What `/proc` says of a descriptor; empty where it cannot be read.
+pub fn info(process: u32, fd: i32) -> String {
     let mut text = String::new();
     if let Ok(file) = File::open(format!("/proc/{process}/fdinfo/{fd}")) {
         // What could be read of it is what there is.

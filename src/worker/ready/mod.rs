@@ -7,7 +7,7 @@
 
 mod diagnose;
 mod http;
-mod look;
+pub(in crate::worker) mod look;
 mod members;
 mod probe;
 

@@ -3,6 +3,7 @@
 //! What the app says may change between our look and the kernel's: it can fool only itself, since all it can get is a socket
 //! that was meant for it. Whatever is not clearly ours goes on as usual.
 
+use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::fs::{self, File};
 use std::io;
@@ -16,6 +17,9 @@ use super::kernel::{self, Answer, Report};
 use crate::names::Address;
 use crate::worker::error::{Priority, say};
 use crate::worker::inherited::Sockets;
+use crate::worker::procfs::{self, Watched};
+use crate::worker::ready::look;
+use crate::worker::sys::epoll::add_as;
 use crate::worker::sys::sockets::{self, SOCKADDR_MAX, SockAddr};
 use crate::worker::sys::{files, process};
 
@@ -175,14 +179,21 @@ impl Supervisor<'_> {
         if sockets::is_nonblocking(theirs.as_fd())? && !sockets::is_nonblocking(shared.socket.as_fd())? {
             sockets::set_nonblocking(shared.socket.as_fd())?;
         }
+        let registered = registered(process, fd, inode(theirs.as_fd())?);
         kernel::replace_fd(self.listener.as_fd(), report.id, shared.socket.as_fd(), fd as u32, cloexec)?;
+        // Netty's native transport adds its socket to the epoll set before it binds; the kernel took the old one out.
+        for (epoll, watched) in registered {
+            process::pidfd_getfd(pidfd.as_fd(), epoll)
+                .and_then(|epoll| add_as(epoll.as_fd(), shared.socket.as_fd(), fd, watched.events, watched.data))
+                .unwrap_or_else(|error| say(Priority::Warning, &format!("{} was swapped and cannot be put back into the app's epoll set: {error}; set `swap = false` and let the app use LISTEN_FDS", shared.address)));
+        }
         Ok(true)
     }
 
     /// A listen on a shared socket would set all workers' accept queue to the app's wish (511, 100, ...): ours is set instead.
     fn listen(&mut self, report: &Report) -> bool {
         let Ok(link) = fs::read_link(format!("/proc/{}/fd/{}", report.thread, report.arguments[0] as i32)) else { return false };
-        let Some(inode) = crate::worker::procfs::socket_inode(link.as_os_str().as_bytes()) else { return false };
+        let Some(inode) = procfs::socket_inode(link.as_os_str().as_bytes()) else { return false };
         let Some(index) = self.shared.iter().position(|shared| shared.inode == inode) else { return false };
         let shared = &self.shared[index];
         if sockets::listen(shared.socket.as_fd(), shared.backlog).is_err() {
@@ -281,8 +292,16 @@ fn thread_group(thread: u32) -> io::Result<u32> {
 /// Whether a descriptor of the app is closed by `execve`.
 fn close_on_exec(thread: u32, fd: i32) -> io::Result<bool> {
     let info = fs::read_to_string(format!("/proc/{thread}/fdinfo/{fd}"))?;
-    let flags = crate::worker::procfs::fd_flags(&info).ok_or(io::ErrorKind::InvalidData)?;
+    let flags = procfs::fd_flags(&info).ok_or(io::ErrorKind::InvalidData)?;
     Ok(flags & libc::O_CLOEXEC as u32 != 0)
+}
+
+/// The epoll sets, by descriptor, in which this socket is a member.
+fn registered(process: u32, fd: i32, inode: u64) -> Vec<(i32, Watched)> {
+    let descriptors = look::descriptors(process, &BTreeSet::new());
+    let sets = descriptors.epolls.into_iter().map(|epoll| (epoll, look::info(process, epoll)));
+    sets.filter_map(|(epoll, info)| Some((epoll, procfs::watched(&info).find(|watched| watched.fd == fd && watched.inode == inode)?)))
+        .collect()
 }
 
 fn inode(fd: BorrowedFd<'_>) -> io::Result<u64> {

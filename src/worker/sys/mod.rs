@@ -4,6 +4,7 @@
 //! It must not know workers, pins or units: each function is one system call (or one tiny protocol of
 //! them) with owned descriptors, `io::Error` and nothing else.
 
+pub mod epoll;
 pub mod files;
 pub mod process;
 pub mod sockets;

@@ -50,6 +50,18 @@ elif kind == "epoll":
     while True:
         poll.poll()
         answer(listener)
+elif kind == "epoll-first":  # in the epoll set before it is bound
+    listener = socket.socket()
+    listener.setblocking(False)
+    poll = select.epoll()
+    poll.register(listener, 0)
+    listener.bind(("127.0.0.1", int(arguments[0])))
+    listener.listen(16)
+    poll.modify(listener, select.EPOLLIN)
+    while True:
+        poll.poll()
+        listener.setblocking(True)
+        answer(listener)
 elif kind == "undumpable":
     ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)
     listener = inherited()
