@@ -7,7 +7,7 @@ use futures_util::future;
 use super::plan::{self, Known};
 use super::{Error, Handle, SLACK, fresh_mark};
 use crate::intent::Intent;
-use crate::journal;
+use crate::journal::Journal;
 use crate::names::{ClusterName, Instance};
 use crate::systemd::{self, ActiveState, JobEnd, Systemd, Verb};
 
@@ -54,7 +54,7 @@ pub(super) async fn run(handle: &Handle<'_>, cluster: &ClusterName) -> Result<()
     };
     let unit = handle.units.worker(instance);
     let mut text = format!("{app}: none of {} workers got ready. {unit}: {why}", workers.len());
-    for line in journal::last_lines(&unit, None, LINES).await {
+    for line in Journal::default().last_lines(&unit, None, LINES).await {
         text.push_str(&format!("\n  {line}"));
     }
     text.push_str(&format!("\nIts port is closed. Mend it, then: systemctl start {}", handle.units.handle()));

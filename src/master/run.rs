@@ -15,11 +15,12 @@ use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
-use super::{Master, watch};
+use super::{Master, Places, watch};
 use crate::api::server;
 use crate::config::settings::{self, Settings};
 use crate::files;
 use crate::intent::Intent;
+use crate::journal::Journal;
 use crate::names::ClusterName;
 use crate::systemd::Systemd;
 use crate::systemd::dbus::Bus;
@@ -58,8 +59,9 @@ pub fn main(args: &[OsString]) -> ExitCode {
 
 async fn run(cluster: &ClusterName) -> Result<(), String> {
     let listeners = listeners(cluster)?;
-    let settings = read_settings(cluster)?;
-    let path = Intent::path(cluster);
+    let places = Places::system(cluster);
+    let settings = read_settings(&places)?;
+    let path = places.intent();
     let intent = match Intent::read(&path) {
         Ok(intent) => intent,
         Err(why) if why.kind() == io::ErrorKind::InvalidData => set_aside(&path, &why)?,
@@ -68,8 +70,9 @@ async fn run(cluster: &ClusterName) -> Result<(), String> {
     let systemd = Arc::new(Bus::system().await.map_err(|why| why.to_string())?);
     // Before the first reading, so that no change falls between.
     let changes = systemd.changes();
-    let master = Master::new(systemd, settings, intent);
-    master.refresh(&watch::Dirty::All).await;
+    let master = Master::new(systemd, settings, intent, places.clone(), Journal::default());
+    // Without it every handle would seem to have left, and a roll to be over.
+    master.look().await.map_err(|why| why.to_string())?;
     master.take_up();
 
     let mut tasks = JoinSet::new();
@@ -82,8 +85,8 @@ async fn run(cluster: &ClusterName) -> Result<(), String> {
             }
         });
     }
-    let apps = master.settings().apps.len();
-    notify(&[NotifyState::Ready, NotifyState::Status(&format!("watches {apps} apps"))]);
+    notify(&[NotifyState::Ready]);
+    master.tell_status();
     let mut terminate = signal(SignalKind::terminate()).map_err(|why| why.to_string())?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|why| why.to_string())?;
     let mut hangup = signal(SignalKind::hangup()).map_err(|why| why.to_string())?;
@@ -93,12 +96,11 @@ async fn run(cluster: &ClusterName) -> Result<(), String> {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = hangup.recv() => match read_settings(cluster) {
+            _ = hangup.recv() => match read_settings(&places) {
                 Ok(settings) => {
-                    let apps = settings.apps.len();
                     master.set_settings(settings);
                     master.refresh(&watch::Dirty::All).await;
-                    notify(&[NotifyState::Status(&format!("watches {apps} apps"))]);
+                    master.tell_status();
                 }
                 Err(why) => eprintln!("<3>{why}; going on with the settings of before"),
             },
@@ -152,8 +154,8 @@ fn listeners(cluster: &ClusterName) -> Result<Vec<UnixListener>, String> {
     Ok(listeners)
 }
 
-fn read_settings(cluster: &ClusterName) -> Result<Settings, String> {
-    let path = cluster.var().join("settings.json");
+fn read_settings(places: &Places) -> Result<Settings, String> {
+    let path = places.settings();
     let bytes = files::read_bounded(&path, SETTINGS)
         .map_err(|why| format!("{} cannot be read ({why}): `project-cluster install` writes it", path.display()))?;
     let settings: Settings = serde_json::from_slice(&bytes)

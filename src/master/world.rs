@@ -80,6 +80,13 @@ impl World {
         }
     }
 
+    /// The units that stand otherwise than these rows, a whole reading, say; also those that come or go by it.
+    pub fn differing(&self, rows: &[UnitState]) -> Vec<String> {
+        let changed = rows.iter().filter(|row| self.units.get(&row.name).is_none_or(|seen| seen.state != **row));
+        let gone = self.units.keys().filter(|name| !rows.iter().any(|row| row.name == **name));
+        changed.map(|row| &row.name).chain(gone).cloned().collect()
+    }
+
     /// One unit.
     pub fn get(&self, unit: &str) -> Option<&Seen> {
         self.units.get(unit)
