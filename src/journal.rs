@@ -38,8 +38,10 @@ impl Journal {
         Self { program: program.into() }
     }
 
-    /// The last `count` lines that the processes of `unit` wrote in its current or last run; empty when there are none
-    /// or the journal cannot be read.
+    /// The last `count` lines that the processes of `unit` wrote since then (microseconds of `CLOCK_MONOTONIC`), or
+    /// ever; empty when there are none or the journal cannot be read.
+    ///
+    /// Not by `--boot`: in a container the boot's id is a mount that `ProtectKernelTunables=` hides, and nothing matches.
     ///
     /// A process that has just ended may have written lines that journald has not. Root can make it write them; else
     /// it is read until it says something and says it twice, a second at most.
@@ -61,7 +63,7 @@ impl Journal {
     }
 
     async fn read(&self, unit: &str, since_boot_us: Option<u64>, count: usize) -> Vec<String> {
-        let mut arguments: Vec<String> = ["--quiet", "--no-pager", "--output=cat", "--all", "--boot"].map(String::from).to_vec();
+        let mut arguments: Vec<String> = ["--quiet", "--no-pager", "--output=cat", "--all"].map(String::from).to_vec();
         arguments.extend([format!("--lines={count}"), format!("_SYSTEMD_UNIT={unit}"), "_TRANSPORT=stdout".into()]);
         arguments.extend(since_boot_us.map(|us| format!("--since={}", wall_clock(us))));
         clean(&self.ask(&arguments, unit).await.unwrap_or_default())

@@ -4,7 +4,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod cli;
 mod cluster;
 mod handle;
 mod load;
+mod master;
+mod reload;
 mod sandbox;

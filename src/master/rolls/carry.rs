@@ -26,7 +26,6 @@ impl<S: Systemd> Master<S> {
         let (orders, control) = mpsc::channel(4);
         let watcher = tokio::spawn(self.clone().watch_handle(units.handle(), orders));
         let to = roll.plan().to;
-        println!("<5>{name}: roll to generation {to} begins");
         let culprit = Arc::new(std::sync::Mutex::new(culprit));
         let path = self.places.roll(&name);
         let keeper =
@@ -83,6 +82,7 @@ impl<S: Systemd> Master<S> {
             }
         };
         if let Some(instance) = culprit {
+            // A new generation's names were never used before, so all their lines are this roll's.
             for line in self.journal.last_lines(&units.worker(&instance), None, LINES).await {
                 reason.push_str(&format!("\n{line}"));
             }

@@ -117,6 +117,7 @@ impl<S: Systemd> Master<S> {
             let why = format!("{name}: nothing was begun, since the roll cannot be written down ({why}): {}", path.display());
             return Err(Refusal::new(Code::Failed, why));
         }
+        println!("<5>{name}: roll to generation {to} begins");
         Ok(Begun { ticket, roll, clock, begin })
     }
 
