@@ -41,7 +41,7 @@ const SLACK: Duration = Duration::from_secs(45);
 /// Lines of a failed step that a message shows.
 const LINES: usize = 12;
 /// A question of a person waits no longer for systemd; the message says that it does not answer.
-const GLANCE: Duration = Duration::from_secs(5);
+const GLANCE: Duration = Duration::from_secs(3);
 
 /// The master of one cluster.
 #[derive(Debug)]

@@ -76,7 +76,7 @@ fn start_and_stop_take_several_apps_and_wait_as_told() {
     assert!(cluster.cli(&["stop", "all"]).ok().contains("stopped"), "again is no error");
     let late = cluster.cli(&["start", "api", "--timeout", "1ms"]).exits(1);
     assert!(late.stderr.contains("it goes on. `project-cluster show api`"), "{}", late.stderr);
-    cluster.wait_until("it went on", SOON, || cluster.get(ADDRESS, "/").is_ok());
+    cluster.wait_until("it went on", SOON, || cluster.workers("api").len() == 2);
     let refused = cluster.cli(&["sleep", "api"]).exits(1);
     assert!(refused.stderr.contains("not on_demand") && refused.stderr.contains("`project-cluster stop api`"), "{}", refused.stderr);
     assert_eq!(cluster.workers("api").len(), 2);
