@@ -42,6 +42,10 @@ pub(super) fn service(one: &One<'_>, host: &Host) -> String {
     for listen in &app.listen {
         ini.set("Sockets", units.socket(&listen.address));
     }
+    if !app.listen.is_empty() {
+        ini.say("The flag is shared by all workers: `no` would make the listeners of running event loops block at each start.")
+            .set("NonBlocking", "yes");
+    }
     steps(&mut ini, one, &program);
     ini.line("")
         .set("Restart", "always")
