@@ -5,6 +5,7 @@
 mod support;
 
 mod cluster;
+mod docs;
 mod handle;
 mod load;
 mod sandbox;
