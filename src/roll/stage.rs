@@ -265,3 +265,25 @@ fn describe(end: &Result<JobEnd, String>, state: ActiveState) -> String {
         Err(why) => why.clone(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_start_that_failed_stays_failed_though_the_automatic_restart_was_quick() {
+        let mut worker = Worker::started();
+        let news = worker.job_ended(Verb::Start, &Ok(JobEnd::Failed), ActiveState::Active, 7);
+        assert_eq!(news, News::StartFailed("its job failed".into()));
+        assert_eq!(worker.stage, Stage::Up { since: 7 });
+    }
+
+    #[test]
+    fn the_end_of_an_earlier_job_says_nothing() {
+        let mut worker = Worker::started();
+        worker.stop();
+        assert_eq!(worker.job_ended(Verb::Start, &Ok(JobEnd::Canceled), ActiveState::Deactivating, 7), News::Nothing);
+        worker.job_lost(Verb::Start);
+        assert!(worker.awaited && worker.stage == Stage::Stopping);
+    }
+}

@@ -181,6 +181,22 @@ async fn an_old_version_that_does_not_come_back_leaves_a_named_mix() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_old_worker_that_cannot_be_stopped_turns_the_roll_back_and_a_new_one_ends_it() {
+    let stage = Stage::set(|_, _| App::ready_after(ms(200))).await;
+    stage.fake.refuse(Verb::Stop, &unit("2.4.1"));
+    let outcome = stage.execute().await;
+    assert!(reason(&outcome).starts_with("2.4.1 could not be stopped: systemd refused"), "{outcome:?}");
+    assert_eq!(outcome, Outcome::AllOld { reason: reason(&outcome).into() });
+    assert_eq!(stage.fake.active(), [unit("1.4.2"), unit("2.4.1"), unit("3.4.1"), unit("4.4.1")]);
+
+    let stage = Stage::set(|slot, _| if slot == 2 { App::crashing(ms(30)) } else { App::ready_after(ms(200)) }).await;
+    stage.fake.refuse(Verb::Stop, &unit("1.5.1"));
+    let outcome = stage.execute().await;
+    assert!(matches!(&outcome, Outcome::Mixed { reason, .. } if reason.contains("1.5.1 could not be stopped")), "{outcome:?}");
+    assert_eq!(stage.calls().iter().filter(|call| *call == "stop 1.5.1").count(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_slow_start_is_waited_for_and_one_without_end_is_not() {
     let stage = Stage::set(|_, _| App::ready_after(Duration::from_secs(29))).await;
     assert_eq!(stage.execute().await, Outcome::AllNew);
