@@ -98,7 +98,7 @@ pub struct Worker {
     pub awaited: bool,
     /// This roll started it.
     pub fresh: bool,
-    /// This roll asked it to stop.
+    /// This roll has asked it to stop.
     pub retired: bool,
 }
 
@@ -159,12 +159,6 @@ impl Worker {
         (self.awaited, self.retired) = (true, true);
     }
 
-    /// It is still up after all.
-    fn remains(&mut self, state: ActiveState, now: u64) {
-        self.go(Stage::of(state, now));
-        self.retired = false;
-    }
-
     /// A job that the roll asked for has ended, and the state was read again.
     pub(super) fn job_ended(&mut self, verb: Verb, end: &Result<JobEnd, String>, state: ActiveState, now: u64) -> News {
         match (verb, self.stage) {
@@ -185,7 +179,7 @@ impl Worker {
                         News::Nothing
                     }
                     _ => {
-                        self.remains(state, now);
+                        self.go(Stage::of(state, now));
                         News::StopFailed(describe(end, state))
                     }
                 }
@@ -246,7 +240,7 @@ impl Worker {
                 News::Stopped
             }
             (Stage::Stopping | Stage::Leaving, Active | Reloading | Activating) if !self.awaited => {
-                self.remains(sight.state, now);
+                self.go(Stage::of(sight.state, now));
                 News::Nothing
             }
             (Stage::Stopping | Stage::Leaving, _) => News::Nothing,
@@ -276,6 +270,12 @@ mod tests {
         let news = worker.job_ended(Verb::Start, &Ok(JobEnd::Failed), ActiveState::Active, 7);
         assert_eq!(news, News::StartFailed("its job failed".into()));
         assert_eq!(worker.stage, Stage::Up { since: 7 });
+    }
+
+    #[test]
+    fn what_an_earlier_roll_drains_does_not_stand() {
+        assert!(!Worker::found(ActiveState::Deactivating, 7).stands());
+        assert!(Worker::found(ActiveState::Activating, 7).stands());
     }
 
     #[test]

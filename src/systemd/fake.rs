@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::{ActiveState, Change, Details, Error, JobEnd, Systemd, UnitState, Verb};
 
 /// How old an answer is when it arrives.
-const LATENCY: Duration = Duration::from_millis(1);
+const LATENCY: Duration = Duration::from_millis(3);
 
 /// What an app does when it is started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

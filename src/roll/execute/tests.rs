@@ -237,11 +237,7 @@ async fn lost_and_doubled_signals_and_a_daemon_reload_change_nothing() {
         let noise = |fake: Fake, _| async move {
             for _ in 0..50 {
                 fake.daemon_reload();
-                // Other units are noisy too, more often than a reading takes.
-                for _ in 0..300 {
-                    fake.rumour("other.service");
-                    tokio::time::sleep(Duration::from_micros(310)).await;
-                }
+                tokio::time::sleep(ms(97)).await;
             }
         };
         assert_eq!(stage.with(noise).await, Outcome::AllNew);
@@ -254,6 +250,31 @@ async fn lost_and_doubled_signals_and_a_daemon_reload_change_nothing() {
     stage.fake.set_signals(Signals::Lost);
     stage.fake.set_times(crate::systemd::fake::Times { restart: Duration::from_secs(6), ..Default::default() });
     assert!(reason(&stage.execute().await).starts_with("1.5.1 does not serve any more"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn other_units_noise_hides_no_crash() {
+    let slow_restart = crate::systemd::fake::Times { restart: ms(300), ..Default::default() };
+    // More often than a reading takes.
+    let stage = Stage::set(|_, _| App { crash_after: Some(ms(500)), ..App::ready_after(ms(100)) }).await;
+    stage.fake.set_times(slow_restart);
+    let storm = |fake: Fake, orders: mpsc::Sender<Control>| async move {
+        while !orders.is_closed() {
+            fake.rumour("other.service");
+            tokio::time::sleep(ms(1)).await;
+        }
+    };
+    assert!(reason(&stage.with(storm).await).starts_with("1.5.1 does not serve any more"));
+    // More at once than the channel holds: the one that matters is lost.
+    let stage = Stage::set(|_, _| App::ready_after(ms(200))).await;
+    stage.fake.set_times(slow_restart);
+    let burst = |fake: Fake, _| async move {
+        tokio::time::sleep(ms(600)).await;
+        fake.crash(&unit("1.5.1"));
+        (0..200).for_each(|_| fake.rumour("other.service"));
+        fake.set_signals(Signals::Lost);
+    };
+    assert!(reason(&stage.with(burst).await).starts_with("1.5.1 does not serve any more"));
 }
 
 #[tokio::test(start_paused = true)]
