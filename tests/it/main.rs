@@ -7,4 +7,7 @@ mod support;
 mod cluster;
 mod handle;
 mod load;
+mod ports;
+mod ready;
 mod sandbox;
+mod swap;
