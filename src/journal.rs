@@ -13,20 +13,21 @@ const WIDTH: usize = 400;
 /// journalctl on a large journal; a message without lines is better than a late one.
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// The last `count` lines that the processes of `unit` wrote in its current or last run; empty when there are none or
-/// the journal cannot be read.
-pub async fn last_lines(unit: &str, since_boot_us: Option<u64>, count: usize) -> Vec<String> {
+/// The last `count` lines that the processes of `unit` wrote since that point of `CLOCK_MONOTONIC` (microseconds);
+/// empty when there are none or the journal cannot be read.
+///
+/// Bounded by time and not by `--boot`: in a container whose boot has an id of its own, a process with a /proc of its own
+/// (`ProtectProc=`) sees the machine's, and finds nothing.
+pub async fn last_lines(unit: &str, since_us: u64, count: usize) -> Vec<String> {
     let mut command = Command::new("journalctl");
     command
-        .args(["--quiet", "--no-pager", "--output=cat", "--all", "--boot"])
+        .args(["--quiet", "--no-pager", "--output=cat", "--all"])
         .arg(format!("--lines={count}"))
         .arg(format!("_SYSTEMD_UNIT={unit}"))
         .arg("_TRANSPORT=stdout")
+        .arg(format!("--since={}", wall_clock(since_us)))
         .stdin(Stdio::null())
         .kill_on_drop(true);
-    if let Some(us) = since_boot_us {
-        command.arg(format!("--since={}", wall_clock(us)));
-    }
     // Without its lines a message still says what happened; why they are missing is for the log.
     match tokio::time::timeout(LIMIT, command.output()).await {
         Ok(Ok(output)) => {

@@ -15,6 +15,7 @@ use crate::systemd::{self, ActiveState, JobEnd, Systemd, Verb};
 const LINES: usize = 10;
 
 pub(super) async fn run(handle: &Handle<'_>, cluster: &ClusterName) -> Result<(), Error> {
+    let begun = journal::monotonic_us_now();
     sockets(handle).await?;
     let mark = fresh_mark(cluster, handle.units.app);
     // Consumed whatever comes of it: one restart makes one fresh generation.
@@ -54,7 +55,7 @@ pub(super) async fn run(handle: &Handle<'_>, cluster: &ClusterName) -> Result<()
     };
     let unit = handle.units.worker(instance);
     let mut text = format!("{app}: none of {} workers got ready. {unit}: {why}", workers.len());
-    for line in journal::last_lines(&unit, None, LINES).await {
+    for line in journal::last_lines(&unit, begun, LINES).await {
         text.push_str(&format!("\n  {line}"));
     }
     text.push_str(&format!("\nIts port is closed. Mend it, then: systemctl start {}", handle.units.handle()));

@@ -239,7 +239,7 @@ impl<S: Systemd> Master<S> {
             JobEnd::Timeout => format!("the {verb} of {handle} took too long"),
             _ => format!("the {verb} of {handle} failed"),
         };
-        for line in journal::last_lines(&handle, Some(begun), LINES).await {
+        for line in journal::last_lines(&handle, begun, LINES).await {
             text.push_str(&format!("\n{line}"));
         }
         Err(Refusal::new(Code::Failed, text))

@@ -290,6 +290,7 @@ impl<S: Systemd> Master<S> {
         culprit: Option<Instance>,
         took_ms: u64,
     ) {
+        let begun_us = journal::monotonic_us_now().saturating_sub(took_ms * 1000);
         let mut reason = match outcome {
             Outcome::AllNew => None,
             Outcome::AllOld { reason } => Some(format!("{reason}. The old workers serve as before")),
@@ -300,7 +301,7 @@ impl<S: Systemd> Master<S> {
             Outcome::Overtaken => Some(format!("{} was stopped or restarted meanwhile", units.handle())),
         };
         if let (Some(reason), Some(instance)) = (&mut reason, culprit) {
-            for line in journal::last_lines(&units.worker(&instance), None, LINES).await {
+            for line in journal::last_lines(&units.worker(&instance), begun_us, LINES).await {
                 reason.push_str(&format!("\n{line}"));
             }
         }
