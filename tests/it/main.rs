@@ -5,6 +5,7 @@
 mod support;
 
 mod cluster;
+mod demand;
 mod handle;
 mod load;
 mod ports;
