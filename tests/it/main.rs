@@ -8,6 +8,7 @@ mod cluster;
 mod demand;
 mod handle;
 mod load;
+mod pins;
 mod ports;
 mod ready;
 mod sandbox;
