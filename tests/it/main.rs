@@ -6,6 +6,7 @@ mod support;
 
 mod cluster;
 mod demand;
+mod docs;
 mod handle;
 mod load;
 mod pins;
