@@ -114,11 +114,12 @@ async fn ready(handle: &Handle<'_>, settings: &App, instance: &Instance, limit: 
         return Ok(());
     }
     let details = handle.systemd.details(&unit).await.map_err(|why| why.to_string())?;
-    Err(match (end, details.by_signal) {
-        (JobEnd::Timeout, _) => format!("it was not ready within {:?}", settings.timeout.start),
-        (JobEnd::Canceled, _) => "its start was cancelled by another job".into(),
-        (_, true) => format!("it was killed by signal {} before it was ready", details.exit_status),
-        (_, false) if details.result == "timeout" => format!("it was not ready within {:?}", settings.timeout.start),
-        (_, false) => format!("it exited with code {} before it was ready", details.exit_status),
+    Err(match (end, details.result.as_str(), details.by_signal) {
+        (JobEnd::Canceled, ..) => "its start was cancelled by another job".into(),
+        (JobEnd::Timeout, ..) | (_, "timeout", _) => format!("it was not ready within {:?}", settings.timeout.start),
+        // The step's own words come with the lines behind: `worker ready` or `worker probe` wrote them.
+        (_, "exit-code", true) => "the step that waits for it failed, and systemd ended it".into(),
+        (_, _, true) => format!("it was killed by signal {} before it was ready", details.exit_status),
+        (_, _, false) => format!("it exited with code {} before it was ready", details.exit_status),
     })
 }

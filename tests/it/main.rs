@@ -5,7 +5,12 @@
 mod support;
 
 mod cluster;
+mod demand;
 mod docs;
 mod handle;
 mod load;
+mod pins;
+mod ports;
+mod ready;
 mod sandbox;
+mod swap;
