@@ -54,10 +54,14 @@ fn main() -> Result<(), String> {
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let requests = text.lines().find_map(|line| line.split_once(" requests in ")).map_or("?", |(count, _)| count.trim());
         // `Socket errors: connect 0, read 12, write 0, timeout 0`; no such line when there was none.
-        let errors = text.lines().find_map(|line| line.trim().strip_prefix("Socket errors: ")).unwrap_or("connect 0, read 0, write 0, timeout 0");
+        let errors =
+            text.lines().find_map(|line| line.trim().strip_prefix("Socket errors: ")).unwrap_or("connect 0, read 0, write 0, timeout 0");
         let (refused, others) = errors.split_once(", ").unwrap_or((errors, ""));
         took.sort_unstable();
-        println!("| {name} | {RELOADS} | {:.1} s | {requests} | {refused} | {others} | {before} | {after} |", took[took.len() / 2].as_secs_f64());
+        println!(
+            "| {name} | {RELOADS} | {:.1} s | {requests} | {refused} | {others} | {before} | {after} |",
+            took[took.len() / 2].as_secs_f64()
+        );
         if before != after || refused != "connect 0" {
             return Err(format!("{name}: the port was not the same all the while:\n{text}"));
         }
