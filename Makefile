@@ -59,6 +59,7 @@ proof: test bench test-257
 # What a package would install. It starts nothing and writes no unit: `project-cluster install` does.
 install: release
 	$(INSTALL) -D -m 0755 target/release/project-cluster $(bindir)/project-cluster
+	$(INSTALL) -D -m 0644 packaging/sysusers.d/project-cluster.conf $(DESTDIR)$(PREFIX)/lib/sysusers.d/project-cluster.conf
 	$(INSTALL) -d $(docdir)/examples
 	$(INSTALL) -m 0644 $(wildcard README.md LICENSE docs/*.md) $(docdir)/
 	cp -R --no-dereference examples/shop $(docdir)/examples/

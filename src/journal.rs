@@ -38,21 +38,22 @@ impl Journal {
         Self { program: program.into() }
     }
 
-    /// The last `count` lines that the processes of `unit` wrote since then (microseconds of `CLOCK_MONOTONIC`), or
-    /// ever; empty when there are none or the journal cannot be read.
+    /// The last `count` lines that the processes of `unit` wrote since that point of `CLOCK_MONOTONIC` (microseconds);
+    /// empty when there are none or the journal cannot be read.
     ///
-    /// Not by `--boot`: in a container the boot's id is a mount that `ProtectKernelTunables=` hides, and nothing matches.
+    /// Bounded by time and not by `--boot`: in a container the boot's id is a mount that `ProtectKernelTunables=` and
+    /// `ProtectProc=` hide, and nothing matches.
     ///
     /// A process that has just ended may have written lines that journald has not. Root can make it write them; else
     /// it is read until it says something and says it twice, a second at most.
-    pub async fn last_lines(&self, unit: &str, since_boot_us: Option<u64>, count: usize) -> Vec<String> {
+    pub async fn last_lines(&self, unit: &str, since_us: u64, count: usize) -> Vec<String> {
         // SAFETY: geteuid has no preconditions and cannot fail.
         let synced = unsafe { libc::geteuid() } == 0 && self.ask(&["--sync".into()], unit).await.is_some();
-        let mut lines = self.read(unit, since_boot_us, count).await;
+        let mut lines = self.read(unit, since_us, count).await;
         let end = Instant::now() + LATE;
         while !synced && Instant::now() < end {
             tokio::time::sleep(GAP).await;
-            let again = self.read(unit, since_boot_us, count).await;
+            let again = self.read(unit, since_us, count).await;
             let settled = !again.is_empty() && again == lines;
             lines = again;
             if settled {
@@ -62,10 +63,10 @@ impl Journal {
         lines
     }
 
-    async fn read(&self, unit: &str, since_boot_us: Option<u64>, count: usize) -> Vec<String> {
+    async fn read(&self, unit: &str, since_us: u64, count: usize) -> Vec<String> {
         let mut arguments: Vec<String> = ["--quiet", "--no-pager", "--output=cat", "--all"].map(String::from).to_vec();
         arguments.extend([format!("--lines={count}"), format!("_SYSTEMD_UNIT={unit}"), "_TRANSPORT=stdout".into()]);
-        arguments.extend(since_boot_us.map(|us| format!("--since={}", wall_clock(us))));
+        arguments.push(format!("--since={}", wall_clock(since_us)));
         clean(&self.ask(&arguments, unit).await.unwrap_or_default())
     }
 

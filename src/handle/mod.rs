@@ -37,7 +37,8 @@ enum Error {
 /// What both steps know.
 struct Handle<'a> {
     units: AppUnits<'a>,
-    app: &'a App,
+    /// None when `install` has just removed the app from the settings: it can only be stopped.
+    app: Option<&'a App>,
     systemd: Bus,
     store: Store,
 }
@@ -75,28 +76,28 @@ pub fn main(args: &[OsString]) -> ExitCode {
 
 async fn run(step: &str, cluster: &ClusterName, app: &AppName) -> Result<(), Error> {
     let store = Store::open(cluster, &Paths::system());
-    let settings: Settings = store.settings()?;
-    let known = settings.apps.get(app);
-    // A stop must work for an app that `install` has just removed from the settings.
-    let gone = known.is_none();
-    let Some(settings) = known.or_else(|| if step == "stop" { settings.apps.values().next() } else { None }) else {
-        return Err(Error::Other(format!(
-            "the cluster {cluster} has no app `{app}`: write it into the configuration, then `project-cluster install`"
-        )));
+    let settings: Option<Settings> = match store.settings() {
+        Ok(settings) => Some(settings),
+        // A stop needs nothing of them but how long the workers may take.
+        Err(why) if step == "stop" => {
+            eprintln!("<4>{why}; stopping all the same");
+            None
+        }
+        Err(why) => return Err(why.into()),
     };
-    let handle = Handle { units: AppUnits::new(cluster, app), app: settings, systemd: Bus::private().await?, store };
+    let handle = Handle {
+        units: AppUnits::new(cluster, app),
+        app: settings.as_ref().and_then(|settings| settings.apps.get(app)),
+        systemd: Bus::private().await?,
+        store,
+    };
     match step {
         "start" => start::run(&handle, cluster).await,
-        _ => stop::run(&handle, cluster, gone).await,
+        _ => stop::run(&handle, cluster).await,
     }
 }
 
 impl Handle<'_> {
-    /// The socket units of the app.
-    fn sockets(&self) -> Vec<String> {
-        self.app.listen.iter().map(|listen| self.units.socket(&listen.address)).collect()
-    }
-
     /// The workers that systemd knows.
     async fn workers(&self) -> Result<Vec<(Instance, UnitState)>, Error> {
         let rows = self.systemd.units(&[self.units.worker_glob()]).await?;

@@ -6,6 +6,7 @@ use futures_util::future;
 
 use super::plan::{self, Known};
 use super::{Error, Handle, SLACK, fresh_mark};
+use crate::config::settings::App;
 use crate::intent::Intent;
 use crate::journal::{self, Journal};
 use crate::names::{ClusterName, Instance};
@@ -16,7 +17,13 @@ const LINES: usize = 10;
 
 pub(super) async fn run(handle: &Handle<'_>, cluster: &ClusterName) -> Result<(), Error> {
     let begun = journal::monotonic_us_now();
-    sockets(handle).await?;
+    let Some(settings) = handle.app else {
+        let (app, handle) = (handle.units.app, handle.units.handle());
+        return Err(Error::Other(format!(
+            "{handle}: there is no app `{app}` in the configuration: write it, then `project-cluster install`"
+        )));
+    };
+    sockets(handle, settings).await?;
     let mark = fresh_mark(cluster, handle.units.app);
     // Consumed whatever comes of it: one restart makes one fresh generation.
     let fresh = std::fs::remove_file(&mark).is_ok();
@@ -33,12 +40,12 @@ pub(super) async fn run(handle: &Handle<'_>, cluster: &ClusterName) -> Result<()
     let lives = |state| matches!(state, ActiveState::Active | ActiveState::Activating | ActiveState::Reloading);
     let loaded: Vec<(Instance, bool)> = loaded.iter().map(|(instance, row)| (*instance, lives(row.active))).collect();
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let count = handle.app.workers.count(cores);
+    let count = settings.workers.count(cores);
     let workers = plan::workers(count, generation, &loaded);
     // Each of the three steps of a start has the time limit for itself.
-    let limit = handle.app.timeout.start * 3 + SLACK;
+    let limit = settings.timeout.start * 3 + SLACK;
     // The first worker of a fresh generation pins it; the others wait for its lock, so all may start at once.
-    let ends = future::join_all(workers.iter().map(|instance| ready(handle, instance, limit))).await;
+    let ends = future::join_all(workers.iter().map(|instance| ready(handle, settings, instance, limit))).await;
     let failed: Vec<(&Instance, &Result<(), String>)> = workers.iter().zip(&ends).filter(|(_, end)| end.is_err()).collect();
     if failed.len() < workers.len() || workers.is_empty() {
         handle.store.set_started(app, generation.0)?;
@@ -55,7 +62,7 @@ pub(super) async fn run(handle: &Handle<'_>, cluster: &ClusterName) -> Result<()
     };
     let unit = handle.units.worker(instance);
     let mut text = format!("{app}: none of {} workers got ready. {unit}: {why}", workers.len());
-    for line in Journal::default().last_lines(&unit, Some(begun), LINES).await {
+    for line in Journal::default().last_lines(&unit, begun, LINES).await {
         text.push_str(&format!("\n  {line}"));
     }
     text.push_str(&format!("\nIts port is closed. Mend it, then: systemctl start {}", handle.units.handle()));
@@ -73,10 +80,10 @@ fn current(cluster: &ClusterName, handle: &Handle<'_>) -> Option<(crate::names::
 
 /// Starts the sockets that are not up. One cannot start while its `Service=` is active (trap 8), so the trigger goes
 /// first; sockets that are up are left alone, with what queues in them.
-async fn sockets(handle: &Handle<'_>) -> Result<(), Error> {
+async fn sockets(handle: &Handle<'_>, settings: &App) -> Result<(), Error> {
     let limit = Duration::from_secs(30) + SLACK;
     let mut down = Vec::new();
-    for unit in handle.sockets() {
+    for unit in settings.listen.iter().map(|listen| handle.units.socket(&listen.address)) {
         if handle.active(&unit).await? != ActiveState::Active {
             down.push(unit);
         }
@@ -99,7 +106,7 @@ async fn sockets(handle: &Handle<'_>) -> Result<(), Error> {
 }
 
 /// Starts one worker and says why it is not ready.
-async fn ready(handle: &Handle<'_>, instance: &Instance, limit: Duration) -> Result<(), String> {
+async fn ready(handle: &Handle<'_>, settings: &App, instance: &Instance, limit: Duration) -> Result<(), String> {
     let unit = handle.units.worker(instance);
     let end = handle.systemd.job(Verb::Start, &unit, limit).await.map_err(|why: systemd::Error| why.to_string())?;
     // `done` is also said when a condition skipped the start: the state decides.
@@ -107,11 +114,12 @@ async fn ready(handle: &Handle<'_>, instance: &Instance, limit: Duration) -> Res
         return Ok(());
     }
     let details = handle.systemd.details(&unit).await.map_err(|why| why.to_string())?;
-    Err(match (end, details.by_signal) {
-        (JobEnd::Timeout, _) => format!("it was not ready within {:?}", handle.app.timeout.start),
-        (JobEnd::Canceled, _) => "its start was cancelled by another job".into(),
-        (_, true) => format!("it was killed by signal {} before it was ready", details.exit_status),
-        (_, false) if details.result == "timeout" => format!("it was not ready within {:?}", handle.app.timeout.start),
-        (_, false) => format!("it exited with code {} before it was ready", details.exit_status),
+    Err(match (end, details.result.as_str(), details.by_signal) {
+        (JobEnd::Canceled, ..) => "its start was cancelled by another job".into(),
+        (JobEnd::Timeout, ..) | (_, "timeout", _) => format!("it was not ready within {:?}", settings.timeout.start),
+        // The step's own words come with the lines behind: `worker ready` or `worker probe` wrote them.
+        (_, "exit-code", true) => "the step that waits for it failed, and systemd ended it".into(),
+        (_, _, true) => format!("it was killed by signal {} before it was ready", details.exit_status),
+        (_, _, false) => format!("it exited with code {} before it was ready", details.exit_status),
     })
 }

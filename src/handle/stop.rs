@@ -8,8 +8,10 @@ use super::{Error, Handle, SLACK, fresh_mark, sleep_mark};
 use crate::files;
 use crate::names::ClusterName;
 
-/// `gone`: the app is no longer in the settings; its sockets are then found by systemd's own list.
-pub(super) async fn run(handle: &Handle<'_>, cluster: &ClusterName, gone: bool) -> Result<(), Error> {
+/// `TimeoutStopSec=` of workers whose settings are gone is not known here; this is only for a PID 1 that hangs.
+const UNKNOWN_KILL: Duration = Duration::from_secs(300);
+
+pub(super) async fn run(handle: &Handle<'_>, cluster: &ClusterName) -> Result<(), Error> {
     let app = handle.units.app;
     // Unlinking follows no symlink, and the directory itself is root's to name.
     let sleep = std::fs::remove_file(sleep_mark(cluster, app)).is_ok();
@@ -30,10 +32,11 @@ pub(super) async fn run(handle: &Handle<'_>, cluster: &ClusterName, gone: bool) 
     }
     // While a socket listens, traffic starts its `Service=` again and cancels a stop: sockets first.
     if matches!(case, Case::Stop | Case::FailedStart) {
-        let sockets = if gone { handle.systemd.triggered_by(&handle.units.trigger()).await? } else { handle.sockets() };
+        // As systemd has loaded them: also those that the settings no longer know.
+        let sockets = handle.systemd.triggered_by(&handle.units.trigger()).await?;
         handle.stop_all(&sockets, Duration::from_secs(30) + SLACK).await?;
     }
-    let kill = handle.app.timeout.kill * 2 + SLACK;
+    let kill = handle.app.map_or(UNKNOWN_KILL, |app| app.timeout.kill * 2) + SLACK;
     let workers: Vec<String> = handle.workers().await?.into_iter().map(|(_, row)| row.name).collect();
     handle.stop_all(&workers, kill).await?;
     if case != Case::Restart {

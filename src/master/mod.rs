@@ -295,7 +295,7 @@ impl<S: Systemd> Master<S> {
             JobEnd::Timeout => format!("the {verb} of {handle} took too long"),
             _ => format!("the {verb} of {handle} failed"),
         };
-        for line in self.journal.last_lines(&handle, Some(begun), LINES).await {
+        for line in self.journal.last_lines(&handle, begun, LINES).await {
             text.push_str(&format!("\n{line}"));
         }
         Err(Refusal::new(Code::Failed, text))

@@ -47,6 +47,8 @@ pub enum Priority {
     Error,
     /// Something is less than it should be and the work goes on.
     Warning,
+    /// A person can do better.
+    Notice,
 }
 
 /// Writes one line to stderr in one `write`, so that lines of several processes do not mix. Line breaks in the
@@ -56,6 +58,7 @@ pub fn say(priority: Priority, text: &str) {
     let prefix = match priority {
         Priority::Error => "<3>",
         Priority::Warning => "<4>",
+        Priority::Notice => "<5>",
     };
     let mut line = String::with_capacity(text.len() + 4);
     line.push_str(prefix);

@@ -8,7 +8,7 @@ use std::convert::Infallible;
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, Write as _};
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
@@ -31,6 +31,32 @@ pub fn run() -> Error {
     }
 }
 
+/// Leaves the shared sockets as the app's workers want them, before anything else: the flag is theirs too. The unit says
+/// `NonBlocking=yes`, so for event loops systemd never changes it. One that found its listener blocking would hang after a
+/// lost race for a connection until the next comes; one that blocks in accept and found it non-blocking would see EAGAIN.
+fn settle(passed: &[OwnedFd], copy: &Copy) -> Result<(), Error> {
+    let failed = |error: io::Error| Error::new(format!("the inherited sockets cannot be made ready for the app: {error}"));
+    // What nobody knows yet is blocking, as from any systemd; event loops set the flag by themselves.
+    let wanted = copy.nonblocking.unwrap_or(false);
+    let mut changed = false;
+    for socket in passed {
+        if sys::sockets::is_nonblocking(socket.as_fd()).map_err(failed)? != wanted {
+            sys::sockets::set_nonblocking(socket.as_fd(), wanted).map_err(failed)?;
+            changed = true;
+        }
+    }
+    if changed && copy.nonblocking == Some(false) {
+        say(
+            Priority::Notice,
+            &format!(
+                "{} accepts from blocking sockets, which its workers see non-blocking for some milliseconds whenever one of them starts: write `NonBlocking = false` in [apps.{}.systemd], then `project-cluster install`",
+                copy.app, copy.app
+            ),
+        );
+    }
+    Ok(())
+}
+
 fn become_app() -> Result<Infallible, Error> {
     let (fds, pid) = (std::env::var("LISTEN_FDS").ok(), std::env::var("LISTEN_PID").ok());
     let count = inherited::count(fds.as_deref(), pid.as_deref(), std::process::id())?;
@@ -38,12 +64,7 @@ fn become_app() -> Result<Infallible, Error> {
     let passed = sys::files::take_inherited(count);
     let directory = runtime_directory()?;
     let copy = inherited::read_copy(&directory)?;
-    if copy.nonblocking {
-        // Before anything else: the siblings' event loops share the flag, and one that finds another took its connection would
-        // block in accept until the next.
-        let set = passed.iter().try_for_each(|socket| sys::sockets::set_nonblocking(socket.as_fd()));
-        set.map_err(|error| Error::new(format!("the inherited sockets cannot be made non-blocking: {error}")))?;
-    }
+    settle(&passed, &copy)?;
     let places: Vec<_> = passed.iter().map(|socket| inherited::bound_to(socket.as_fd())).collect();
     let order = inherited::order(&places, &copy)?;
 

@@ -163,7 +163,7 @@ pub(super) mod tests {
             app: "api".parse().unwrap(),
             instance: "2.7.1".parse().unwrap(),
             port: None,
-            nonblocking: false,
+            nonblocking: None,
             pin: Pin {
                 format: pin::FORMAT,
                 generation: Generation(7),

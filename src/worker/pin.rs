@@ -53,10 +53,10 @@ pub struct Copy {
     pub instance: Instance,
     /// Its own port (`spawn = "child"`).
     pub port: Option<u16>,
-    /// Whether its siblings want the shared sockets non-blocking. systemd makes them blocking for all of them at each start
-    /// (`NonBlocking=no`), so `exec` puts that right at once.
+    /// How the app wants its shared sockets, as far as its last ready worker showed: non-blocking, as event loops do, or
+    /// blocking. The flag is shared by all workers, so a new one must not change it under the others.
     #[serde(default)]
-    pub nonblocking: bool,
+    pub nonblocking: Option<bool>,
     /// What it becomes.
     pub pin: Pin,
 }

@@ -53,7 +53,7 @@ pub fn prepare(cluster: &ClusterName, app: &AppName, instance: &str, paths: &Pat
             Spawn::Child { port: Some(first), ports } => Some(ports::assign(&lock, paths, cluster, app, instance, first, ports)?),
             Spawn::Child { port: None, .. } | Spawn::Cluster => None,
         };
-        let nonblocking = !pin.listen.is_empty() && siblings_are_nonblocking(&store, app, &instance, &pin)?;
+        let nonblocking = if pin.listen.is_empty() { None } else { siblings(&store, app, &instance)? };
         Copy { cluster: cluster.clone(), app: app.clone(), instance, port, nonblocking, pin }
     };
     hand_over(&copy, directory).map_err(|error| Error::new(format!("{} cannot be written: {error}", directory.join(Copy::FILE).display())))
@@ -81,14 +81,13 @@ fn pin_for(store: &Store, lock: &Lock, app: &AppName, instance: &Instance) -> Re
     }
 }
 
-/// Whether the workers beside this one are event loops, as far as is known: by those of its own generation that got ready, else
-/// by the last generation's, unless that ran another command, which may want its sockets otherwise.
-fn siblings_are_nonblocking(store: &Store, app: &AppName, instance: &Instance, pin: &Pin) -> Result<bool, Error> {
+/// Whether the workers beside this one want their sockets non-blocking: by those of its own generation that got ready, else
+/// by the last generation that did. Unknown before the first.
+fn siblings(store: &Store, app: &AppName, instance: &Instance) -> Result<Option<bool>, Error> {
     if store.is_nonblocking(app, instance.generation)? {
-        return Ok(true);
+        return Ok(Some(true));
     }
-    let Some(last) = store.last_ready(app)? else { return Ok(false) };
-    Ok(store.is_nonblocking(app, last)? && store.pin(app, last)?.is_some_and(|last| last.command == pin.command))
+    store.last_ready(app)?.map(|last| store.is_nonblocking(app, last)).transpose()
 }
 
 fn existing(store: &Store, app: &AppName, generation: Generation) -> Result<Pin, Error> {

@@ -44,7 +44,7 @@ fn power_off_under_load_waits_for_no_time_out() {
 fn stop_with_all_workers_stopped_by_hand_and_a_client_waiting() {
     let cluster = cluster(&node(2));
     cluster.systemctl(&["stop", "project-cluster-api@*.service"]).ok();
-    let client = cluster.spawn(&["curl", "-sS", "--max-time", "60", "http://127.0.0.1:3000/"]);
+    let client = cluster.spawn(&["python3", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:3000/', timeout=60).read()"]);
     cluster.wait_for_state("project-cluster-first@api.service", "active", SOON);
     for _ in 0..3 {
         cluster.systemctl(&["stop", HANDLE]).ok();

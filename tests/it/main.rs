@@ -6,8 +6,14 @@ mod support;
 
 mod cli;
 mod cluster;
+mod demand;
+mod docs;
 mod handle;
 mod load;
 mod master;
+mod pins;
+mod ports;
+mod ready;
 mod reload;
 mod sandbox;
+mod swap;

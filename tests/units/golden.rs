@@ -132,3 +132,13 @@ user = "shop"
 
 Generated: `UPDATE_GOLDEN=1 cargo test --test units` writes this directory, a test compares it.
 "#;
+
+#[test]
+fn the_package_declares_the_same_user_as_an_install() {
+    let line = |text: &str| text.lines().find(|line| line.starts_with("u ")).map(str::to_owned);
+    let packaged = fs::read_to_string(repository().join("packaging/sysusers.d/project-cluster.conf")).unwrap();
+    let rendered = render(&samples::minimal(), &Host::default());
+    let rendered = &rendered.files[Path::new("/etc/sysusers.d/project-cluster.conf")].contents;
+    assert!(line(&packaged).is_some());
+    assert_eq!(line(&packaged), line(rendered));
+}

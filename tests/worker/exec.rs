@@ -81,7 +81,7 @@ fn siblings_of_event_loops_keep_the_sockets_non_blocking() {
     let (world, held) = (World::new(), Held::tcp("127.0.0.1:0"));
     let script = app("servers.py");
     let mut copy = world.copy(&["python3", &script, "sleep"], &[&held]);
-    copy.nonblocking = true;
+    copy.nonblocking = Some(true);
     let worker = world.start(&copy, &[&held]);
     worker.sockets();
     assert!(worker.is_nonblocking());

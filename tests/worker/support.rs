@@ -117,7 +117,7 @@ impl World {
             app: "api".parse().unwrap(),
             instance: "1.1.1".parse().unwrap(),
             port: None,
-            nonblocking: false,
+            nonblocking: None,
             pin: Pin {
                 format: pin::FORMAT,
                 generation: Generation(1),

@@ -190,19 +190,9 @@ fn of_listen() {
             ("listen = \"/run/project-cluster-api/x\"", "bad-address", 3, 10, "outside /run/project-cluster-*"),
             ("listen = 9000\n[api]\nport = 9000", "address-taken", 3, 10, "the REST API's own"),
             ("listen = 3000\n[apps.b]\ncommand = \"b\"\nlisten = \"[::1]:3000\"", "address-taken", 6, 10, "app `api`'s"),
-            // `NAME-api-run-x.socket` twice.
-            (
-                "listen = \"/run/x\"\n[apps.api-run]\ncommand = \"b\"\nlisten = \"/x\"",
-                "unit-name",
-                6,
-                10,
-                "`project-cluster-api-run-x.socket`, which app `api` needs too",
-            ),
         ],
         app,
     );
-    let path = format!("/{}", "-".repeat(100));
-    check(&[("", "unit-name", 3, 10, "unit name of")], |_| app(&format!("listen = \"{path}\"")));
     let many = (0..33).map(|at| (4000 + at).to_string()).collect::<Vec<_>>().join(", ");
     check(&[("", "too-many", 3, 10, "at most 32")], |_| app(&format!("listen = [{many}]")));
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Context, command, directives, limits, listen, user, warn};
+use super::{Context, command, directives, limits, listen, units, user, warn};
 use crate::config::accounts::Accounts;
 use crate::config::choices;
 use crate::config::fragment::{App, AppEntry, Cluster};
@@ -30,7 +30,7 @@ pub(super) fn app<A: Accounts>(
         }
     };
     let place = &entry.key;
-    context.units.app(&context.cluster, name, place, context.findings);
+    units::app(&context.cluster, name, place, context.findings);
     let workers = app.workers.value().map_or(Workers::Count(1), |count| count.0);
     let count = workers.count(context.cores);
     let reload = limits::reload(defaults, &app.reload, count, place, context.findings);

@@ -47,7 +47,6 @@ fn one<A: Accounts>(app: &AppName, at: &At<Listen>, context: &mut Context<'_, A>
         not_for_tcp(table, context.findings);
     }
     context.book.listen(address.clone(), &place, app.as_str(), context.findings);
-    context.units.socket(&context.cluster, app, &address, &place, context.findings);
     if let Some(owner) = table.owner.get() {
         exists("user", owner, context.accounts.user(&owner.value), context.findings);
     }

@@ -17,7 +17,6 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use self::book::Book;
-use self::units::UnitNames;
 pub use self::user::dynamic_user;
 use super::accounts::Accounts;
 use super::finding::Findings;
@@ -36,15 +35,13 @@ struct Context<'a, A> {
     cluster: ClusterName,
     findings: &'a mut Findings,
     book: Book,
-    units: UnitNames,
     dynamic: BTreeMap<String, (AppName, Place)>,
 }
 
 /// Validates what all files together say, on a machine with so many cores. None when any error was found.
 pub fn validate(cluster: &Cluster, accounts: &impl Accounts, cores: usize, findings: &mut Findings) -> Option<Settings> {
     let name = name(cluster, findings);
-    let units = UnitNames::new(&name);
-    let mut context = Context { accounts, cores, cluster: name, findings, book: Book::default(), units, dynamic: BTreeMap::new() };
+    let mut context = Context { accounts, cores, cluster: name, findings, book: Book::default(), dynamic: BTreeMap::new() };
     let api = api(cluster, &mut context);
     let reload = limits::defaults(&cluster.reload, context.findings);
     let apps = apps(cluster, &reload, &mut context);

@@ -36,7 +36,7 @@ impl<S: Systemd> Master<S> {
         watcher.abort();
         self.refresh(&watch::Dirty::All).await;
         let culprit = *lock(&culprit);
-        let reason = self.why(&units, &outcome, culprit).await;
+        let reason = self.why(&units, &outcome, culprit, begin).await;
         self.finish(&name, to, &outcome, reason.as_deref());
         let took_ms = clock.now().saturating_sub(begin);
         announce(&name, to, took_ms, reason.as_deref());
@@ -70,8 +70,8 @@ impl<S: Systemd> Master<S> {
         }
     }
 
-    /// Why a roll failed, with the app's own last lines; nothing when it did not.
-    async fn why(&self, units: &AppUnits<'_>, outcome: &Outcome, culprit: Option<Instance>) -> Option<String> {
+    /// Why a roll that began then failed, with the app's own last lines; nothing when it did not.
+    async fn why(&self, units: &AppUnits<'_>, outcome: &Outcome, culprit: Option<Instance>, begin: u64) -> Option<String> {
         let mut reason = match outcome {
             Outcome::AllNew => return None,
             Outcome::Overtaken => return Some(format!("{} was stopped or restarted meanwhile", units.handle())),
@@ -82,8 +82,7 @@ impl<S: Systemd> Master<S> {
             }
         };
         if let Some(instance) = culprit {
-            // A new generation's names were never used before, so all their lines are this roll's.
-            for line in self.journal.last_lines(&units.worker(&instance), None, LINES).await {
+            for line in self.journal.last_lines(&units.worker(&instance), begin * 1000, LINES).await {
                 reason.push_str(&format!("\n{line}"));
             }
         }

@@ -90,6 +90,13 @@ fn running(files: &[&Path], cluster: &ClusterName) -> Vec<String> {
 }
 
 fn remove_user(root: &Root, cluster: &ClusterName, live: Option<&dyn Live>, report: &mut Report) -> Result<(), Error> {
+    // The default cluster's user comes with the package, where there is one, and goes with it.
+    let packaged =
+        ["/usr/lib/sysusers.d", "/usr/local/lib/sysusers.d"].iter().map(|directory| Path::new(directory).join(format!("{cluster}.conf")));
+    if let Some(path) = packaged.into_iter().find(|path| root.at(path).exists()) {
+        report.note(format!("the user {cluster} stays: {} declares it", path.display()));
+        return Ok(());
+    }
     match (scan::read_account(root, cluster)?, live) {
         (Account::Ours { .. }, Some(live)) => {
             live.remove_user(cluster.as_str()).map_err(failed(format!("removing the user {cluster}")))?;

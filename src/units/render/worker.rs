@@ -42,6 +42,10 @@ pub(super) fn service(one: &One<'_>, host: &Host) -> String {
     for listen in &app.listen {
         ini.set("Sockets", units.socket(&listen.address));
     }
+    if !app.listen.is_empty() {
+        ini.say("The flag is shared by all workers: `no` would make the listeners of running event loops block at each start.")
+            .set("NonBlocking", "yes");
+    }
     steps(&mut ini, one, &program);
     ini.line("")
         .set("Restart", "always")
@@ -100,7 +104,8 @@ fn steps(ini: &mut Ini, one: &One<'_>, program: &str) {
         .say("Becomes the app.")
         .set("ExecStart", format!("{program} worker exec"));
     if let Ready::Exec(_) = app.ready {
-        ini.say("The app's own test of readiness, as its user and in its sandbox.").set("ExecStartPost", format!("{program} worker probe"));
+        ini.say("The app's own test of readiness, as its user and in its sandbox.")
+            .set("ExecStartPost", format!("{program} worker probe --timeout-ms {}", limit.as_millis()));
     }
     ini.say("Active means ready.")
         .set("ExecStartPost", format!("+{program} worker ready --cluster {cluster} --app {name} --timeout-ms {} %i", limit.as_millis()));

@@ -179,21 +179,18 @@ fn marks_and_what_was_started_are_remembered() {
 }
 
 #[test]
-fn a_sibling_of_event_loops_is_told_so_unless_it_runs_another_command() {
+fn a_sibling_is_told_how_the_last_ready_one_wants_its_sockets() {
     let world = World::new();
     let listen = |app: &mut App| {
         app.listen = vec![settings::Listen { address: "3000".parse().unwrap(), mode: None, owner: None, group: None, backlog: 4096 }];
     };
     world.install(listen);
-    assert!(!world.prepare("1.1.1").unwrap().nonblocking, "nothing is known yet");
+    assert_eq!(world.prepare("1.1.1").unwrap().nonblocking, None, "nothing is known yet");
     world.store().ready_mark(&world.app, Generation(1)).unwrap().set(true).unwrap();
-    assert!(world.prepare("2.1.1").unwrap().nonblocking);
-    assert!(world.prepare("1.2.1").unwrap().nonblocking);
-    world.install(|app| {
-        listen(app);
-        app.command = vec!["./blocking".into()];
-    });
-    assert!(!world.prepare("1.3.1").unwrap().nonblocking);
+    assert_eq!(world.prepare("2.1.1").unwrap().nonblocking, Some(true));
+    assert_eq!(world.prepare("1.2.1").unwrap().nonblocking, Some(true));
+    world.store().ready_mark(&world.app, Generation(2)).unwrap().set(false).unwrap();
+    assert_eq!(world.prepare("1.3.1").unwrap().nonblocking, Some(false));
 }
 
 #[test]

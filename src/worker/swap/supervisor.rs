@@ -177,7 +177,7 @@ impl Supervisor<'_> {
         // Flags of a description are shared by all workers: event loops need it, and one that blocked would hang after a lost
         // race for a connection. So it is set when one wants it and never cleared.
         if sockets::is_nonblocking(theirs.as_fd())? && !sockets::is_nonblocking(shared.socket.as_fd())? {
-            sockets::set_nonblocking(shared.socket.as_fd())?;
+            sockets::set_nonblocking(shared.socket.as_fd(), true)?;
         }
         let registered = registered(process, fd, inode(theirs.as_fd())?);
         kernel::replace_fd(self.listener.as_fd(), report.id, shared.socket.as_fd(), fd as u32, cloexec)?;

@@ -86,12 +86,13 @@ pub fn is_nonblocking(socket: BorrowedFd<'_>) -> io::Result<bool> {
     Ok(check(unsafe { libc::fcntl(socket.as_raw_fd(), libc::F_GETFL) })? & libc::O_NONBLOCK != 0)
 }
 
-/// Makes the open file description, and so all who share it, non-blocking.
-pub fn set_nonblocking(socket: BorrowedFd<'_>) -> io::Result<()> {
+/// Makes the open file description, and so all who share it, non-blocking, or blocking.
+pub fn set_nonblocking(socket: BorrowedFd<'_>, on: bool) -> io::Result<()> {
     // SAFETY: takes numbers only; the descriptor is borrowed and so open.
     let flags = check(unsafe { libc::fcntl(socket.as_raw_fd(), libc::F_GETFL) })?;
+    let flags = if on { flags | libc::O_NONBLOCK } else { flags & !libc::O_NONBLOCK };
     // SAFETY: as above.
-    check(unsafe { libc::fcntl(socket.as_raw_fd(), libc::F_SETFL, flags | libc::O_NONBLOCK) }).map(drop)
+    check(unsafe { libc::fcntl(socket.as_raw_fd(), libc::F_SETFL, flags) }).map(drop)
 }
 
 /// Listens, or changes the length of the accept queue of a socket that does.

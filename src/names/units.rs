@@ -1,0 +1,88 @@
+//! Unit names made of the others.
+
+use super::{Address, AppName, ClusterName, Instance};
+
+/// The unit names of one app of one cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AppUnits<'a> {
+    /// The cluster.
+    pub cluster: &'a ClusterName,
+    /// The app.
+    pub app: &'a AppName,
+}
+
+impl<'a> AppUnits<'a> {
+    /// The names of `app` in `cluster`.
+    pub fn new(cluster: &'a ClusterName, app: &'a AppName) -> Self {
+        Self { cluster, app }
+    }
+    /// `NAME-APP`: the prefix that workers, sockets and runtime directories share.
+    pub fn prefix(&self) -> String {
+        format!("{}-{}", self.cluster, self.app)
+    }
+    /// `NAME@APP.service`: the handle. App names hold nothing that an instance would have to escape; a `-` is
+    /// left as it is, because people type it (`project-cluster@api-v2`).
+    pub fn handle(&self) -> String {
+        format!("{}@{}.service", self.cluster, self.app)
+    }
+    /// `NAME-first@APP.service`: what a connection to an app without workers triggers.
+    pub fn trigger(&self) -> String {
+        format!("{}-first@{}.service", self.cluster, self.app)
+    }
+    /// `NAME-APP@.service`: the workers' template.
+    pub fn template(&self) -> String {
+        format!("{}@.service", self.prefix())
+    }
+    /// `NAME-APP@SLOT.GEN.TRY.service`: one worker.
+    pub fn worker(&self, instance: &Instance) -> String {
+        format!("{}@{instance}.service", self.prefix())
+    }
+    /// The glob that matches every worker, for `ListUnitsByPatterns`.
+    pub fn worker_glob(&self) -> String {
+        format!("{}@*.service", self.prefix())
+    }
+    /// `NAME-APP-ADDRESS.socket`: the socket unit of one address. A path that would make the name longer than the
+    /// 255 bytes which systemd and file systems allow gives way to its checksum.
+    pub fn socket(&self, address: &Address) -> String {
+        let name = format!("{}-{}.socket", self.prefix(), address.unit_part());
+        if name.len() <= UNIT_NAME_MAX {
+            return name;
+        }
+        format!("{}-unix:{:016x}.socket", self.prefix(), fnv1a(address.to_string().as_bytes()))
+    }
+    /// systemd's own slice of the workers, `system-NAME\x2dAPP.slice`: a bare `-` in a slice's name would nest.
+    pub fn slice(&self) -> String {
+        format!("system-{}.slice", escape_unit(&self.prefix()))
+    }
+    /// The instance of a worker's unit name, if it is one of this app's.
+    pub fn instance(&self, unit: &str) -> Option<Instance> {
+        unit.strip_prefix(&self.prefix())?.strip_prefix('@')?.strip_suffix(".service")?.parse().ok()
+    }
+    /// Where a worker's runtime directory lies, relative to `/run` (`RuntimeDirectory=`).
+    pub fn runtime_directory(&self, instance: &str) -> String {
+        format!("{}/{instance}", self.prefix())
+    }
+}
+
+/// The longest unit name (`UNIT_NAME_MAX` of systemd is 256 with the terminating NUL).
+pub const UNIT_NAME_MAX: usize = 255;
+
+/// FNV-1a, 64 bits: short, and the same on every build for ever, which a unit's name has to be.
+fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+/// Escapes as `unit_name_escape()` of systemd does: everything but letters, digits, `:_.` becomes `\xNN`,
+/// `/` becomes `-`, a leading dot is escaped.
+pub fn escape_unit(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for (at, byte) in text.bytes().enumerate() {
+        match byte {
+            b'/' => out.push('-'),
+            b'.' if at == 0 => out.push_str("\\x2e"),
+            b if b.is_ascii_alphanumeric() || matches!(b, b':' | b'_' | b'.') => out.push(b as char),
+            b => out.push_str(&format!("\\x{b:02x}")),
+        }
+    }
+    out
+}
