@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
+use crate::say::say;
 use tokio::process::Command;
 use tokio::time::Instant;
 
@@ -78,18 +79,18 @@ impl Journal {
         match tokio::time::timeout(LIMIT, command.output()).await {
             Ok(Ok(output)) => {
                 for line in clean(&String::from_utf8_lossy(&output.stderr)) {
-                    eprintln!("<4>journalctl, asked for {unit}: {line}");
+                    say!(Warning, "journalctl, asked for {unit}: {line}");
                 }
                 // It exits with 1 where nothing matches.
                 let spoke = output.status.success() || !output.stdout.is_empty();
                 spoke.then(|| String::from_utf8_lossy(&output.stdout).into_owned())
             }
             Ok(Err(why)) => {
-                eprintln!("<4>journalctl cannot be run: {why}");
+                say!(Warning, "journalctl cannot be run: {why}");
                 None
             }
             Err(_) => {
-                eprintln!("<4>journalctl, asked for {unit}, gave no answer within {LIMIT:?}");
+                say!(Warning, "journalctl, asked for {unit}, gave no answer within {LIMIT:?}");
                 None
             }
         }

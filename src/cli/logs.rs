@@ -7,6 +7,7 @@ use super::args::Logs;
 use super::{Choice, Context, Failure, selection};
 use crate::api::types::App;
 use crate::names::AppUnits;
+use crate::say::complain;
 
 pub(crate) async fn run(context: &Context, options: &Logs) -> Result<(), Failure> {
     let apps = context.apps().await?;
@@ -62,7 +63,7 @@ fn followed(context: &Context, apps: &[App], chosen: &[Choice]) -> Result<Vec<St
                         "{uid} does not run, so there is nothing to follow. Its past: `project-cluster logs {uid}`"
                     )));
                 }
-                eprintln!("project-cluster: this follows {uid} as it is now; after a reload ask again, or follow `{}`", uid.app);
+                complain(&format!("project-cluster: this follows {uid} as it is now; after a reload ask again, or follow `{}`\n", uid.app));
                 for unit in units {
                     alternatives.push(vec![format!("_SYSTEMD_UNIT={unit}")]);
                     alternatives.push(vec!["_PID=1".into(), format!("UNIT={unit}")]);

@@ -11,6 +11,7 @@ use super::live::Running;
 use super::{Context, Failure, colours, list, print, print_json, width};
 use crate::api::types::AppState;
 use crate::config::{self, Loaded, SystemAccounts};
+use crate::say::complain;
 use crate::units::install::{self, Options};
 use crate::units::model::Host;
 
@@ -54,7 +55,7 @@ fn problems(problems: config::Problems) -> Failure {
 /// Warnings go to stderr: they are no part of an answer.
 fn warn(loaded: &Loaded) {
     if !loaded.warnings.list.is_empty() {
-        eprintln!("{}", loaded.warnings.render(std::io::stderr().is_terminal()).trim_end());
+        complain(&format!("{}\n", loaded.warnings.render(std::io::stderr().is_terminal()).trim_end()));
     }
 }
 

@@ -34,6 +34,7 @@ use crate::config::settings::{self, Settings};
 use crate::intent::{AppIntent, Intent};
 use crate::journal::{self, Journal};
 use crate::names::{AppName, AppUnits, ClusterName};
+use crate::say::say;
 use crate::systemd::{self, ActiveState, JobEnd, Systemd, Verb};
 
 /// PID 1 on a machine under load, beside what a step takes by itself.
@@ -148,14 +149,14 @@ impl<S: Systemd> Master<S> {
         if intent.apps.get(name) != before.as_ref()
             && let Err(why) = intent.write(&self.places.intent())
         {
-            eprintln!("<3>what was asked for cannot be written and is lost at the next restart: {why}");
+            say!(Error, "what was asked for cannot be written and is lost at the next restart: {why}");
         }
     }
 
     /// Reads the world again; when that fails, the log says so.
     async fn refresh(&self, dirty: &watch::Dirty) {
         if let Err(why) = self.read(dirty).await {
-            eprintln!("<4>{why}");
+            say!(Warning, "{why}");
         }
     }
 

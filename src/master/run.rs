@@ -22,6 +22,7 @@ use crate::files;
 use crate::intent::Intent;
 use crate::journal::Journal;
 use crate::names::ClusterName;
+use crate::say::say;
 use crate::systemd::Systemd;
 use crate::systemd::dbus::Bus;
 
@@ -37,27 +38,31 @@ pub fn main(args: &[OsString]) -> ExitCode {
         _ => None,
     };
     let Some(cluster) = cluster else {
-        eprintln!("<3>usage: project-cluster master --cluster NAME (systemd starts it: `systemctl start NAME.socket`)");
+        say!(Error, "usage: project-cluster master --cluster NAME (systemd starts it: `systemctl start NAME.socket`)");
         return ExitCode::from(2);
     };
     // One thread: everything it does is waiting, and a second stack is a tenth of its memory.
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(why) => {
-            eprintln!("<3>the kernel gives no event queue: {why}");
+            say!(Error, "the kernel gives no event queue: {why}");
             return ExitCode::FAILURE;
         }
     };
     match runtime.block_on(run(&cluster)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
-            eprintln!("<3>{why}");
+            say!(Error, "{why}");
             ExitCode::FAILURE
         }
     }
 }
 
 async fn run(cluster: &ClusterName) -> Result<(), String> {
+    // First of all: `install` may ask for the new settings while this one is still on its way up.
+    let mut terminate = signal(SignalKind::terminate()).map_err(|why| why.to_string())?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(|why| why.to_string())?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(|why| why.to_string())?;
     let listeners = listeners(cluster)?;
     let places = Places::system(cluster);
     let settings = read_settings(&places)?;
@@ -81,15 +86,12 @@ async fn run(cluster: &ClusterName) -> Result<(), String> {
         let routes = server::routes(master.clone());
         tasks.spawn(async move {
             if let Err(why) = axum::serve(listener, routes).await {
-                eprintln!("<3>the API's listener failed: {why}");
+                say!(Error, "the API's listener failed: {why}");
             }
         });
     }
     notify(&[NotifyState::Ready]);
     master.tell_status();
-    let mut terminate = signal(SignalKind::terminate()).map_err(|why| why.to_string())?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(|why| why.to_string())?;
-    let mut hangup = signal(SignalKind::hangup()).map_err(|why| why.to_string())?;
     // Half of the limit, as sd_watchdog_enabled(3) recommends.
     let mut alive = sd_notify::watchdog_enabled().map(|limit| tokio::time::interval(limit / 2));
     loop {
@@ -102,7 +104,7 @@ async fn run(cluster: &ClusterName) -> Result<(), String> {
                     master.refresh(&watch::Dirty::All).await;
                     master.tell_status();
                 }
-                Err(why) => eprintln!("<3>{why}; going on with the settings of before"),
+                Err(why) => say!(Error, "{why}; going on with the settings of before"),
             },
             () = tick(&mut alive) => notify(&[NotifyState::Watchdog]),
             // A task that ends takes the process with it; systemd brings it back whole.
@@ -175,7 +177,7 @@ fn read_settings(places: &Places) -> Result<Settings, String> {
 fn set_aside(path: &Path, why: &io::Error) -> Result<Intent, String> {
     let aside = path.with_extension("json.damaged");
     std::fs::rename(path, &aside).map_err(|why| format!("{} cannot be moved aside: {why}", path.display()))?;
-    eprintln!("<2>{why}. It was moved to {}; holds are forgotten, generations are taken from what runs", aside.display());
+    say!(Critical, "{why}. It was moved to {}; holds are forgotten, generations are taken from what runs", aside.display());
     Ok(Intent::default())
 }
 

@@ -155,3 +155,19 @@ fn without_its_socket_it_says_so_and_without_the_group_nobody_may_use_it() {
     assert!(unreachable.stderr.contains("`systemctl start project-cluster.socket`"), "{}", unreachable.stderr);
     cluster.wait_until("the app is served all the while", Duration::from_secs(5), || cluster.get(ADDRESS, "/").is_ok());
 }
+
+#[test]
+fn a_journal_that_goes_away_takes_neither_the_master_nor_a_roll_with_it() {
+    let cluster = shop(2, "");
+    let master = cluster.main_pid(MASTER);
+    // Stopped, not restarted: then systemd forgets the streams, and whoever writes to one is told that nobody reads.
+    let units = ["systemd-journald.service", "systemd-journald.socket", "systemd-journald-dev-log.socket", "systemd-journald-audit.socket"];
+    cluster.systemctl(&[&["stop"], &units[..]].concat()).ok();
+    cluster.systemctl(&["start", "systemd-journald.socket", "systemd-journald-dev-log.socket", "systemd-journald.service"]).ok();
+    let said = cluster.cli(&["reload", "api"]).ok();
+    assert!(said.contains("done: generation 2, 2 of 2 ready"), "{said}");
+    assert_eq!(cluster.main_pid(MASTER), master);
+    // The same where nobody reads the command line.
+    let unread = cluster.sh("(project-cluster show nobody; echo $? >/tmp/code) 2>&1 | true; cat /tmp/code");
+    assert_eq!(unread.ok(), "2");
+}

@@ -15,6 +15,7 @@ use crate::names::{AppName, AppUnits, Instance};
 use crate::roll::execute::{self, Control, Deps, Limits};
 use crate::roll::plan::Version;
 use crate::roll::words::Outcome;
+use crate::say::say;
 use crate::systemd::{ActiveState, Systemd};
 
 impl<S: Systemd> Master<S> {
@@ -45,7 +46,7 @@ impl<S: Systemd> Master<S> {
         (record.reason, record.took_ms) = (reason, took_ms);
         // Kept before it is told: who waits and finds a new master gets the same answer.
         if let Err(why) = kept::write(&path, &Kept::ended(record.clone())) {
-            eprintln!("<4>{name}: the end of the roll cannot be kept for a master to come ({why}): {}", path.display());
+            say!(Warning, "{name}: the end of the roll cannot be kept for a master to come ({why}): {}", path.display());
         }
         // Told and over at once: whoever hears of it may reload again.
         let mut rolls = lock(&self.rolls);
@@ -105,10 +106,10 @@ impl<S: Systemd> Master<S> {
 /// The journal's lines of an end.
 fn announce(name: &AppName, to: Version, took_ms: u64, reason: Option<&str>) {
     let Some(reason) = reason else {
-        println!("<5>{name}: roll to generation {to} done in {took_ms} ms");
+        say!(Notice, "{name}: roll to generation {to} done in {took_ms} ms");
         return;
     };
     let mut lines = reason.lines();
-    println!("<3>{name}: roll to generation {to} failed after {took_ms} ms: {}", lines.next().unwrap_or_default());
-    lines.for_each(|line| println!("<3>{name}: {line}"));
+    say!(Error, "{name}: roll to generation {to} failed after {took_ms} ms: {}", lines.next().unwrap_or_default());
+    lines.for_each(|line| say!(Error, "{name}: {line}"));
 }

@@ -16,6 +16,7 @@ use crate::intent::Hold;
 use crate::master::{Master, Places};
 use crate::names::{AppName, Generation, Instance};
 use crate::roll::machine::Roll;
+use crate::say::say;
 use crate::systemd::Systemd;
 
 /// A roll of a thousand workers is a quarter of a MiB.
@@ -67,7 +68,7 @@ pub(super) fn mark_next(places: &Places, name: &AppName, waits: bool) {
     let path = places.next_roll(name);
     let done = if waits { files::replace(&path, b"", 0o600) } else { std::fs::remove_file(&path) };
     match done {
-        Err(why) if waits || why.kind() != io::ErrorKind::NotFound => eprintln!("<4>{}: {why}", path.display()),
+        Err(why) if waits || why.kind() != io::ErrorKind::NotFound => say!(Warning, "{}: {why}", path.display()),
         _ => {}
     }
 }
@@ -103,7 +104,7 @@ impl<S: Systemd> Master<S> {
     fn resume(self: &Arc<Self>, name: &AppName, record: types::Roll, begin: u64, culprit: Option<Instance>, roll: Roll) {
         let roll = roll.resumed();
         let clock = clock();
-        println!("<5>{name}: taking up the roll to generation {}", roll.plan().to);
+        say!(Notice, "{name}: taking up the roll to generation {}", roll.plan().to);
         let step = types::Step { at_ms: clock.now().saturating_sub(begin), text: "taken up by a new master".into() };
         let mut rolls = lock(&self.rolls);
         let ticket = rolls.adopt(record);
@@ -117,11 +118,11 @@ impl<S: Systemd> Master<S> {
         let reason = format!(
             "the master was restarted during a roll, and what it kept of it cannot be read ({why}). Workers may be of two generations"
         );
-        eprintln!("<2>{name}: {reason}: {}. `project-cluster reload {name}` replaces them all", path.display());
+        say!(Critical, "{name}: {reason}: {}. `project-cluster reload {name}` replaces them all", path.display());
         let generation = self.highest(name).or(self.intent_of(name).generation).unwrap_or(Generation(0));
         self.remember(name, |intent| intent.held = Some(Hold { since_ms: unix_ms(), reason, generation }));
         if let Err(why) = std::fs::remove_file(path) {
-            eprintln!("<4>{}: {why}", path.display());
+            say!(Warning, "{}: {why}", path.display());
         }
     }
 }

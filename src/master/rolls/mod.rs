@@ -30,6 +30,7 @@ use crate::roll::execute::Clock;
 use crate::roll::machine::Roll;
 use crate::roll::plan::{self, Version, Wish};
 use crate::roll::queue::Ticket;
+use crate::say::say;
 use crate::systemd::{ActiveState, Systemd};
 
 /// A roll that is about to be carried out.
@@ -117,7 +118,7 @@ impl<S: Systemd> Master<S> {
             let why = format!("{name}: nothing was begun, since the roll cannot be written down ({why}): {}", path.display());
             return Err(Refusal::new(Code::Failed, why));
         }
-        println!("<5>{name}: roll to generation {to} begins");
+        say!(Notice, "{name}: roll to generation {to} begins");
         Ok(Begun { ticket, roll, clock, begin })
     }
 
@@ -136,7 +137,7 @@ impl<S: Systemd> Master<S> {
         match begun {
             Ok(begun) => Box::pin(self.carry_out(name, begun, None)).await,
             Err(why) => {
-                println!("<4>{name}: the reload that waited is not begun: {why}");
+                say!(Warning, "{name}: the reload that waited is not begun: {why}");
                 lock(&self.rolls).change(&name, ticket, |record| {
                     record.state = RollState::Failed;
                     record.reason = Some(why.to_string());

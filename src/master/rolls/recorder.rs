@@ -12,6 +12,7 @@ use crate::roll::execute::{Clock, Keeper};
 use crate::roll::machine::Roll;
 use crate::roll::queue::Ticket;
 use crate::roll::words::Step;
+use crate::say::say;
 use crate::systemd::{Error, Systemd};
 
 /// The keeper of one roll.
@@ -43,7 +44,7 @@ impl<S: Systemd> Keeper for Recorder<S> {
         }
         let at_ms = self.clock.now().saturating_sub(self.begin);
         let text = tell(&self.app, step);
-        println!("<6>{}: {text}", self.app);
+        say!(Info, "{}: {text}", self.app);
         let (ready, target) = roll.served();
         lock(&self.master.rolls).step(&self.app, self.ticket, figure(ready), types::Step { at_ms, text });
         let status = format!("rolls {} to generation {}: {ready} of {target} ready", self.app, roll.plan().to);
@@ -52,7 +53,7 @@ impl<S: Systemd> Keeper for Recorder<S> {
     }
 
     fn trouble(&mut self, error: &Error) {
-        eprintln!("<4>{}: {error}; the roll goes on", self.app);
+        say!(Warning, "{}: {error}; the roll goes on", self.app);
     }
 }
 
