@@ -7,5 +7,7 @@ mod support;
 mod cluster;
 mod docs;
 mod handle;
+mod install;
 mod load;
 mod sandbox;
+mod tree;
