@@ -4,10 +4,16 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bytes;
 mod cluster;
 mod docs;
 mod handle;
 mod install;
 mod load;
+mod proof;
 mod sandbox;
+mod secrets;
+mod traps;
 mod tree;
+mod units;
+mod users;
