@@ -60,8 +60,10 @@ pub fn uninstall(cluster: &ClusterName, options: &Options, live: Option<&dyn Liv
     empty(&mut report);
     if live.is_some() && claimed {
         remove_run(&root, &files, cluster)?;
-        let made_by_systemd = ledger.iter().flat_map(|ledger| ledger.socket_directories.iter().rev());
-        made_by_systemd.for_each(|path| drop(root.remove_directory_if_empty(path)));
+        for path in ledger.iter().flat_map(|ledger| ledger.socket_directories.iter().rev()) {
+            // One that is not empty holds what is not ours, and stays.
+            root.remove_directory_if_empty(path);
+        }
     }
     if claimed {
         root.remove_all(&cluster.var())?;
