@@ -11,8 +11,9 @@ use super::live::Running;
 use super::{Context, Failure, colours, list, print, print_json, width};
 use crate::api::types::{App, AppState};
 use crate::config::{self, Loaded, SystemAccounts};
-use crate::journal::{last_lines, monotonic_us_now};
+use crate::journal::{Journal, monotonic_us_now};
 use crate::names::AppUnits;
+use crate::say::complain;
 use crate::units::install::{self, Options};
 use crate::units::model::Host;
 
@@ -62,7 +63,7 @@ fn problems(problems: config::Problems) -> Failure {
 /// Warnings go to stderr: they are no part of an answer.
 fn warn(loaded: &Loaded) {
     if !loaded.warnings.list.is_empty() {
-        eprintln!("{}", loaded.warnings.render(std::io::stderr().is_terminal()).trim_end());
+        complain(&format!("{}\n", loaded.warnings.render(std::io::stderr().is_terminal()).trim_end()));
     }
 }
 
@@ -120,7 +121,7 @@ async fn show(context: &Context, handles: &[String], begun_us: u64) -> Result<()
     let mut failed = Vec::new();
     for handle in handles {
         failed.push(format!("{handle} did not start; `journalctl -u {handle}` has it all:"));
-        failed.extend(last_lines(handle, begun_us, LINES).await.into_iter().map(|line| format!("  {line}")));
+        failed.extend(Journal::default().last_lines(handle, begun_us, LINES).await.into_iter().map(|line| format!("  {line}")));
     }
     if failed.is_empty() { Ok(()) } else { Err(Failure::Failed(failed.join("\n"))) }
 }

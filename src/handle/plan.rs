@@ -57,12 +57,15 @@ pub fn generation(known: &Known, fresh: bool, has_pin: impl Fn(Generation) -> bo
     let sound = |(generation, pin): &(Generation, Generation)| *generation < next && has_pin(*pin);
     let current = known.current.filter(sound);
     let started = known.started.map(|started| (started, started)).filter(sound);
-    // The higher one is the later one: a start step without a master leaves the master's memory behind.
-    let remembered = match (current, started) {
+    let ready = known.ready.map(|ready| (ready, ready)).filter(sound);
+    match (current, started) {
+        // The higher one is the later one: a start step without a master leaves the master's memory behind.
         (Some(current), Some(started)) => Some(if started.0 > current.0 { started } else { current }),
-        (current, started) => current.or(started),
-    };
-    remembered.or_else(|| known.ready.map(|ready| (ready, ready)).filter(sound)).unwrap_or((next, next))
+        (Some(current), None) => Some(current),
+        // A roll does not say where root would know it that it went well: `started` alone may be older than what serves.
+        (None, started) => ready.max(started),
+    }
+    .unwrap_or((next, next))
 }
 
 /// The worker to start in each slot from 1 to `count`: the one that lives there already, else a fresh try.
@@ -112,8 +115,10 @@ mod tests {
         assert_eq!(generation(&known, true, all), of(8));
         // A restart that the master never saw is later than what it remembers.
         assert_eq!(generation(&Known { started: Some(Generation(7)), ..known }, false, all), of(7));
-        // A generation without a pin cannot be started, nor one that was never made.
-        assert_eq!(generation(&known, false, |pin| pin != Generation(4)), of(5));
+        // A generation without a pin cannot be started, nor one that was never made. Then it is the last that got ready, which
+        // a roll may have made after the last start.
+        assert_eq!(generation(&known, false, |pin| pin != Generation(4)), of(7));
+        assert_eq!(generation(&Known { ready: None, ..known }, false, |pin| pin != Generation(4)), of(5));
         assert_eq!(generation(&Known { current: Some(of(9)), started: None, ..known }, false, all), of(7));
         assert_eq!(generation(&Known { highest: Some(Generation(3)), ..Known::default() }, false, all), of(4));
         assert_eq!(generation(&Known::default(), false, all), of(1));

@@ -8,8 +8,9 @@ use super::plan::{self, Known};
 use super::{Error, Handle, SLACK, fresh_mark};
 use crate::config::settings::App;
 use crate::intent::Intent;
-use crate::journal;
+use crate::journal::{self, Journal};
 use crate::names::{ClusterName, Instance};
+use crate::say::say;
 use crate::systemd::{self, ActiveState, JobEnd, Systemd, Verb};
 
 /// Lines of a failed worker that the message shows.
@@ -51,10 +52,10 @@ pub(super) async fn run(handle: &Handle<'_>, cluster: &ClusterName) -> Result<()
         handle.store.set_started(app, generation.0)?;
         for (instance, why) in &failed {
             if let Err(why) = why {
-                eprintln!("<4>{app}: {} is not ready: {why}; systemd goes on trying", handle.units.worker(instance));
+                say!(Warning, "{app}: {} is not ready: {why}; systemd goes on trying", handle.units.worker(instance));
             }
         }
-        println!("<6>{app}: {} of {} ready, generation {}", workers.len() - failed.len(), workers.len(), generation.0);
+        say!(Info, "{app}: {} of {} ready, generation {}", workers.len() - failed.len(), workers.len(), generation.0);
         return Ok(());
     }
     let Some((instance, Err(why))) = failed.first() else {
@@ -62,7 +63,7 @@ pub(super) async fn run(handle: &Handle<'_>, cluster: &ClusterName) -> Result<()
     };
     let unit = handle.units.worker(instance);
     let mut text = format!("{app}: none of {} workers got ready. {unit}: {why}", workers.len());
-    for line in journal::last_lines(&unit, begun, LINES).await {
+    for line in Journal::default().last_lines(&unit, begun, LINES).await {
         text.push_str(&format!("\n  {line}"));
     }
     text.push_str(&format!("\nIts port is closed. Mend it, then: systemctl start {}", handle.units.handle()));
@@ -72,7 +73,7 @@ pub(super) async fn run(handle: &Handle<'_>, cluster: &ClusterName) -> Result<()
 /// What the master remembers, if that can be read: its numbers only.
 fn current(cluster: &ClusterName, handle: &Handle<'_>) -> Option<(crate::names::Generation, crate::names::Generation)> {
     let intent = Intent::read(&Intent::path(cluster))
-        .inspect_err(|why| eprintln!("<4>what the master remembers cannot be read ({why}); going by the pins"))
+        .inspect_err(|why| say!(Warning, "what the master remembers cannot be read ({why}); going by the pins"))
         .ok()?;
     let app = intent.apps.get(handle.units.app)?;
     app.generation.map(|generation| (generation, app.pin.unwrap_or(generation)))
@@ -114,11 +115,12 @@ async fn ready(handle: &Handle<'_>, settings: &App, instance: &Instance, limit: 
         return Ok(());
     }
     let details = handle.systemd.details(&unit).await.map_err(|why| why.to_string())?;
-    Err(match (end, details.by_signal) {
-        (JobEnd::Timeout, _) => format!("it was not ready within {:?}", settings.timeout.start),
-        (JobEnd::Canceled, _) => "its start was cancelled by another job".into(),
-        (_, true) => format!("it was killed by signal {} before it was ready", details.exit_status),
-        (_, false) if details.result == "timeout" => format!("it was not ready within {:?}", settings.timeout.start),
-        (_, false) => format!("it exited with code {} before it was ready", details.exit_status),
+    Err(match (end, details.result.as_str(), details.by_signal) {
+        (JobEnd::Canceled, ..) => "its start was cancelled by another job".into(),
+        (JobEnd::Timeout, ..) | (_, "timeout", _) => format!("it was not ready within {:?}", settings.timeout.start),
+        // The step's own words come with the lines behind: `worker ready` or `worker probe` wrote them.
+        (_, "exit-code", true) => "the step that waits for it failed, and systemd ended it".into(),
+        (_, _, true) => format!("it was killed by signal {} before it was ready", details.exit_status),
+        (_, _, false) => format!("it exited with code {} before it was ready", details.exit_status),
     })
 }

@@ -24,8 +24,11 @@ pub struct Book {
 }
 
 impl Book {
-    /// A port for `instance`: the one it has, else its slot's, else the first free of `range`; workers that are not
-    /// `live` lose theirs.
+    /// A port for `instance`: the one it has, else its slot's, else the first free of `range`, else that of another slot
+    /// which its worker left. Workers that are not `live` lose theirs.
+    ///
+    /// The last is what lets a roll of many workers go with one extra port: the first new worker takes it, and each that
+    /// retires leaves its own to the next.
     pub fn assign(
         &mut self,
         instance: Instance,
@@ -34,11 +37,14 @@ impl Book {
         live: impl Fn(&Instance) -> bool,
     ) -> Result<u16, Error> {
         self.ports.retain(|other, _| *other == instance || live(other));
+        let slots = self.ports.keys().map(|other| other.slot.get()).max().unwrap_or_default();
         let taken: BTreeSet<u16> = self.ports.iter().filter(|(other, _)| **other != instance).map(|(_, port)| *port).collect();
         let own = self.ports.get(&instance).copied();
-        let preferred = first.checked_add(instance.slot.get() - 1);
+        let of_slot = |slot: u16| first.checked_add(slot - 1);
+        let preferred = of_slot(instance.slot.get());
         let extra = range.into_iter().flat_map(|(first, last)| first..=last);
-        let Some(port) = own.into_iter().chain(preferred).chain(extra).find(|port| !taken.contains(port)) else {
+        let left = (1..=slots).filter_map(of_slot);
+        let Some(port) = own.into_iter().chain(preferred).chain(extra).chain(left).find(|port| !taken.contains(port)) else {
             let preferred =
                 preferred.map_or_else(|| format!("{first} + {} - 1, beyond 65535,", instance.slot.get()), |port| port.to_string());
             let range = match range {
@@ -104,6 +110,24 @@ mod tests {
         assert!(error.contains("3000") && error.contains("4000-4001") && error.contains("widen `ports`"), "{error}");
         // The old worker of slot 1 has gone: its port is free again.
         assert_eq!(book.assign(instance("1.3.1"), 3000, Some((4000, 4001)), |other| *other != instance("1.1.1")).unwrap(), 3000);
+    }
+
+    #[test]
+    fn one_extra_port_is_enough_for_a_roll_of_many_workers() {
+        let mut book = Book::default();
+        let mut live = BTreeSet::new();
+        for generation in 1..5 {
+            for slot in 1..=4 {
+                let new = instance(&format!("{slot}.{generation}.1"));
+                live.insert(new);
+                let port = book.assign(new, 3000, Some((4000, 4000)), |other| live.contains(other)).unwrap();
+                assert!((3000..=3003).contains(&port) || port == 4000, "{new}: {port}");
+                let distinct: BTreeSet<u16> = live.iter().filter_map(|worker| book.ports.get(worker).copied()).collect();
+                assert_eq!(distinct.len(), live.len(), "two live workers share one: {book:?}");
+                // Its replacement is ready: the old worker of the slot ends.
+                live.retain(|worker| *worker == new || worker.slot != new.slot);
+            }
+        }
     }
 
     #[test]

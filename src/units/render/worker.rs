@@ -104,7 +104,8 @@ fn steps(ini: &mut Ini, one: &One<'_>, program: &str) {
         .say("Becomes the app.")
         .set("ExecStart", format!("{program} worker exec"));
     if let Ready::Exec(_) = app.ready {
-        ini.say("The app's own test of readiness, as its user and in its sandbox.").set("ExecStartPost", format!("{program} worker probe"));
+        ini.say("The app's own test of readiness, as its user and in its sandbox.")
+            .set("ExecStartPost", format!("{program} worker probe --timeout-ms {}", limit.as_millis()));
     }
     ini.say("Active means ready.")
         .set("ExecStartPost", format!("+{program} worker ready --cluster {cluster} --app {name} --timeout-ms {} %i", limit.as_millis()));
