@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::names::{AppName, AppUnits, ClusterName};
-use crate::units::diff;
+use crate::units::diff::{self, Found};
 use crate::units::model::{Tree, file_name};
 
 use super::account::Account;
@@ -60,8 +60,13 @@ pub fn uninstall(cluster: &ClusterName, options: &Options, live: Option<&dyn Liv
     empty(&mut report);
     if live.is_some() && claimed {
         remove_run(&root, &files, cluster)?;
-        let made_by_systemd = ledger.iter().flat_map(|ledger| ledger.socket_directories.iter().rev());
-        made_by_systemd.for_each(|path| drop(root.remove_directory_if_empty(path)));
+        for path in ledger.iter().flat_map(|ledger| ledger.socket_directories.iter().rev()) {
+            // One of another owner was made by somebody else since.
+            let by_systemd = matches!(root.find(path)?, Some(Found::Directory(access)) if access.uid == 0);
+            if by_systemd && root.remove_directory_if_empty(path) {
+                report.did(Action::Removed, path);
+            }
+        }
     }
     if claimed {
         root.remove_all(&cluster.var())?;
