@@ -70,7 +70,7 @@ workers = 0
 "#;
 
 /// The worker's unit as one that systemd itself sees to the end of.
-const ONESHOT: &str = "[Service]\nType=oneshot\nRestart=no\nExecStartPost=\n";
+const ONESHOT: &str = "[Service]\nType=oneshot\nRemainAfterExit=yes\nRestart=no\nExecStartPost=\n";
 
 /// What a worker's start costs, its units started by turns with plain ones in one sandbox. All times are systemd's own.
 fn starts() -> Result<(), String> {
@@ -83,7 +83,7 @@ fn starts() -> Result<(), String> {
         let own = ["ExecStart", "Type=", "Restart=", "RuntimeDirectory="];
         let kept = text.lines().filter(|line| !own.iter().any(|own| line.starts_with(own)));
         let kept = kept.collect::<Vec<_>>().join("\n");
-        format!("{kept}\n[Service]\nType=oneshot\nRuntimeDirectory=plain/%i\n{pre}ExecStart=/bin/true\n")
+        format!("{kept}\n[Service]\nType=oneshot\nRemainAfterExit=yes\nRuntimeDirectory=plain/%i\n{pre}ExecStart=/bin/true\n")
     };
     sandbox.write("/etc/systemd/system/plain@.service", directives(""));
     sandbox.write("/etc/systemd/system/step@.service", directives("ExecStartPre=+/bin/true\n"));
