@@ -98,7 +98,7 @@ pub struct Worker {
     pub awaited: bool,
     /// This roll started it.
     pub fresh: bool,
-    /// This roll asked it to stop.
+    /// This roll has asked it to stop.
     pub retired: bool,
 }
 
@@ -159,12 +159,6 @@ impl Worker {
         (self.awaited, self.retired) = (true, true);
     }
 
-    /// It is still up after all.
-    fn remains(&mut self, state: ActiveState, now: u64) {
-        self.go(Stage::of(state, now));
-        self.retired = false;
-    }
-
     /// A job that the roll asked for has ended, and the state was read again.
     pub(super) fn job_ended(&mut self, verb: Verb, end: &Result<JobEnd, String>, state: ActiveState, now: u64) -> News {
         match (verb, self.stage) {
@@ -185,7 +179,7 @@ impl Worker {
                         News::Nothing
                     }
                     _ => {
-                        self.remains(state, now);
+                        self.go(Stage::of(state, now));
                         News::StopFailed(describe(end, state))
                     }
                 }
@@ -246,7 +240,7 @@ impl Worker {
                 News::Stopped
             }
             (Stage::Stopping | Stage::Leaving, Active | Reloading | Activating) if !self.awaited => {
-                self.remains(sight.state, now);
+                self.go(Stage::of(sight.state, now));
                 News::Nothing
             }
             (Stage::Stopping | Stage::Leaving, _) => News::Nothing,
@@ -263,5 +257,33 @@ fn describe(end: &Result<JobEnd, String>, state: ActiveState) -> String {
         Ok(JobEnd::Dependency) => "a unit that it needs failed".into(),
         Ok(JobEnd::Skipped) => "its job had nothing to do".into(),
         Err(why) => why.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_start_that_failed_stays_failed_though_the_automatic_restart_was_quick() {
+        let mut worker = Worker::started();
+        let news = worker.job_ended(Verb::Start, &Ok(JobEnd::Failed), ActiveState::Active, 7);
+        assert_eq!(news, News::StartFailed("its job failed".into()));
+        assert_eq!(worker.stage, Stage::Up { since: 7 });
+    }
+
+    #[test]
+    fn what_an_earlier_roll_drains_does_not_stand() {
+        assert!(!Worker::found(ActiveState::Deactivating, 7).stands());
+        assert!(Worker::found(ActiveState::Activating, 7).stands());
+    }
+
+    #[test]
+    fn the_end_of_an_earlier_job_says_nothing() {
+        let mut worker = Worker::started();
+        worker.stop();
+        assert_eq!(worker.job_ended(Verb::Start, &Ok(JobEnd::Canceled), ActiveState::Deactivating, 7), News::Nothing);
+        worker.job_lost(Verb::Start);
+        assert!(worker.awaited && worker.stage == Stage::Stopping);
     }
 }

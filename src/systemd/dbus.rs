@@ -7,25 +7,28 @@
 //!   reload and reconnect it subscribes again and says [`Change::All`], and a waiting job is asked for every 2 s;
 //! - the bus can hang instead of closing (systemd#42981): every call has a deadline.
 
-use std::collections::{HashMap, VecDeque};
+mod jobs;
+mod words;
+
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::{StreamExt, future};
 use serde::de::DeserializeOwned;
-use tokio::sync::{broadcast, oneshot, watch};
+use tokio::sync::{broadcast, watch};
 use tokio::time::{Instant, timeout};
 use zbus::connection::Builder;
 use zbus::message::Type;
 use zbus::{Connection, MatchRule, Message, MessageStream, OwnedObjectPath, OwnedVariant};
 
+use self::jobs::Jobs;
+use self::words::{UNITS, active_state, job_end, unit_path, unlabel};
 use super::private::Private;
 use super::{ActiveState, Change, Details, Error, JobEnd, Systemd, UnitState, Verb};
 
 const NAME: &str = "org.freedesktop.systemd1";
 const ROOT: &str = "/org/freedesktop/systemd1";
-const UNITS: &str = "/org/freedesktop/systemd1/unit/";
 const MANAGER: &str = "org.freedesktop.systemd1.Manager";
 const UNIT: &str = "org.freedesktop.systemd1.Unit";
 const SERVICE: &str = "org.freedesktop.systemd1.Service";
@@ -35,8 +38,6 @@ const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 const CALL: Duration = Duration::from_secs(25);
 /// How often a waiting job is asked for beside its signal, because a signal can be lost.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
-/// Ended jobs kept for a waiter that comes late: more than one burst of a whole cluster.
-const REMEMBERED: usize = 4096;
 /// Changes a slow reader may lag behind before it is told `All`.
 const CHANGES: usize = 1024;
 /// Messages queued for the dispatcher; zbus stops reading the socket beyond it.
@@ -61,36 +62,6 @@ struct Shared {
     connection: watch::Receiver<Option<Connection>>,
     changes: broadcast::Sender<Change>,
     jobs: Mutex<Jobs>,
-}
-
-#[derive(Debug, Default)]
-struct Jobs {
-    waiting: HashMap<String, oneshot::Sender<JobEnd>>,
-    ended: VecDeque<(String, JobEnd)>,
-}
-
-impl Jobs {
-    fn end(&mut self, path: String, end: JobEnd) {
-        if let Some(waiter) = self.waiting.remove(&path) {
-            // The waiter may have given up meanwhile: then nobody wants to know.
-            let _ = waiter.send(end);
-            return;
-        }
-        if self.ended.len() == REMEMBERED {
-            self.ended.pop_front();
-        }
-        self.ended.push_back((path, end));
-    }
-
-    fn wait(&mut self, path: &str) -> oneshot::Receiver<JobEnd> {
-        let (sender, receiver) = oneshot::channel();
-        match self.ended.iter().position(|(ended, _)| ended == path).and_then(|at| self.ended.remove(at)) {
-            // The receiver is in our hands, so it is there.
-            Some((_, end)) => drop(sender.send(end)),
-            None => drop(self.waiting.insert(path.to_owned(), sender)),
-        }
-        receiver
-    }
 }
 
 impl Shared {
@@ -441,86 +412,4 @@ fn refused(what: &str, why: &zbus::Error) -> Error {
 
 fn text(value: OwnedVariant) -> String {
     String::try_from(value).unwrap_or_default()
-}
-
-fn active_state(word: &str) -> ActiveState {
-    match word {
-        "active" => ActiveState::Active,
-        "reloading" | "refreshing" => ActiveState::Reloading,
-        "activating" => ActiveState::Activating,
-        "deactivating" => ActiveState::Deactivating,
-        "failed" => ActiveState::Failed,
-        // `inactive`, and `maintenance`, in which nothing runs.
-        _ => ActiveState::Inactive,
-    }
-}
-
-fn job_end(word: &str) -> JobEnd {
-    match word {
-        "done" => JobEnd::Done,
-        "canceled" => JobEnd::Canceled,
-        "timeout" => JobEnd::Timeout,
-        "dependency" => JobEnd::Dependency,
-        "skipped" => JobEnd::Skipped,
-        // `failed`, and words of a later systemd (`unsupported`, `once`, `collected`, ...): not done.
-        _ => JobEnd::Failed,
-    }
-}
-
-/// The object path of a unit: everything but letters and digits becomes `_xx` (`sd_bus_path_encode(3)`).
-fn unit_path(unit: &str) -> String {
-    let mut path = String::from(UNITS);
-    for (at, byte) in unit.bytes().enumerate() {
-        if byte.is_ascii_alphabetic() || (byte.is_ascii_digit() && at > 0) {
-            path.push(byte as char);
-        } else {
-            path.push_str(&format!("_{byte:02x}"));
-        }
-    }
-    path
-}
-
-/// The unit of an object path's last part.
-fn unlabel(label: &str) -> Option<String> {
-    let mut out = Vec::with_capacity(label.len());
-    let mut bytes = label.bytes();
-    while let Some(byte) = bytes.next() {
-        if byte == b'_' {
-            let (high, low) = (bytes.next()?, bytes.next()?);
-            let digit = |byte: u8| (byte as char).to_digit(16);
-            out.push(u8::try_from(digit(high)? * 16 + digit(low)?).ok()?);
-        } else {
-            out.push(byte);
-        }
-    }
-    String::from_utf8(out).ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn unit_paths_go_there_and_back() {
-        let path = unit_path("project-cluster-api@1.2.3.service");
-        assert_eq!(path, "/org/freedesktop/systemd1/unit/project_2dcluster_2dapi_401_2e2_2e3_2eservice");
-        assert_eq!(unlabel(path.strip_prefix(UNITS).unwrap()).unwrap(), "project-cluster-api@1.2.3.service");
-        assert_eq!(unlabel("a_"), None);
-        assert_eq!(unlabel("a_zz"), None);
-    }
-
-    #[test]
-    fn a_job_that_ended_before_its_waiter_came_is_remembered() {
-        let mut jobs = Jobs::default();
-        jobs.end("/job/1".into(), JobEnd::Failed);
-        assert_eq!(jobs.wait("/job/1").try_recv(), Ok(JobEnd::Failed));
-        let mut waiter = jobs.wait("/job/2");
-        assert!(waiter.try_recv().is_err());
-        jobs.end("/job/2".into(), JobEnd::Done);
-        assert_eq!(waiter.try_recv(), Ok(JobEnd::Done));
-        for job in 0..2 * REMEMBERED {
-            jobs.end(job.to_string(), JobEnd::Done);
-        }
-        assert_eq!(jobs.ended.len(), REMEMBERED);
-    }
 }

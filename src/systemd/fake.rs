@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::{ActiveState, Change, Details, Error, JobEnd, Systemd, UnitState, Verb};
 
 /// How old an answer is when it arrives.
-const LATENCY: Duration = Duration::from_millis(1);
+const LATENCY: Duration = Duration::from_millis(3);
 
 /// What an app does when it is started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -232,7 +232,7 @@ impl Fake {
         let state = self.lock();
         state.units.iter().filter(|(_, unit)| unit.active == ActiveState::Active).map(|(name, _)| name.clone()).collect()
     }
-    /// All that was asked so far, in order.
+    /// All jobs that were asked for so far, refused ones too, in order.
     pub fn calls(&self) -> Vec<(Verb, String)> {
         self.lock().calls.clone()
     }
@@ -365,7 +365,6 @@ impl Fake {
     fn enqueue(&self, verb: Verb, name: &str) -> oneshot::Receiver<JobEnd> {
         let (tell, told) = oneshot::channel();
         let mut state = self.lock();
-        state.calls.push((verb, name.into()));
         let unit = state.units.entry(name.into()).or_insert_with(Unit::new);
         if unit.job_is(verb) {
             if let Some(job) = &mut unit.job {
@@ -443,6 +442,7 @@ impl Systemd for Fake {
     async fn job(&self, verb: Verb, unit: &str, limit: Duration) -> Result<JobEnd, Error> {
         self.reach()?;
         let what = format!("{verb} {unit}");
+        self.lock().calls.push((verb, unit.into()));
         if self.lock().refused.contains(&(verb, unit.into())) {
             return Err(Error::Refused { what, why: "org.freedesktop.DBus.Error.AccessDenied".into() });
         }

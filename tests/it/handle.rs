@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::cluster::{ADDRESS, SOON, app, cluster, node};
+use super::cluster::{ADDRESS, SOON, app, cluster, installed, node};
 
 const HANDLE: &str = "project-cluster@api";
 const SOCKET: &str = "project-cluster-api-:::3000.socket";
@@ -44,7 +44,7 @@ fn power_off_under_load_waits_for_no_time_out() {
 fn stop_with_all_workers_stopped_by_hand_and_a_client_waiting() {
     let cluster = cluster(&node(2));
     cluster.systemctl(&["stop", "project-cluster-api@*.service"]).ok();
-    let client = cluster.spawn(&["curl", "-sS", "--max-time", "60", "http://127.0.0.1:3000/"]);
+    let client = cluster.spawn(&["python3", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:3000/', timeout=60).read()"]);
     cluster.wait_for_state("project-cluster-first@api.service", "active", SOON);
     for _ in 0..3 {
         cluster.systemctl(&["stop", HANDLE]).ok();
@@ -71,8 +71,9 @@ fn six_stops_and_starts_in_ten_seconds() {
 
 #[test]
 fn restart_into_a_broken_version_closes_the_port_and_holds() {
-    let cluster = cluster(&app("api", 2, "node app.js 3000", "listen = 3000"));
+    let cluster = installed(&app("api", 2, "node app.js 3000", "listen = 3000"));
     // The first release has no app.js: nothing gets ready.
+    cluster.cli(&["install", "--now"]).exits(1);
     assert_eq!(cluster.state(HANDLE), "failed");
     cluster.sh("cp -r /srv/apps/*.js /srv/shop/v1/; mv /srv/shop/v1/hello.js /srv/shop/v1/app.js").ok();
     cluster.sh("mkdir -p /srv/shop/v2; cp /srv/apps/broken/throws.js /srv/shop/v2/app.js").ok();

@@ -181,6 +181,22 @@ async fn an_old_version_that_does_not_come_back_leaves_a_named_mix() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_old_worker_that_cannot_be_stopped_turns_the_roll_back_and_a_new_one_ends_it() {
+    let stage = Stage::set(|_, _| App::ready_after(ms(200))).await;
+    stage.fake.refuse(Verb::Stop, &unit("2.4.1"));
+    let outcome = stage.execute().await;
+    assert!(reason(&outcome).starts_with("2.4.1 could not be stopped: systemd refused"), "{outcome:?}");
+    assert_eq!(outcome, Outcome::AllOld { reason: reason(&outcome).into() });
+    assert_eq!(stage.fake.active(), [unit("1.4.2"), unit("2.4.1"), unit("3.4.1"), unit("4.4.1")]);
+
+    let stage = Stage::set(|slot, _| if slot == 2 { App::crashing(ms(30)) } else { App::ready_after(ms(200)) }).await;
+    stage.fake.refuse(Verb::Stop, &unit("1.5.1"));
+    let outcome = stage.execute().await;
+    assert!(matches!(&outcome, Outcome::Mixed { reason, .. } if reason.contains("1.5.1 could not be stopped")), "{outcome:?}");
+    assert_eq!(stage.calls().iter().filter(|call| *call == "stop 1.5.1").count(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_slow_start_is_waited_for_and_one_without_end_is_not() {
     let stage = Stage::set(|_, _| App::ready_after(Duration::from_secs(29))).await;
     assert_eq!(stage.execute().await, Outcome::AllNew);
@@ -221,11 +237,7 @@ async fn lost_and_doubled_signals_and_a_daemon_reload_change_nothing() {
         let noise = |fake: Fake, _| async move {
             for _ in 0..50 {
                 fake.daemon_reload();
-                // Other units are noisy too, more often than a reading takes.
-                for _ in 0..300 {
-                    fake.rumour("other.service");
-                    tokio::time::sleep(Duration::from_micros(310)).await;
-                }
+                tokio::time::sleep(ms(97)).await;
             }
         };
         assert_eq!(stage.with(noise).await, Outcome::AllNew);
@@ -238,6 +250,31 @@ async fn lost_and_doubled_signals_and_a_daemon_reload_change_nothing() {
     stage.fake.set_signals(Signals::Lost);
     stage.fake.set_times(crate::systemd::fake::Times { restart: Duration::from_secs(6), ..Default::default() });
     assert!(reason(&stage.execute().await).starts_with("1.5.1 does not serve any more"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn other_units_noise_hides_no_crash() {
+    let slow_restart = crate::systemd::fake::Times { restart: ms(300), ..Default::default() };
+    // More often than a reading takes.
+    let stage = Stage::set(|_, _| App { crash_after: Some(ms(500)), ..App::ready_after(ms(100)) }).await;
+    stage.fake.set_times(slow_restart);
+    let storm = |fake: Fake, orders: mpsc::Sender<Control>| async move {
+        while !orders.is_closed() {
+            fake.rumour("other.service");
+            tokio::time::sleep(ms(1)).await;
+        }
+    };
+    assert!(reason(&stage.with(storm).await).starts_with("1.5.1 does not serve any more"));
+    // More at once than the channel holds: the one that matters is lost.
+    let stage = Stage::set(|_, _| App::ready_after(ms(200))).await;
+    stage.fake.set_times(slow_restart);
+    let burst = |fake: Fake, _| async move {
+        tokio::time::sleep(ms(600)).await;
+        fake.crash(&unit("1.5.1"));
+        (0..200).for_each(|_| fake.rumour("other.service"));
+        fake.set_signals(Signals::Lost);
+    };
+    assert!(reason(&stage.with(burst).await).starts_with("1.5.1 does not serve any more"));
 }
 
 #[tokio::test(start_paused = true)]

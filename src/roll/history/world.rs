@@ -52,7 +52,8 @@ pub(super) struct Units {
     pub now: u64,
     pub units: BTreeMap<Instance, Unit>,
     pub due: BTreeMap<(u64, u64), Due>,
-    pub log: Vec<String>,
+    /// None where nobody will read it: most histories are fine.
+    pub log: Option<Vec<String>>,
     /// Workers that the roll asked to stop and that have not come back.
     pub retiring: BTreeSet<Instance>,
     /// Something else than the roll has taken or given a ready worker.
@@ -63,12 +64,12 @@ pub(super) struct Units {
 }
 
 impl Units {
-    pub fn new(scenario: &Scenario) -> Self {
+    pub fn new(scenario: &Scenario, logged: bool) -> Self {
         let mut world = Self {
             now: 1_000_000,
             units: BTreeMap::new(),
             due: BTreeMap::new(),
-            log: Vec::new(),
+            log: logged.then(Vec::new),
             retiring: BTreeSet::new(),
             disturbed: false,
             signals_lost: scenario.signals_lost,
@@ -108,9 +109,10 @@ impl Units {
         self.due.insert((time, self.count), due);
     }
 
-    pub fn say(&mut self, text: impl AsRef<str>) {
-        let line = format!("{:>6} ms  {}", self.now - 1_000_000, text.as_ref());
-        self.log.push(line);
+    pub fn say(&mut self, text: impl FnOnce() -> String) {
+        if let Some(log) = &mut self.log {
+            log.push(format!("{:>6} ms  {}", self.now - 1_000_000, text()));
+        }
     }
 
     /// One whole reading, as systemd would give it.
@@ -132,7 +134,7 @@ impl Units {
         let unit = self.units.get_mut(&instance).unwrap();
         unit.state = state;
         unit.epoch += 1;
-        self.say(format!("{instance} is {state}"));
+        self.say(|| format!("{instance} is {state}"));
         if !self.signals_lost {
             self.at(self.now + 1, Due::Read);
         }
