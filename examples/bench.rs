@@ -88,6 +88,12 @@ fn starts() -> Result<(), String> {
     sandbox.write("/etc/systemd/system/plain@.service", directives(""));
     sandbox.write("/etc/systemd/system/step@.service", directives("ExecStartPre=+/bin/true\n"));
     sandbox.write("/etc/systemd/system/project-cluster-ends@.service.d/oneshot.conf", ONESHOT);
+    // The server in a plain unit, which is active as soon as the program runs, with a last step that does nothing.
+    let text = sandbox.read("/etc/systemd/system/project-cluster-serves@.service");
+    let kept = text.lines().filter(|line| !["ExecStart", "RuntimeDirectory="].iter().any(|own| line.starts_with(own)));
+    let kept = kept.collect::<Vec<_>>().join("\n");
+    let more = "[Service]\nRuntimeDirectory=served/%i\nExecStart=/usr/local/bin/hello-go 3002\nExecStartPost=+/bin/true\n";
+    sandbox.write("/etc/systemd/system/served@.service", format!("{kept}\n{more}"));
     sandbox.systemctl(&["daemon-reload"]).ok();
     sandbox.systemctl(&["start", "project-cluster-ends-127.0.0.1:3000.socket", "project-cluster-serves-:::3001.socket"]).ok();
     let took = |unit: &str, end: &str| -> Result<Duration, String> {
@@ -99,7 +105,7 @@ fn starts() -> Result<(), String> {
     };
     let kinds = ["plain@", "step@", "project-cluster-ends@"];
     let mut times = kinds.map(|_| Vec::new());
-    let mut ready = Vec::new();
+    let (mut ready, mut active) = (Vec::new(), Vec::new());
     // The first of a generation makes its pin; those that count find it, as nearly all do.
     for number in 0..=STARTS {
         for (times, kind) in times.iter_mut().zip(kinds) {
@@ -108,7 +114,9 @@ fn starts() -> Result<(), String> {
                 times.push(time);
             }
         }
-        ready.push(took(&format!("project-cluster-serves@1.1.{}.service", number + 1), "ActiveEnterTimestampMonotonic")?);
+        let end = "ActiveEnterTimestampMonotonic";
+        ready.push(took(&format!("project-cluster-serves@1.1.{}.service", number + 1), end)?);
+        active.push(took(&format!("served@1.1.{}.service", number + 1), end)?);
     }
     let [plain, step, worker] = times.map(median);
     println!("start of a plain unit, {STARTS} by turns: median {plain:?}; with an empty root step before it {step:?}");
@@ -116,15 +124,28 @@ fn starts() -> Result<(), String> {
         "start of a worker with prepare and exec: median {worker:?}, {:?} more than the plain unit (the issue allows 12 ms)",
         worker.saturating_sub(plain)
     );
-    println!("start of a Go server until it is seen to listen: median {:?}", median(ready));
-    let unit = "project-cluster-serves@1.1.1.service";
-    sandbox.systemctl(&["start", unit]).ok();
-    for pid in sandbox.pids_of_unit(unit) {
+    println!(
+        "start of a Go server until it is seen to listen: median {:?}; plain, until its program runs, and an empty root step: {:?}",
+        median(ready),
+        median(active)
+    );
+    // Four share the pages of our program, as in any cluster; what is anonymous is each one's own.
+    let units: Vec<String> = (1..=4).map(|slot| format!("project-cluster-serves@{slot}.1.1.service")).collect();
+    let mut memory = [("Pss:", Vec::new()), ("Pss_Anon:", Vec::new())];
+    for unit in &units {
+        sandbox.systemctl(&["start", unit]).ok();
+    }
+    for pid in units.iter().flat_map(|unit| sandbox.pids_of_unit(unit)) {
         if sandbox.read(format!("/proc/{pid}/comm")).trim() == "pc-swap" {
-            let memory = sandbox.read(format!("/proc/{pid}/smaps_rollup"));
-            let pss = memory.lines().find_map(|line| line.strip_prefix("Pss:")).ok_or("no Pss in smaps_rollup")?;
-            println!("memory of a bind supervisor (PSS): {}", pss.trim());
+            let text = sandbox.read(format!("/proc/{pid}/smaps_rollup"));
+            for (key, values) in &mut memory {
+                let value = text.lines().find_map(|line| line.strip_prefix(*key)).ok_or_else(|| format!("no {key} in smaps_rollup"))?;
+                values.push(value.trim().to_owned());
+            }
         }
+    }
+    for (key, values) in memory {
+        println!("bind supervisors of 4 workers, {key} {}", values.join(", "));
     }
     Ok(())
 }
