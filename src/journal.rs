@@ -3,46 +3,96 @@
 //! Asks `journalctl`: journald offers no call for it. Only trusted fields are matched, so that a line another user
 //! forged never speaks for an app. It must not know apps.
 
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
+use crate::say::say;
 use tokio::process::Command;
+use tokio::time::Instant;
 
 /// Longest line that a message shows, characters.
 const WIDTH: usize = 400;
 /// journalctl on a large journal; a message without lines is better than a late one.
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// The last `count` lines that the processes of `unit` wrote since that point of `CLOCK_MONOTONIC` (microseconds);
-/// empty when there are none or the journal cannot be read.
-///
-/// Bounded by time and not by `--boot`: in a container whose boot has an id of its own, a process with a /proc of its own
-/// (`ProtectProc=`) sees the machine's, and finds nothing.
-pub async fn last_lines(unit: &str, since_us: u64, count: usize) -> Vec<String> {
-    let mut command = Command::new("journalctl");
-    command
-        .args(["--quiet", "--no-pager", "--output=cat", "--all"])
-        .arg(format!("--lines={count}"))
-        .arg(format!("_SYSTEMD_UNIT={unit}"))
-        .arg("_TRANSPORT=stdout")
-        .arg(format!("--since={}", wall_clock(since_us)))
-        .stdin(Stdio::null())
-        .kill_on_drop(true);
-    // Without its lines a message still says what happened; why they are missing is for the log.
-    match tokio::time::timeout(LIMIT, command.output()).await {
-        Ok(Ok(output)) => {
-            for line in clean(&String::from_utf8_lossy(&output.stderr)) {
-                eprintln!("<4>journalctl, asked for {unit}: {line}");
+/// Two readings so far apart that say the same are believed: journald writes what it has within a millisecond or two.
+const GAP: Duration = Duration::from_millis(50);
+/// How long a journald that is busy is waited for.
+const LATE: Duration = Duration::from_secs(1);
+
+/// The journal, as `journalctl` reads it.
+#[derive(Debug, Clone)]
+pub struct Journal {
+    program: PathBuf,
+}
+
+impl Default for Journal {
+    fn default() -> Self {
+        Self { program: "journalctl".into() }
+    }
+}
+
+impl Journal {
+    /// One that a program other than `journalctl` reads, which understands the same options.
+    pub fn read_by(program: impl Into<PathBuf>) -> Self {
+        Self { program: program.into() }
+    }
+
+    /// The last `count` lines that the processes of `unit` wrote since that point of `CLOCK_MONOTONIC` (microseconds);
+    /// empty when there are none or the journal cannot be read.
+    ///
+    /// Bounded by time and not by `--boot`: in a container the boot's id is a mount that `ProtectKernelTunables=` and
+    /// `ProtectProc=` hide, and nothing matches.
+    ///
+    /// A process that has just ended may have written lines that journald has not. Root can make it write them; else
+    /// it is read until it says something and says it twice, a second at most.
+    pub async fn last_lines(&self, unit: &str, since_us: u64, count: usize) -> Vec<String> {
+        // SAFETY: geteuid has no preconditions and cannot fail.
+        let synced = unsafe { libc::geteuid() } == 0 && self.ask(&["--sync".into()], unit).await.is_some();
+        let mut lines = self.read(unit, since_us, count).await;
+        let end = Instant::now() + LATE;
+        while !synced && Instant::now() < end {
+            tokio::time::sleep(GAP).await;
+            let again = self.read(unit, since_us, count).await;
+            let settled = !again.is_empty() && again == lines;
+            lines = again;
+            if settled {
+                break;
             }
-            clean(&String::from_utf8_lossy(&output.stdout))
         }
-        Ok(Err(why)) => {
-            eprintln!("<4>journalctl cannot be run: {why}");
-            Vec::new()
-        }
-        Err(_) => {
-            eprintln!("<4>journalctl, asked for {unit}, gave no answer within {LIMIT:?}");
-            Vec::new()
+        lines
+    }
+
+    async fn read(&self, unit: &str, since_us: u64, count: usize) -> Vec<String> {
+        let mut arguments: Vec<String> = ["--quiet", "--no-pager", "--output=cat", "--all"].map(String::from).to_vec();
+        arguments.extend([format!("--lines={count}"), format!("_SYSTEMD_UNIT={unit}"), "_TRANSPORT=stdout".into()]);
+        arguments.push(format!("--since={}", wall_clock(since_us)));
+        clean(&self.ask(&arguments, unit).await.unwrap_or_default())
+    }
+
+    /// What it answers; none when it fails. Without its lines a message still says what happened; why they are missing
+    /// is for the log.
+    async fn ask(&self, arguments: &[String], unit: &str) -> Option<String> {
+        let mut command = Command::new(&self.program);
+        command.args(arguments).stdin(Stdio::null()).kill_on_drop(true);
+        match tokio::time::timeout(LIMIT, command.output()).await {
+            Ok(Ok(output)) => {
+                for line in clean(&String::from_utf8_lossy(&output.stderr)) {
+                    say!(Warning, "journalctl, asked for {unit}: {line}");
+                }
+                // It exits with 1 where nothing matches.
+                let spoke = output.status.success() || !output.stdout.is_empty();
+                spoke.then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+            }
+            Ok(Err(why)) => {
+                say!(Warning, "journalctl cannot be run: {why}");
+                None
+            }
+            Err(_) => {
+                say!(Warning, "journalctl, asked for {unit}, gave no answer within {LIMIT:?}");
+                None
+            }
         }
     }
 }

@@ -77,6 +77,10 @@ impl ClusterName {
     pub fn target(&self) -> String {
         format!("{}.target", self.0)
     }
+    /// systemd's own slices of the handles and of the triggers.
+    pub fn slices(&self) -> [String; 2] {
+        ["", "-first"].map(|template| format!("system-{}.slice", escape_unit(&format!("{self}{template}"))))
+    }
     /// The file of the API's listener, `/run/NAME/api.sock`.
     pub fn api_path(&self) -> PathBuf {
         PathBuf::from(format!("/run/{}/api.sock", self.0))

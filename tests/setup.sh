@@ -1,6 +1,7 @@
 #!/bin/bash
 # What `make test` and `make demo` need beside cargo: says what is missing and installs that with apt. Does nothing where
-# all is there. With `demo` as argument it asks for less: no Go, no Python, no wrk.
+# all is there. With `demo` as argument it asks for less: no Go, no Python, no wrk; with `proof`
+# for more: Ruby and Java.
 set -euo pipefail
 
 if [ "$(id -u)" -ne 0 ]; then
@@ -30,6 +31,10 @@ if [ "${1-}" != demo ]; then
     need python3 test -x /usr/bin/python3
     need golang-go command -v go
     need wrk command -v wrk
+fi
+if [ "${1-}" = proof ]; then
+    need ruby test -x /usr/bin/ruby
+    need default-jdk-headless command -v javac
 fi
 need gcc command -v cc
 need libc6-dev test -e /usr/include/stdio.h

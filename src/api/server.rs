@@ -41,16 +41,20 @@ async fn health<S: Systemd>(State(master): Shared<S>) -> Json<Health> {
     Json(master.health())
 }
 
-async fn apps<S: Systemd>(State(master): Shared<S>) -> Json<Vec<App>> {
-    Json(master.apps())
+async fn apps<S: Systemd>(State(master): Shared<S>) -> Answer<Vec<App>> {
+    master.glance().await?;
+    Ok(Json(master.apps()))
 }
 
 async fn app<S: Systemd>(State(master): Shared<S>, Path(name): Path<String>) -> Answer<App> {
-    Ok(Json(master.app(&known(&master, &name)?)?))
+    let name = known(&master, &name)?;
+    master.glance().await?;
+    Ok(Json(master.app(&name)?))
 }
 
-async fn workers<S: Systemd>(State(master): Shared<S>) -> Json<Vec<Worker>> {
-    Json(master.apps().into_iter().flat_map(|app| app.workers).collect())
+async fn workers<S: Systemd>(State(master): Shared<S>) -> Answer<Vec<Worker>> {
+    master.glance().await?;
+    Ok(Json(master.apps().into_iter().flat_map(|app| app.workers).collect()))
 }
 
 /// `?wait=false`: answer as soon as systemd has the order.

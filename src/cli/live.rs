@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 
 use crate::systemd::dbus::Bus;
-use crate::systemd::{JobEnd, Systemd, Verb};
+use crate::systemd::{ActiveState, JobEnd, Systemd, Verb};
 use crate::units::install::{Live, LiveError};
 
 /// A target waits for its apps, and an app's start is bounded by its own limits: this is only for a PID 1 that hangs.
@@ -32,6 +32,12 @@ impl<'a> Running<'a> {
     /// Tells the master that its settings changed. One that does not run reads them when it starts.
     pub fn hang_up(&self, master: &str) -> Result<(), LiveError> {
         self.runtime.block_on(self.bus.kill_main(master, libc::SIGHUP)).map_err(error)
+    }
+
+    /// Which of these units failed.
+    pub fn failed(&self, units: &[String]) -> Result<Vec<String>, LiveError> {
+        let rows = self.runtime.block_on(self.bus.units(units)).map_err(error)?;
+        Ok(rows.into_iter().filter(|row| row.active == ActiveState::Failed).map(|row| row.name).collect())
     }
 
     fn stop_one(&self, pattern: &str) -> Result<(), LiveError> {

@@ -23,6 +23,7 @@ use self::client::Client;
 use crate::api::types::{App, Worker};
 use crate::config;
 use crate::names::{ClusterName, Uid};
+use crate::say::complain;
 
 /// Where the configuration lies when nothing else is said.
 pub const CONFIG: &str = "/etc/project-cluster/cluster.toml";
@@ -88,7 +89,7 @@ pub fn main() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(why) => {
-            eprintln!("project-cluster: the kernel gives no event queue: {why}");
+            complain(&format!("project-cluster: the kernel gives no event queue: {why}\n"));
             return ExitCode::from(1);
         }
     };
@@ -111,7 +112,7 @@ pub fn main() -> ExitCode {
                 Failure::Unreachable(text) => (text, 3),
             };
             if !text.is_empty() {
-                eprintln!("project-cluster: {}", text.trim_end());
+                complain(&format!("project-cluster: {}\n", text.trim_end()));
             }
             ExitCode::from(code)
         }

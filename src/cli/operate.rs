@@ -3,12 +3,13 @@
 use std::time::{Duration, Instant};
 
 use hyper::Method;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
 use super::args::Operate;
 use super::client::Client;
 use super::{Context, Failure, app_names, client, print, print_json, table};
-use crate::api::types::{Done, Roll, RollState};
+use crate::api::types::{Done, Roll, RollState, Step};
 use crate::journal::harmless;
 
 /// A limit nobody reaches: the master bounds each of its own waits.
@@ -56,8 +57,10 @@ pub(crate) async fn roll(context: &Context, options: &Operate) -> Result<(), Fai
     let names = app_names(&context.apps().await?, &options.select)?;
     let deadline = options.timeout.map(|limit| Instant::now() + limit);
     let several = names.len() > 1;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(|why| Failure::Failed(why.to_string()))?;
+    let mut ended: Vec<String> = Vec::new();
     let mut tasks = JoinSet::new();
-    for name in names {
+    for name in names.iter().cloned() {
         let (client, quiet, wait) = (context.client.clone(), context.json, !options.no_wait);
         tasks.spawn(async move {
             let result = one_roll(&client, &name, wait, deadline, |text| {
@@ -71,8 +74,17 @@ pub(crate) async fn roll(context: &Context, options: &Operate) -> Result<(), Fai
     }
     let mut rolls = Vec::new();
     let mut failures = Failures::default();
-    while let Some(task) = tasks.join_next().await {
+    loop {
+        let task = tokio::select! {
+            task = tasks.join_next() => task,
+            _ = interrupt.recv() => {
+                let left: Vec<&str> = names.iter().filter(|name| !ended.contains(*name)).map(String::as_str).collect();
+                return Err(Failure::Failed(goes_on(&left)));
+            }
+        };
+        let Some(task) = task else { break };
         let Ok((name, result)) = task else { continue };
+        ended.push(name.clone());
         match result {
             Ok(roll) => {
                 if roll.state == RollState::Failed {
@@ -91,6 +103,11 @@ pub(crate) async fn roll(context: &Context, options: &Operate) -> Result<(), Fai
     failures.end()
 }
 
+/// For a person who pressed Ctrl-C: the master rolls, not we.
+fn goes_on(names: &[&str]) -> String {
+    format!("not waiting any longer; the roll of {} goes on. Look at it: `project-cluster show {}`", names.join(", "), names.join(" "))
+}
+
 async fn one_roll(client: &Client, name: &str, wait: bool, deadline: Option<Instant>, say: impl Fn(&str)) -> Result<Roll, Failure> {
     let limit = Duration::from_secs(30);
     let mut roll: Roll = client.call(Method::POST, &format!("/v1/apps/{name}/reload"), limit).await?;
@@ -98,16 +115,15 @@ async fn one_roll(client: &Client, name: &str, wait: bool, deadline: Option<Inst
         say(&format!("the roll{} has begun. Watch it: `project-cluster show {name}`", to(&roll)));
         return Ok(roll);
     }
-    let mut told = 0;
-    let mut away: Option<Instant> = None;
+    let mut told = Told::default();
+    let (mut away, mut renewed) = (None::<Instant>, false);
     loop {
-        for step in roll.steps.iter().skip(told) {
+        for step in told.new_ones(&roll, std::mem::take(&mut renewed)) {
             say(&format!("{:>8}  {}", table::duration(step.at_ms), harmless(&step.text)));
         }
-        told = roll.steps.len();
         if !roll.under_way() {
             if roll.state == RollState::Done {
-                say(&format!("{:>8}  done: {} of {} ready{}", table::duration(roll.took_ms), roll.ready, roll.target, to(&roll)));
+                say(&format!("{:>8}  done: {}{} of {} ready", table::duration(roll.took_ms), of(&roll), roll.ready, roll.target));
             }
             return Ok(roll);
         }
@@ -119,7 +135,7 @@ async fn one_roll(client: &Client, name: &str, wait: bool, deadline: Option<Inst
         });
         let uri = format!("/v1/apps/{name}/rolls/{}?after={}&wait_ms={left}", roll.id, roll.sequence);
         match client.call::<Roll>(Method::GET, &uri, Duration::from_millis(left) + limit).await {
-            Ok(next) => (roll, away) = (next, None),
+            Ok(next) => (roll, renewed) = (next, away.take().is_some()),
             Err(error @ client::Error::Refused(_)) => return Err(error.into()),
             // The master is being restarted: PID 1 holds its socket, so it is back soon.
             Err(error) => {
@@ -134,6 +150,31 @@ async fn one_roll(client: &Client, name: &str, wait: bool, deadline: Option<Inst
             }
         }
     }
+}
+
+/// Which steps of a roll were told.
+#[derive(Default)]
+struct Told {
+    count: usize,
+    last_ms: u64,
+}
+
+impl Told {
+    /// Those that were not. A new master (`renewed`) may have lost the first of them or the last: then their times tell.
+    fn new_ones<'a>(&mut self, roll: &'a Roll, renewed: bool) -> &'a [Step] {
+        if renewed {
+            self.count = roll.steps.iter().filter(|step| step.at_ms <= self.last_ms).count();
+        }
+        let new = roll.steps.get(self.count..).unwrap_or_default();
+        self.count = roll.steps.len();
+        self.last_ms = new.last().map_or(self.last_ms, |step| step.at_ms);
+        new
+    }
+}
+
+/// `generation 7, `, once that is known.
+pub(super) fn of(roll: &Roll) -> String {
+    roll.generation.map_or_else(String::new, |generation| format!("generation {generation}, "))
 }
 
 /// ` to generation 7`, once that is known.

@@ -1,18 +1,27 @@
 //! `init`, `check`, `schema`, `install`, `uninstall`: from a configuration to units. Needs no master.
 
-use std::path::{Path, PathBuf};
-
 use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
 
 use super::args::Install;
 use super::live::Running;
 use super::{Context, Failure, colours, list, print, print_json, width};
-use crate::api::types::AppState;
+use crate::api::types::{App, AppState};
 use crate::config::{self, Loaded, SystemAccounts};
+use crate::journal::{Journal, monotonic_us_now};
+use crate::names::AppUnits;
+use crate::say::complain;
 use crate::units::install::{self, Options};
 use crate::units::model::Host;
+
+/// How many lines of a failed app's handle are told: more than one failed start writes.
+const LINES: usize = 20;
+
+/// How long the table waits for the master to have seen what systemd has done.
+const CATCH_UP: Duration = Duration::from_secs(3);
 
 pub(crate) fn init(context: &Context) -> Result<(), Failure> {
     let next = config::init(&context.config).map_err(|why| Failure::Failed(why.to_string()))?;
@@ -54,7 +63,7 @@ fn problems(problems: config::Problems) -> Failure {
 /// Warnings go to stderr: they are no part of an answer.
 fn warn(loaded: &Loaded) {
     if !loaded.warnings.list.is_empty() {
-        eprintln!("{}", loaded.warnings.render(std::io::stderr().is_terminal()).trim_end());
+        complain(&format!("{}\n", loaded.warnings.render(std::io::stderr().is_terminal()).trim_end()));
     }
 }
 
@@ -76,6 +85,7 @@ pub(crate) fn install(context: &Context, options: &Install, runtime: &Runtime) -
         return Ok(());
     }
     root_only("install")?;
+    let begun = monotonic_us_now();
     let running = Running::connect(runtime).map_err(|why| Failure::Failed(why.to_string()))?;
     let report = install::install(settings, &install, Some(&running)).map_err(|why| Failure::Failed(why.to_string()))?;
     print(&report.to_string());
@@ -83,7 +93,10 @@ pub(crate) fn install(context: &Context, options: &Install, runtime: &Runtime) -
         running.hang_up(&settings.name.master()).map_err(|why| Failure::Failed(why.to_string()))?;
     }
     if options.now {
-        return runtime.block_on(show(context));
+        // Asked of systemd: the master hears of it, too, and maybe a moment later.
+        let handles: Vec<String> = settings.apps.keys().map(|app| AppUnits::new(&settings.name, app).handle()).collect();
+        let failed = running.failed(&handles).map_err(|why| Failure::Failed(why.to_string()))?;
+        return runtime.block_on(show(context, &failed, begun));
     }
     if !report.is_empty() {
         print(&format!("Start it: systemctl enable --now {}\n", settings.name.target()));
@@ -91,16 +104,26 @@ pub(crate) fn install(context: &Context, options: &Install, runtime: &Runtime) -
     Ok(())
 }
 
-/// The table, and failure when an app did not start.
-async fn show(context: &Context) -> Result<(), Failure> {
-    let apps = context.apps().await?;
+/// The table, and failure when an app did not start, with what its handle said since then.
+async fn show(context: &Context, handles: &[String], begun_us: u64) -> Result<(), Failure> {
+    let end = Instant::now() + CATCH_UP;
+    let apps = loop {
+        let apps = context.apps().await?;
+        let settled = |app: &App| !matches!(app.state, AppState::Starting | AppState::Stopping);
+        let told = |app: &App| (app.state == AppState::Failed) == handles.contains(&app.handle) && settled(app);
+        if apps.iter().all(told) || Instant::now() > end {
+            break apps;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
     let workers: Vec<_> = apps.iter().flat_map(|app| app.workers.clone()).collect();
     print(&list::workers(&workers, &apps, width(), colours()));
-    let failed: Vec<String> = apps.iter().filter(|app| app.state == AppState::Failed).map(|app| app.name.to_string()).collect();
-    if failed.is_empty() {
-        return Ok(());
+    let mut failed = Vec::new();
+    for handle in handles {
+        failed.push(format!("{handle} did not start; `journalctl -u {handle}` has it all:"));
+        failed.extend(Journal::default().last_lines(handle, begun_us, LINES).await.into_iter().map(|line| format!("  {line}")));
     }
-    Err(Failure::Failed(format!("{} did not start: `journalctl -u '{}@*'` says why", failed.join(", "), context.cluster)))
+    if failed.is_empty() { Ok(()) } else { Err(Failure::Failed(failed.join("\n"))) }
 }
 
 pub(crate) fn uninstall(context: &Context, root: Option<&Path>, runtime: &Runtime) -> Result<(), Failure> {
@@ -124,7 +147,7 @@ fn root_only(verb: &str) -> Result<(), Failure> {
         return Ok(());
     }
     Err(Failure::Failed(format!(
-        "`{verb}` writes to /etc/systemd/system: run it as root, `sudo project-cluster {verb}`; or look first: `project-cluster install --diff`"
+        "`{verb}` writes to /etc/systemd/system: run it as root, `sudo project-cluster {verb}`. `sudo project-cluster install --diff` shows what it would write"
     )))
 }
 

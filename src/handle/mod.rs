@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use crate::config::settings::{App, Settings};
 use crate::names::{AppName, AppUnits, ClusterName, Instance};
+use crate::say::say;
 use crate::systemd::dbus::Bus;
 use crate::systemd::{self, ActiveState, Systemd, UnitState, Verb};
 use crate::worker::error::Error as StepError;
@@ -53,13 +54,13 @@ pub fn main(args: &[OsString]) -> ExitCode {
         _ => None,
     };
     let Some((step, cluster, app)) = parsed else {
-        eprintln!("<3>usage: project-cluster handle start|stop --cluster NAME APP (systemd calls it: `systemctl start NAME@APP`)");
+        say!(Error, "usage: project-cluster handle start|stop --cluster NAME APP (systemd calls it: `systemctl start NAME@APP`)");
         return ExitCode::from(2);
     };
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(why) => {
-            eprintln!("<3>the kernel gives no event queue: {why}");
+            say!(Error, "the kernel gives no event queue: {why}");
             return ExitCode::FAILURE;
         }
     };
@@ -67,7 +68,7 @@ pub fn main(args: &[OsString]) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             for line in error.to_string().lines() {
-                eprintln!("<3>{line}");
+                say!(Error, "{line}");
             }
             ExitCode::FAILURE
         }
@@ -80,7 +81,7 @@ async fn run(step: &str, cluster: &ClusterName, app: &AppName) -> Result<(), Err
         Ok(settings) => Some(settings),
         // A stop needs nothing of them but how long the workers may take.
         Err(why) if step == "stop" => {
-            eprintln!("<4>{why}; stopping all the same");
+            say!(Warning, "{why}; stopping all the same");
             None
         }
         Err(why) => return Err(why.into()),

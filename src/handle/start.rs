@@ -8,8 +8,9 @@ use super::plan::{self, Known};
 use super::{Error, Handle, SLACK, fresh_mark};
 use crate::config::settings::App;
 use crate::intent::Intent;
-use crate::journal;
+use crate::journal::{self, Journal};
 use crate::names::{ClusterName, Instance};
+use crate::say::say;
 use crate::systemd::{self, ActiveState, JobEnd, Systemd, Verb};
 
 /// Lines of a failed worker that the message shows.
@@ -51,10 +52,10 @@ pub(super) async fn run(handle: &Handle<'_>, cluster: &ClusterName) -> Result<()
         handle.store.set_started(app, generation.0)?;
         for (instance, why) in &failed {
             if let Err(why) = why {
-                eprintln!("<4>{app}: {} is not ready: {why}; systemd goes on trying", handle.units.worker(instance));
+                say!(Warning, "{app}: {} is not ready: {why}; systemd goes on trying", handle.units.worker(instance));
             }
         }
-        println!("<6>{app}: {} of {} ready, generation {}", workers.len() - failed.len(), workers.len(), generation.0);
+        say!(Info, "{app}: {} of {} ready, generation {}", workers.len() - failed.len(), workers.len(), generation.0);
         return Ok(());
     }
     let Some((instance, Err(why))) = failed.first() else {
@@ -62,7 +63,7 @@ pub(super) async fn run(handle: &Handle<'_>, cluster: &ClusterName) -> Result<()
     };
     let unit = handle.units.worker(instance);
     let mut text = format!("{app}: none of {} workers got ready. {unit}: {why}", workers.len());
-    for line in journal::last_lines(&unit, begun, LINES).await {
+    for line in Journal::default().last_lines(&unit, begun, LINES).await {
         text.push_str(&format!("\n  {line}"));
     }
     text.push_str(&format!("\nIts port is closed. Mend it, then: systemctl start {}", handle.units.handle()));
@@ -72,7 +73,7 @@ pub(super) async fn run(handle: &Handle<'_>, cluster: &ClusterName) -> Result<()
 /// What the master remembers, if that can be read: its numbers only.
 fn current(cluster: &ClusterName, handle: &Handle<'_>) -> Option<(crate::names::Generation, crate::names::Generation)> {
     let intent = Intent::read(&Intent::path(cluster))
-        .inspect_err(|why| eprintln!("<4>what the master remembers cannot be read ({why}); going by the pins"))
+        .inspect_err(|why| say!(Warning, "what the master remembers cannot be read ({why}); going by the pins"))
         .ok()?;
     let app = intent.apps.get(handle.units.app)?;
     app.generation.map(|generation| (generation, app.pin.unwrap_or(generation)))

@@ -7,6 +7,7 @@ use super::plan::{self, Case};
 use super::{Error, Handle, SLACK, fresh_mark, sleep_mark};
 use crate::files;
 use crate::names::ClusterName;
+use crate::say::say;
 
 /// `TimeoutStopSec=` of workers whose settings are gone is not known here; this is only for a PID 1 that hangs.
 const UNKNOWN_KILL: Duration = Duration::from_secs(300);
@@ -21,7 +22,7 @@ pub(super) async fn run(handle: &Handle<'_>, cluster: &ClusterName) -> Result<()
     let fresh = fresh_mark(cluster, app);
     if case == Case::Restart {
         if let Err(why) = files::replace(&fresh, b"", 0o600) {
-            eprintln!("<4>{app}: the mark {} cannot be written ({why}); the same generation starts again", fresh.display());
+            say!(Warning, "{app}: the mark {} cannot be written ({why}); the same generation starts again", fresh.display());
         }
     } else {
         // Left by a restart whose start never came.

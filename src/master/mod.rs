@@ -7,9 +7,10 @@
 //! |---|---|---|
 //! | `serve` (axum, one task a connection) | requests | asks [`Master`] |
 //! | `watch` | systemd's changes | the [`World`] |
-//! | one a roll (`rolls.rs`) | job ends, changes, its clock | the roll's record, [`Intent`] |
+//! | one a roll (`rolls`) | job ends, changes, its clock | the roll's record, [`Intent`] |
 //! | `run` | signals, the watchdog | all of the above, by ending them |
 
+mod places;
 pub mod rolls;
 mod run;
 pub mod usage;
@@ -22,6 +23,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch as channel;
 
+pub use places::Places;
 pub use run::main;
 
 use self::rolls::Rolls;
@@ -29,24 +31,30 @@ use self::world::World;
 use crate::api::error::{Code, Refusal};
 use crate::api::types::{App, Done, Health, Roll};
 use crate::config::settings::{self, Settings};
-use crate::handle;
 use crate::intent::{AppIntent, Intent};
-use crate::journal;
+use crate::journal::{self, Journal};
 use crate::names::{AppName, AppUnits, ClusterName};
-use crate::systemd::{ActiveState, JobEnd, Systemd, Verb};
+use crate::say::say;
+use crate::systemd::{self, ActiveState, JobEnd, Systemd, Verb};
 
 /// PID 1 on a machine under load, beside what a step takes by itself.
 const SLACK: Duration = Duration::from_secs(45);
 /// Lines of a failed step that a message shows.
 const LINES: usize = 12;
+/// A question of a person waits no longer for systemd; the message says that it does not answer.
+const GLANCE: Duration = Duration::from_secs(3);
 
 /// The master of one cluster.
 #[derive(Debug)]
 pub struct Master<S> {
     cluster: ClusterName,
+    places: Places,
+    journal: Journal,
     systemd: Arc<S>,
     settings: RwLock<Arc<Settings>>,
     world: Mutex<World>,
+    /// Held from a reading's first question until the world has it, so that an older reading never follows a newer.
+    reading: tokio::sync::Mutex<()>,
     /// Grows with every reading of the world.
     seen: channel::Sender<u64>,
     intent: Mutex<Intent>,
@@ -61,12 +69,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl<S: Systemd> Master<S> {
     /// One that knows its settings and what was asked for, and has not looked at the world yet.
-    pub fn new(systemd: Arc<S>, settings: Settings, intent: Intent) -> Arc<Self> {
+    pub fn new(systemd: Arc<S>, settings: Settings, intent: Intent, places: Places, journal: Journal) -> Arc<Self> {
         Arc::new(Self {
             cluster: settings.name.clone(),
+            places,
+            journal,
             systemd,
             settings: RwLock::new(Arc::new(settings)),
             world: Mutex::default(),
+            reading: tokio::sync::Mutex::default(),
             seen: channel::Sender::new(0),
             intent: Mutex::new(intent),
             rolls: Mutex::default(),
@@ -136,20 +147,66 @@ impl<S: Systemd> Master<S> {
         let before = intent.apps.get(name).cloned();
         change(intent.apps.entry(name.clone()).or_default());
         if intent.apps.get(name) != before.as_ref()
-            && let Err(why) = intent.write(&Intent::path(&self.cluster))
+            && let Err(why) = intent.write(&self.places.intent())
         {
-            eprintln!("<3>what was asked for cannot be written and is lost at the next restart: {why}");
+            say!(Error, "what was asked for cannot be written and is lost at the next restart: {why}");
         }
     }
 
-    /// Reads the world again.
+    /// Reads the world again; when that fails, the log says so.
     async fn refresh(&self, dirty: &watch::Dirty) {
-        let settings = self.settings();
-        match watch::refresh(&*self.systemd, &settings, &self.world, dirty).await {
-            Ok(()) => self.adopt(&settings),
-            Err(why) => eprintln!("<4>{why}"),
+        if let Err(why) = self.read(dirty).await {
+            say!(Warning, "{why}");
         }
+    }
+
+    /// Reads the whole world again.
+    ///
+    /// # Errors
+    /// When systemd cannot be asked.
+    async fn look(&self) -> Result<(), systemd::Error> {
+        self.read(&watch::Dirty::All).await
+    }
+
+    async fn read(&self, dirty: &watch::Dirty) -> Result<(), systemd::Error> {
+        let settings = self.settings();
+        let reading = self.reading.lock().await;
+        watch::refresh(&*self.systemd, &settings, &self.world, dirty).await?;
+        drop(reading);
+        self.adopt(&settings);
         self.seen.send_modify(|seen| *seen += 1);
+        Ok(())
+    }
+
+    /// Makes sure that the world is as it is at this moment, for who asks: signals come some milliseconds late, and one
+    /// can be lost. One cheap question; only what it shows to have changed is read again.
+    ///
+    /// # Errors
+    /// When systemd does not answer: better none than an answer of before.
+    pub async fn glance(&self) -> Result<(), Refusal> {
+        let glance = async {
+            let rows = self.systemd.units(&world::patterns(&self.settings())).await?;
+            let changed = lock(&self.world).differing(&rows);
+            if changed.is_empty() { Ok(()) } else { self.read(&watch::Dirty::Units(changed)).await }
+        };
+        match tokio::time::timeout(GLANCE, glance).await {
+            Ok(done) => Ok(done?),
+            Err(_) => Err(Refusal::new(
+                Code::Unavailable,
+                format!("systemd does not answer over D-Bus within {GLANCE:?}, so what runs cannot be told. `systemctl status dbus`"),
+            )),
+        }
+    }
+
+    /// What `systemctl status` of the master says while nothing rolls.
+    fn tell_status(&self) {
+        if lock(&self.rolls).any_under_way() {
+            return;
+        }
+        let apps = self.settings().apps.len();
+        let status = format!("watches {apps} {}", if apps == 1 { "app" } else { "apps" });
+        // Without NOTIFY_SOCKET there is nobody to tell.
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Status(&status)]);
     }
 
     /// Takes over what runs: an app whose workers are all of one generation, with none rolling, is of that generation.
@@ -214,7 +271,7 @@ impl<S: Systemd> Master<S> {
             return Ok(Done { app: name.clone(), message: "not running; nothing to do".into() });
         }
         // The stop step consumes it.
-        let mark = handle::sleep_mark(&self.cluster, name);
+        let mark = self.places.sleep(name);
         crate::files::replace(&mark, b"", 0o600)
             .map_err(|why| Refusal::new(Code::Failed, format!("the mark {} cannot be written: {why}", mark.display())))?;
         let ended = self.handle_job(Verb::Stop, &units, app.timeout.kill * 2 + SLACK).await;
@@ -239,7 +296,7 @@ impl<S: Systemd> Master<S> {
             JobEnd::Timeout => format!("the {verb} of {handle} took too long"),
             _ => format!("the {verb} of {handle} failed"),
         };
-        for line in journal::last_lines(&handle, begun, LINES).await {
+        for line in self.journal.last_lines(&handle, begun, LINES).await {
             text.push_str(&format!("\n{line}"));
         }
         Err(Refusal::new(Code::Failed, text))
@@ -259,7 +316,8 @@ impl<S: Systemd> Master<S> {
                     format!("there is no roll {id} of {name}: the master was restarted since. `project-cluster show {name}`"),
                 )
             })?;
-            if after.is_none_or(|after| roll.sequence > after) || !roll.under_way() {
+            // Lower, too: a client that asked the master before may know more than that one could keep.
+            if after != Some(roll.sequence) || !roll.under_way() {
                 return Ok(roll);
             }
             if !matches!(tokio::time::timeout_at(deadline, changed.changed()).await, Ok(Ok(()))) {

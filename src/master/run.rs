@@ -15,12 +15,14 @@ use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
-use super::{Master, watch};
+use super::{Master, Places, watch};
 use crate::api::server;
 use crate::config::settings::{self, Settings};
 use crate::files;
 use crate::intent::Intent;
+use crate::journal::Journal;
 use crate::names::ClusterName;
+use crate::say::say;
 use crate::systemd::Systemd;
 use crate::systemd::dbus::Bus;
 
@@ -36,30 +38,35 @@ pub fn main(args: &[OsString]) -> ExitCode {
         _ => None,
     };
     let Some(cluster) = cluster else {
-        eprintln!("<3>usage: project-cluster master --cluster NAME (systemd starts it: `systemctl start NAME.socket`)");
+        say!(Error, "usage: project-cluster master --cluster NAME (systemd starts it: `systemctl start NAME.socket`)");
         return ExitCode::from(2);
     };
     // One thread: everything it does is waiting, and a second stack is a tenth of its memory.
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(why) => {
-            eprintln!("<3>the kernel gives no event queue: {why}");
+            say!(Error, "the kernel gives no event queue: {why}");
             return ExitCode::FAILURE;
         }
     };
     match runtime.block_on(run(&cluster)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
-            eprintln!("<3>{why}");
+            say!(Error, "{why}");
             ExitCode::FAILURE
         }
     }
 }
 
 async fn run(cluster: &ClusterName) -> Result<(), String> {
+    // First of all: `install` may ask for the new settings while this one is still on its way up.
+    let mut terminate = signal(SignalKind::terminate()).map_err(|why| why.to_string())?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(|why| why.to_string())?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(|why| why.to_string())?;
     let listeners = listeners(cluster)?;
-    let settings = read_settings(cluster)?;
-    let path = Intent::path(cluster);
+    let places = Places::system(cluster);
+    let settings = read_settings(&places)?;
+    let path = places.intent();
     let intent = match Intent::read(&path) {
         Ok(intent) => intent,
         Err(why) if why.kind() == io::ErrorKind::InvalidData => set_aside(&path, &why)?,
@@ -68,8 +75,9 @@ async fn run(cluster: &ClusterName) -> Result<(), String> {
     let systemd = Arc::new(Bus::system().await.map_err(|why| why.to_string())?);
     // Before the first reading, so that no change falls between.
     let changes = systemd.changes();
-    let master = Master::new(systemd, settings, intent);
-    master.refresh(&watch::Dirty::All).await;
+    let master = Master::new(systemd, settings, intent, places.clone(), Journal::default());
+    // Without it every handle would seem to have left, and a roll to be over.
+    master.look().await.map_err(|why| why.to_string())?;
     master.take_up();
 
     let mut tasks = JoinSet::new();
@@ -78,29 +86,25 @@ async fn run(cluster: &ClusterName) -> Result<(), String> {
         let routes = server::routes(master.clone());
         tasks.spawn(async move {
             if let Err(why) = axum::serve(listener, routes).await {
-                eprintln!("<3>the API's listener failed: {why}");
+                say!(Error, "the API's listener failed: {why}");
             }
         });
     }
-    let apps = master.settings().apps.len();
-    notify(&[NotifyState::Ready, NotifyState::Status(&format!("watches {apps} apps"))]);
-    let mut terminate = signal(SignalKind::terminate()).map_err(|why| why.to_string())?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(|why| why.to_string())?;
-    let mut hangup = signal(SignalKind::hangup()).map_err(|why| why.to_string())?;
+    notify(&[NotifyState::Ready]);
+    master.tell_status();
     // Half of the limit, as sd_watchdog_enabled(3) recommends.
     let mut alive = sd_notify::watchdog_enabled().map(|limit| tokio::time::interval(limit / 2));
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = hangup.recv() => match read_settings(cluster) {
+            _ = hangup.recv() => match read_settings(&places) {
                 Ok(settings) => {
-                    let apps = settings.apps.len();
                     master.set_settings(settings);
                     master.refresh(&watch::Dirty::All).await;
-                    notify(&[NotifyState::Status(&format!("watches {apps} apps"))]);
+                    master.tell_status();
                 }
-                Err(why) => eprintln!("<3>{why}; going on with the settings of before"),
+                Err(why) => say!(Error, "{why}; going on with the settings of before"),
             },
             () = tick(&mut alive) => notify(&[NotifyState::Watchdog]),
             // A task that ends takes the process with it; systemd brings it back whole.
@@ -152,8 +156,8 @@ fn listeners(cluster: &ClusterName) -> Result<Vec<UnixListener>, String> {
     Ok(listeners)
 }
 
-fn read_settings(cluster: &ClusterName) -> Result<Settings, String> {
-    let path = cluster.var().join("settings.json");
+fn read_settings(places: &Places) -> Result<Settings, String> {
+    let path = places.settings();
     let bytes = files::read_bounded(&path, SETTINGS)
         .map_err(|why| format!("{} cannot be read ({why}): `project-cluster install` writes it", path.display()))?;
     let settings: Settings = serde_json::from_slice(&bytes)
@@ -173,7 +177,7 @@ fn read_settings(cluster: &ClusterName) -> Result<Settings, String> {
 fn set_aside(path: &Path, why: &io::Error) -> Result<Intent, String> {
     let aside = path.with_extension("json.damaged");
     std::fs::rename(path, &aside).map_err(|why| format!("{} cannot be moved aside: {why}", path.display()))?;
-    eprintln!("<2>{why}. It was moved to {}; holds are forgotten, generations are taken from what runs", aside.display());
+    say!(Critical, "{why}. It was moved to {}; holds are forgotten, generations are taken from what runs", aside.display());
     Ok(Intent::default())
 }
 

@@ -1,7 +1,7 @@
 //! Memory and CPU of a control group, read from the kernel's own files.
 //!
 //! `cpu.stat` is always there on cgroup v2; `memory.current` only where the memory controller is, else the
-//! resident sets of its processes are added up. Reads at most [`PROCESSES`] of them. It must not know workers.
+//! resident sets of its processes are added up. Reads at most 1024 of them. It must not know workers.
 
 use std::fs;
 use std::path::{Path, PathBuf};

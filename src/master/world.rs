@@ -80,6 +80,13 @@ impl World {
         }
     }
 
+    /// The units that stand otherwise than these rows, a whole reading, say; also those that come or go by it.
+    pub fn differing(&self, rows: &[UnitState]) -> Vec<String> {
+        let changed = rows.iter().filter(|row| self.units.get(&row.name).is_none_or(|seen| seen.state != **row));
+        let gone = self.units.keys().filter(|name| !rows.iter().any(|row| row.name == **name));
+        changed.map(|row| &row.name).chain(gone).cloned().collect()
+    }
+
     /// One unit.
     pub fn get(&self, unit: &str) -> Option<&Seen> {
         self.units.get(unit)
@@ -132,5 +139,73 @@ impl World {
     pub fn ready(&self, units: &AppUnits<'_>) -> u16 {
         let online = |seen: &Seen| WorkerState::of(seen.state.active, &seen.state.sub) == WorkerState::Online;
         u16::try_from(self.workers(units).iter().filter(|(_, seen)| online(seen)).count()).unwrap_or(u16::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::names::{AppName, ClusterName};
+
+    fn row(name: &str, active: ActiveState, sub: &str) -> (UnitState, Details) {
+        (UnitState { name: name.into(), active, sub: sub.into(), job: None }, Details::default())
+    }
+
+    fn up(instance: &str) -> (UnitState, Details) {
+        row(&format!("project-cluster-api@{instance}.service"), ActiveState::Active, "running")
+    }
+
+    /// A world of these units, and what it says of the app `api` of two workers.
+    fn world(rows: &[(UnitState, Details)]) -> World {
+        let mut world = World::default();
+        world.update(None, rows.to_vec());
+        world
+    }
+
+    #[test]
+    fn only_a_whole_set_of_one_version_is_adopted() {
+        let (cluster, app): (ClusterName, AppName) = (ClusterName::default(), "api".parse().unwrap());
+        let units = AppUnits::new(&cluster, &app);
+        let version = |rows: &[(UnitState, Details)]| world(rows).one_version(&units, 2);
+        assert_eq!(version(&[up("1.7.1"), up("2.7.3")]), Some((Generation(7), None)));
+        assert_eq!(version(&[up("1.8-7.1"), up("2.8-7.1")]), Some((Generation(8), Some(Generation(7)))));
+        assert_eq!(version(&[up("1.7.1"), up("2.8.1")]), None, "a mix");
+        assert_eq!(version(&[up("1.7.1")]), None, "one is missing");
+        assert_eq!(version(&[]), None);
+        // One on its way down does not count, another app's neither.
+        let leaving = row("project-cluster-api@1.6.1.service", ActiveState::Deactivating, "stop-sigterm");
+        let other = row("project-cluster-bg@1.9.1.service", ActiveState::Active, "running");
+        assert_eq!(version(&[up("1.7.1"), up("2.7.1"), leaving, other]), Some((Generation(7), None)));
+    }
+
+    #[test]
+    fn the_handle_decides_how_an_app_stands() {
+        let (cluster, app): (ClusterName, AppName) = (ClusterName::default(), "api".parse().unwrap());
+        let units = AppUnits::new(&cluster, &app);
+        let state = |handle: ActiveState, workers: &[&str], rolling: bool, on_demand: bool| {
+            let mut rows: Vec<_> = workers.iter().map(|worker| up(worker)).collect();
+            rows.push(row("project-cluster@api.service", handle, "exited"));
+            world(&rows).app_state(&units, 2, rolling, on_demand, true)
+        };
+        let both = ["1.1.1", "2.1.1"];
+        assert_eq!(state(ActiveState::Active, &both, false, false), AppState::Running);
+        assert_eq!(state(ActiveState::Reloading, &both, true, false), AppState::Rolling);
+        assert_eq!(state(ActiveState::Active, &both[..1], false, false), AppState::Degraded);
+        assert_eq!(state(ActiveState::Activating, &[], false, false), AppState::Starting);
+        assert_eq!(state(ActiveState::Deactivating, &both, true, false), AppState::Stopping);
+        assert_eq!(state(ActiveState::Failed, &[], false, true), AppState::Failed);
+        assert_eq!(state(ActiveState::Inactive, &[], false, true), AppState::Sleeping);
+        assert_eq!(state(ActiveState::Inactive, &[], false, false), AppState::Stopped);
+    }
+
+    #[test]
+    fn a_reading_differs_by_what_changed_came_or_went() {
+        let world = world(&[up("1.1.1"), up("2.1.1"), up("3.1.1")]);
+        let states = |rows: Vec<(UnitState, Details)>| rows.into_iter().map(|row| row.0).collect::<Vec<_>>();
+        assert_eq!(world.differing(&states(vec![up("1.1.1"), up("2.1.1"), up("3.1.1")])), Vec::<String>::new());
+        let failed = row("project-cluster-api@2.1.1.service", ActiveState::Failed, "failed");
+        let mut differing = world.differing(&states(vec![up("1.1.1"), failed, up("4.1.1")]));
+        differing.sort_unstable();
+        assert_eq!(differing, ["2.1.1", "3.1.1", "4.1.1"].map(|instance| format!("project-cluster-api@{instance}.service")));
     }
 }

@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+pub use crate::say::{Priority, line as say};
+
 /// Status of a step that failed for a reason of its own.
 pub const FAILED: u8 = 1;
 /// `EXIT_CHDIR` of `systemd.exec(5)`: the working directory cannot be entered.
@@ -39,31 +41,3 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
-
-/// Priority prefixes of `sd-daemon(3)`, for lines on stderr that go to the journal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Priority {
-    /// Something failed.
-    Error,
-    /// Something is less than it should be and the work goes on.
-    Warning,
-    /// A person can do better.
-    Notice,
-}
-
-/// Writes one line to stderr in one `write`, so that lines of several processes do not mix. Line breaks in the
-/// text (names that others chose) become spaces: a second line would be without priority.
-pub fn say(priority: Priority, text: &str) {
-    use std::io::Write as _;
-    let prefix = match priority {
-        Priority::Error => "<3>",
-        Priority::Warning => "<4>",
-        Priority::Notice => "<5>",
-    };
-    let mut line = String::with_capacity(text.len() + 4);
-    line.push_str(prefix);
-    line.extend(text.chars().map(|c| if c.is_control() { ' ' } else { c }));
-    line.push('\n');
-    // Where stderr is gone there is nobody left to tell.
-    let _ = std::io::stderr().write_all(line.as_bytes());
-}

@@ -47,6 +47,18 @@ pub fn app(name: &str, workers: u16, command: &str, more: &str) -> String {
     format!("[apps.{name}]\nworkers = {workers}\ncommand = \"{command}\"\ncwd = \"/srv/shop/current\"\n{kill}{soak}{more}\n")
 }
 
+/// Plain Node workers on port 3000 that run `app.js` of the release: [`HELLO`] in v1.
+#[track_caller]
+pub fn shop(workers: u16, more: &str) -> Cluster {
+    let cluster = installed(&app("api", workers, "node app.js 3000", &format!("listen = 3000\n{more}")));
+    cluster.program("v1", HELLO);
+    cluster.cli(&["install", "--now"]).ok();
+    cluster
+}
+
+/// An `app.js` that answers with its release.
+pub const HELLO: &str = "require('/srv/apps/hello.js');";
+
 /// A sandbox with a cluster.
 pub struct Cluster {
     pub sandbox: Sandbox,
@@ -75,6 +87,26 @@ impl Cluster {
     #[track_caller]
     pub fn release(&self, release: &str) {
         self.run(&["ln", "-sfn", &format!("/srv/shop/{release}"), "/srv/shop/current"]).ok();
+    }
+
+    /// Writes the `app.js` of a release.
+    pub fn program(&self, release: &str, javascript: &str) {
+        self.write(format!("/srv/shop/{release}/app.js"), javascript);
+    }
+
+    /// Deploys a release with this `app.js`, all but the reload.
+    #[track_caller]
+    pub fn deploy(&self, release: &str, javascript: &str) {
+        self.program(release, javascript);
+        self.write(format!("/srv/shop/{release}/VERSION"), release);
+        self.release(release);
+    }
+
+    /// PIDs of the workers of an app that are up, ascending.
+    pub fn pids(&self, app: &str) -> Vec<i32> {
+        let mut pids: Vec<i32> = self.workers(app).iter().filter_map(|unit| self.main_pid(unit)).collect();
+        pids.sort_unstable();
+        pids
     }
 
     /// Runs the command line, at most two minutes.

@@ -72,8 +72,9 @@ fn six_stops_and_starts_in_ten_seconds() {
 #[test]
 fn restart_into_a_broken_version_closes_the_port_and_holds() {
     let cluster = installed(&app("api", 2, "node app.js 3000", "listen = 3000"));
-    // The first release has no app.js: nothing gets ready.
-    cluster.cli(&["install", "--now"]).exits(1);
+    // The first release has no app.js: nothing gets ready, and the install says so.
+    let failed = cluster.cli(&["install", "--now"]).exits(1);
+    assert!(failed.stderr.contains("api did not start"), "{}", failed.stderr);
     assert_eq!(cluster.state(HANDLE), "failed");
     cluster.sh("cp -r /srv/apps/*.js /srv/shop/v1/; mv /srv/shop/v1/hello.js /srv/shop/v1/app.js").ok();
     cluster.sh("mkdir -p /srv/shop/v2; cp /srv/apps/broken/throws.js /srv/shop/v2/app.js").ok();
@@ -111,6 +112,9 @@ fn stop_with_dbus_down() {
     cluster.systemctl(&["stop", HANDLE]).ok();
     assert_eq!(cluster.units("project-cluster-api@*", &["active", "activating", "deactivating"]), Vec::<String>::new());
     assert_eq!(cluster.state(SOCKET), "inactive");
+    // The master cannot know that, and says so rather than what was true before.
+    let blind = cluster.cli(&["ls"]).exits(1);
+    assert!(blind.stderr.contains("systemd") && blind.stderr.contains("D-Bus"), "{}", blind.stderr);
 }
 
 #[test]

@@ -4,13 +4,24 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bytes;
+mod cli;
 mod cluster;
 mod demand;
 mod docs;
 mod handle;
+mod install;
 mod load;
+mod master;
 mod pins;
 mod ports;
+mod proof;
 mod ready;
+mod reload;
 mod sandbox;
+mod secrets;
 mod swap;
+mod traps;
+mod tree;
+mod units;
+mod users;

@@ -31,7 +31,8 @@ pub struct Holder {
     partial: Vec<u8>,
     complaints: Pipe,
     kept: bool,
-    notify: UnixDatagram,
+    /// What systemd-nspawn tells while it boots.
+    notify: Option<UnixDatagram>,
     inner: i32,
     inner_fd: PidFd,
     name: String,
@@ -61,9 +62,6 @@ impl Holder {
             return Err(io::Error::other("a sandbox needs root: run the tests as root (`sudo -E make test`)"));
         }
         let name = format!("project-cluster-test-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
-        // An abstract address: nothing is left in the file system, whatever happens.
-        let notify = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name)?)?;
-        notify.set_nonblocking(true)?;
         let mut command = Command::new("unshare");
         command
             // By way of the environment, so that `ps` stays readable.
@@ -99,7 +97,7 @@ impl Holder {
             partial: Vec::new(),
             complaints: Pipe::gather(stderr),
             kept: false,
-            notify,
+            notify: None,
             inner: 0,
             name,
         };
@@ -145,6 +143,10 @@ impl Holder {
         if let Some(odd) = arguments.iter().find(|argument| argument.contains(char::is_whitespace)) {
             return Err(io::Error::other(format!("`{odd}` holds a blank: the holder splits arguments at blanks")));
         }
+        // An abstract address: nothing is left in the file system, whatever happens.
+        let notify = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&self.name)?)?;
+        notify.set_nonblocking(true)?;
+        self.notify = Some(notify);
         self.say(&format!("boot {}\n", arguments.join(" ")))?;
         let end = Instant::now() + LIMIT;
         let mut leader = None;
@@ -161,6 +163,9 @@ impl Holder {
                 }
             }
         }
+        // Closed, and not just left: systemd-nspawn passes on each `STATUS=` of process 1, once for every five seconds that a job
+        // takes, and would wait for room in a queue that nobody reads, and process 1 for systemd-nspawn.
+        self.notify = None;
         let pid = leader.ok_or_else(|| io::Error::other("systemd-nspawn never named its process 1"))?;
         let group = File::options().write(true).open(format!("/proc/{pid}/root/sys/fs/cgroup/init.scope/cgroup.procs"))?;
         Ok(Booted { pid, first: PidFd::open(pid)?, group })
@@ -203,16 +208,18 @@ impl Holder {
             }
             let mut buffer = [0; 4096];
             let left = end.saturating_duration_since(Instant::now());
-            match readable_within(&[self.notify.as_raw_fd(), self.stdout.as_raw_fd()], left) {
-                Some(0) => {
-                    let count = self.notify.recv(&mut buffer)?;
+            let mut sources = vec![self.stdout.as_raw_fd()];
+            sources.extend(self.notify.as_ref().map(AsRawFd::as_raw_fd));
+            match (readable_within(&sources, left), &self.notify) {
+                (Some(1), Some(notify)) => {
+                    let count = notify.recv(&mut buffer)?;
                     return Ok(Event::Notify(String::from_utf8_lossy(&buffer[..count]).into_owned()));
                 }
-                Some(_) => match self.stdout.read(&mut buffer)? {
+                (Some(_), _) => match self.stdout.read(&mut buffer)? {
                     0 => return Err(io::Error::other(format!("the holder ended by itself: {}", self.complaints.finish().trim()))),
                     count => self.partial.extend_from_slice(&buffer[..count]),
                 },
-                None => return Err(io::Error::new(io::ErrorKind::TimedOut, format!("nothing within {LIMIT:?}"))),
+                (None, _) => return Err(io::Error::new(io::ErrorKind::TimedOut, format!("nothing within {LIMIT:?}"))),
             }
         }
     }

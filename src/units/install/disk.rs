@@ -235,12 +235,15 @@ pub(super) struct Ledger {
     pub(super) complete: bool,
     /// Directories that were not there before, removed again when empty.
     pub(super) directories: BTreeSet<PathBuf>,
+    /// Those that systemd makes for unix sockets and that were not there before either.
+    #[serde(default)]
+    pub(super) socket_directories: BTreeSet<PathBuf>,
 }
 
 impl Ledger {
     /// Of a first install.
     pub(super) fn new(cluster: &ClusterName) -> Self {
-        Self { format: 1, name: cluster.clone(), complete: false, directories: BTreeSet::new() }
+        Self { format: 1, name: cluster.clone(), complete: false, directories: BTreeSet::new(), socket_directories: BTreeSet::new() }
     }
     /// The one on disk, if any.
     pub(super) fn read(root: &Root, cluster: &ClusterName) -> Result<Option<Self>, Error> {

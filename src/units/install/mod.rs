@@ -14,7 +14,7 @@ mod uninstall;
 use std::path::{Path, PathBuf};
 
 use crate::config::settings::Settings;
-use crate::names::{AppName, AppUnits, ClusterName, UNIT_NAME_MAX};
+use crate::names::{Address, AppName, AppUnits, ClusterName, UNIT_NAME_MAX};
 
 use super::diff::{self, Change, Conflict, Disk, Plan};
 use super::model::{self, Host, Tree};
@@ -148,7 +148,7 @@ pub fn install(settings: &Settings, options: &Options, live: Option<&dyn Live>) 
 
     if stale || fresh_account {
         stop_removed(&plan, cluster, live, &mut report)?;
-        let ledger = begin(&root, &tree, &plan, &mut ledger, &mut report)?;
+        let ledger = begin(&root, settings, &tree, &plan, &mut ledger, &mut report)?;
         let sysusers = options.host.sysusers_file(cluster);
         apply_file(&root, &tree, &sysusers, &plan, &disk, &mut report)?;
         if let Some(live) = live {
@@ -199,6 +199,8 @@ fn stop_removed(plan: &Plan, cluster: &ClusterName, live: Option<&dyn Live>, rep
         units.extend([names.handle(), names.worker_glob(), names.trigger()]);
     }
     units.extend(plan.removed().filter_map(model::file_name).filter(|name| name.ends_with(".socket")).map(String::from));
+    // Empty by now; systemd itself keeps a slice, and its limits, for ever.
+    units.extend(removed_apps(plan, cluster).iter().map(|app| AppUnits::new(cluster, app).slice()));
     if let (Some(live), false) = (live, units.is_empty()) {
         live.stop(&units).map_err(|source| Error::Live { what: format!("stopping {}", units.join(", ")), source })?;
         report.note(format!("stopped {}", units.join(", ")));
@@ -221,14 +223,25 @@ fn handle_app(path: &Path, cluster: &ClusterName) -> Option<AppName> {
 }
 
 /// Makes the directories, having written down first which ones were not there.
-fn begin<'l>(root: &Root, tree: &Tree, plan: &Plan, ledger: &'l mut Option<Ledger>, report: &mut Report) -> Result<&'l mut Ledger, Error> {
+fn begin<'l>(
+    root: &Root,
+    settings: &Settings,
+    tree: &Tree,
+    plan: &Plan,
+    ledger: &'l mut Option<Ledger>,
+    report: &mut Report,
+) -> Result<&'l mut Ledger, Error> {
     let cluster = &tree.cluster;
     let paths = tree.files.keys().chain(tree.directories.keys());
     let missing = root.missing_directories(paths.map(PathBuf::as_path), tree);
+    let addresses = settings.apps.values().flat_map(|app| &app.listen).map(|listen| &listen.address);
+    let sockets = addresses.filter_map(|address| if let Address::Unix(path) = address { Some(path.as_path()) } else { None });
+    let sockets = root.missing_directories(sockets, tree);
     let own = root.missing_directories([model::pins(cluster).as_path()].into_iter(), tree);
     let ledger = ledger.get_or_insert_with(|| Ledger::new(cluster));
     ledger.complete = false;
     ledger.directories.extend(missing.iter().cloned());
+    ledger.socket_directories.extend(sockets);
     for path in &own {
         root.make_directory(path, 0o755)?;
     }

@@ -58,8 +58,12 @@ pub fn uninstall(cluster: &ClusterName, options: &Options, live: Option<&dyn Liv
         }
     };
     empty(&mut report);
-    if live.is_some() {
+    if live.is_some() && claimed {
         remove_run(&root, &files, cluster)?;
+        for path in ledger.iter().flat_map(|ledger| ledger.socket_directories.iter().rev()) {
+            // One that is not empty holds what is not ours, and stays.
+            root.remove_directory_if_empty(path);
+        }
     }
     if claimed {
         root.remove_all(&cluster.var())?;
@@ -86,6 +90,9 @@ fn running(files: &[&Path], cluster: &ClusterName) -> Vec<String> {
     units.extend(names().map(|names| names.worker_glob()));
     units.extend(names().map(|names| names.trigger()));
     units.push(cluster.master());
+    // Empty by now; systemd itself keeps a slice for ever.
+    units.extend(names().map(|names| names.slice()));
+    units.extend(cluster.slices());
     units
 }
 
@@ -110,8 +117,7 @@ fn remove_user(root: &Root, cluster: &ClusterName, live: Option<&dyn Live>, repo
 
 /// What units leave in /run until the next boot.
 fn remove_run(root: &Root, files: &[&Path], cluster: &ClusterName) -> Result<(), Error> {
-    root.remove_all(&cluster.run().join("state"))?;
-    root.remove_directory_if_empty(&cluster.run());
+    root.remove_all(&cluster.run())?;
     for app in files.iter().filter_map(|path| handle_app(path, cluster)) {
         let prefix = AppUnits::new(cluster, &app).prefix();
         root.remove_directory_if_empty(&Path::new("/run").join(&prefix));

@@ -1,0 +1,58 @@
+//! Where the master's files lie. Injectable, so that its tests have a place of their own.
+
+use std::path::PathBuf;
+
+use crate::names::{AppName, ClusterName};
+
+/// The two directories of a cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Places {
+    /// What is kept, `/var/lib/NAME`; the master writes below `state/` alone.
+    pub var: PathBuf,
+    /// What lives until the next boot, `/run/NAME`; the master writes below `state/` alone.
+    pub run: PathBuf,
+}
+
+impl Places {
+    /// Those of the system manager.
+    pub fn system(cluster: &ClusterName) -> Self {
+        Self { var: cluster.var(), run: cluster.run() }
+    }
+    /// What `install` last validated.
+    pub fn settings(&self) -> PathBuf {
+        self.var.join("settings.json")
+    }
+    /// What was asked for ([`Intent`](crate::intent::Intent)).
+    pub fn intent(&self) -> PathBuf {
+        self.var.join("state/apps.json")
+    }
+    /// The highest generation that `prepare` has pinned of an app, a number.
+    pub fn generation(&self, app: &AppName) -> PathBuf {
+        self.var.join(format!("generations/{app}"))
+    }
+    /// The roll of an app.
+    pub fn roll(&self, app: &AppName) -> PathBuf {
+        self.run.join(format!("state/roll-{app}.json"))
+    }
+    /// Mark of a reload that waits behind it.
+    pub fn next_roll(&self, app: &AppName) -> PathBuf {
+        self.run.join(format!("state/roll-{app}.next"))
+    }
+    /// Mark of `sleep`, which the handle's stop step consumes.
+    pub fn sleep(&self, app: &AppName) -> PathBuf {
+        self.run.join(format!("state/sleep-{app}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn they_are_where_roots_steps_look() {
+        let (cluster, app) = (ClusterName::default(), "api".parse().unwrap());
+        let places = Places::system(&cluster);
+        assert_eq!(places.intent(), crate::intent::Intent::path(&cluster));
+        assert_eq!(places.sleep(&app), crate::handle::sleep_mark(&cluster, &app));
+    }
+}

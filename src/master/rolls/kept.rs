@@ -1,0 +1,128 @@
+//! How a roll lies in `/run/NAME/state`, and how a new master takes it up.
+//!
+//! `/run`, not `/var`: a reboot ends every roll. Beside it lies a mark when a reload waits behind the roll.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::records::unix_ms;
+use super::{Begun, clock, figure, lock};
+use crate::api::types;
+use crate::files;
+use crate::intent::Hold;
+use crate::master::{Master, Places};
+use crate::names::{AppName, Generation, Instance};
+use crate::roll::machine::Roll;
+use crate::say::say;
+use crate::systemd::Systemd;
+
+/// A roll of a thousand workers is a quarter of a MiB.
+const FILE: u64 = 8 * 1024 * 1024;
+/// Steps that are kept: each writing writes them all.
+const STEPS: usize = 200;
+
+/// A roll as it lies in its file: under way, or ended and kept for who still waits for it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Kept {
+    /// What clients see of it.
+    record: types::Roll,
+    /// When it began, milliseconds of `CLOCK_MONOTONIC`.
+    begin: u64,
+    /// The worker that made it turn back.
+    culprit: Option<Instance>,
+    /// The roll; none once its end has been remembered.
+    roll: Option<Roll>,
+}
+
+impl Kept {
+    /// One that goes on.
+    pub fn under_way(record: types::Roll, begin: u64, culprit: Option<Instance>, roll: &Roll) -> Self {
+        Self { record: short(record), begin, culprit, roll: Some(roll.clone()) }
+    }
+    /// One whose end has been remembered.
+    pub fn ended(record: types::Roll) -> Self {
+        Self { record: short(record), begin: 0, culprit: None, roll: None }
+    }
+}
+
+/// With its last steps alone.
+fn short(mut record: types::Roll) -> types::Roll {
+    record.steps.drain(..record.steps.len().saturating_sub(STEPS));
+    record
+}
+
+/// Replaces the file.
+pub(super) fn write(path: &Path, kept: &Kept) -> io::Result<()> {
+    files::replace(path, &serde_json::to_vec(kept)?, 0o600)
+}
+
+fn read(path: &Path) -> io::Result<Kept> {
+    Ok(serde_json::from_slice(&files::read_bounded(path, FILE)?)?)
+}
+
+/// Sets or takes away the mark of a reload that waits.
+pub(super) fn mark_next(places: &Places, name: &AppName, waits: bool) {
+    let path = places.next_roll(name);
+    let done = if waits { files::replace(&path, b"", 0o600) } else { std::fs::remove_file(&path) };
+    match done {
+        Err(why) if waits || why.kind() != io::ErrorKind::NotFound => say!(Warning, "{}: {why}", path.display()),
+        _ => {}
+    }
+}
+
+impl<S: Systemd> Master<S> {
+    /// Takes up the rolls that the master before was carrying out, and those that waited behind them. The world must
+    /// have been read.
+    pub(in crate::master) fn take_up(self: &Arc<Self>) {
+        for name in self.settings().apps.keys() {
+            let path = self.places.roll(name);
+            let waits = self.places.next_roll(name).exists();
+            match read(&path) {
+                Err(why) if why.kind() == io::ErrorKind::NotFound => {}
+                Err(why) => self.lost(name, &path, &why),
+                Ok(Kept { record, begin, culprit, roll: Some(roll) }) => {
+                    self.resume(name, record, begin, culprit, roll);
+                    if waits {
+                        lock(&self.rolls).ask(name);
+                    }
+                    continue;
+                }
+                Ok(Kept { record, roll: None, .. }) => lock(&self.rolls).remember(record),
+            }
+            if waits {
+                // It was to begin, and the master before did not live to do it.
+                let (ticket, _) = lock(&self.rolls).ask(name);
+                mark_next(&self.places, name, false);
+                tokio::spawn(self.clone().go_on(name.clone(), ticket));
+            }
+        }
+    }
+
+    fn resume(self: &Arc<Self>, name: &AppName, record: types::Roll, begin: u64, culprit: Option<Instance>, roll: Roll) {
+        let roll = roll.resumed();
+        let clock = clock();
+        say!(Notice, "{name}: taking up the roll to generation {}", roll.plan().to);
+        let step = types::Step { at_ms: clock.now().saturating_sub(begin), text: "taken up by a new master".into() };
+        let mut rolls = lock(&self.rolls);
+        let ticket = rolls.adopt(record);
+        rolls.step(name, ticket, figure(roll.served().0), step);
+        drop(rolls);
+        tokio::spawn(self.clone().carry_out(name.clone(), Begun { ticket, roll, clock, begin }, culprit));
+    }
+
+    /// The roll of before cannot be known: a person must look, so the app is held.
+    fn lost(&self, name: &AppName, path: &Path, why: &io::Error) {
+        let reason = format!(
+            "the master was restarted during a roll, and what it kept of it cannot be read ({why}). Workers may be of two generations"
+        );
+        say!(Critical, "{name}: {reason}: {}. `project-cluster reload {name}` replaces them all", path.display());
+        let generation = self.highest(name).or(self.intent_of(name).generation).unwrap_or(Generation(0));
+        self.remember(name, |intent| intent.held = Some(Hold { since_ms: unix_ms(), reason, generation }));
+        if let Err(why) = std::fs::remove_file(path) {
+            say!(Warning, "{}: {why}", path.display());
+        }
+    }
+}

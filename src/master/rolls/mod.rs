@@ -1,0 +1,195 @@
+//! The rolls of every app: asking for one, beginning it, what comes after it.
+//!
+//! | file | |
+//! |---|---|
+//! | `records` | which run and wait, how far they are |
+//! | `carry` | carries one out on behalf of the master, and remembers its end |
+//! | `recorder` | writes a roll down and tells who watches |
+//! | `kept` | how it lies in `/run/NAME/state`, and taking it up again after a restart |
+//!
+//! The roll itself is `roll`'s.
+
+mod carry;
+mod kept;
+mod recorder;
+mod records;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+pub use self::records::Rolls;
+
+use self::kept::Kept;
+use super::{Master, lock};
+use crate::api::error::{Code, Refusal};
+use crate::api::types::{self, RollState};
+use crate::files;
+use crate::journal;
+use crate::names::{AppName, AppUnits, Generation, Instance};
+use crate::roll::execute::Clock;
+use crate::roll::machine::Roll;
+use crate::roll::plan::{self, Version, Wish};
+use crate::roll::queue::Ticket;
+use crate::say::say;
+use crate::systemd::{ActiveState, Systemd};
+
+/// A roll that is about to be carried out.
+struct Begun {
+    ticket: Ticket,
+    roll: Roll,
+    clock: Clock,
+    /// When it began, by that clock.
+    begin: u64,
+}
+
+fn clock() -> Clock {
+    Clock::showing(journal::monotonic_us_now() / 1000)
+}
+
+impl<S: Systemd> Master<S> {
+    /// `reload` of an app: begins a roll, or joins the one that waits behind a running one.
+    ///
+    /// # Errors
+    /// When the app does not run, a socket of it is down, or systemd cannot be asked.
+    pub async fn reload(self: &Arc<Self>, name: &AppName) -> Result<types::Roll, Refusal> {
+        Self::app_settings(&self.settings(), name)?;
+        self.look().await?;
+        let (ticket, now) = lock(&self.rolls).ask(name);
+        if now {
+            match self.begin(name, ticket) {
+                Ok(begun) => drop(tokio::spawn(self.clone().carry_out(name.clone(), begun, None))),
+                Err(refusal) => {
+                    // Somebody may have asked meanwhile.
+                    let next = lock(&self.rolls).withdraw(name, ticket);
+                    self.follow_up(name, next);
+                    return Err(refusal);
+                }
+            }
+        } else {
+            kept::mark_next(&self.places, name, true);
+        }
+        lock(&self.rolls).get(name, ticket.0).ok_or_else(|| Refusal::new(Code::Failed, format!("{name}: too many rolls at once")))
+    }
+
+    /// Decides whether and how the roll goes, by what was just read.
+    fn begin(&self, name: &AppName, ticket: Ticket) -> Result<Begun, Refusal> {
+        let settings = self.settings();
+        let app = Self::app_settings(&settings, name)?;
+        let units = AppUnits::new(&settings.name, name);
+        let conflict = |why: String| Refusal::new(Code::Conflict, why);
+        let (handle, world, down) = {
+            let world = lock(&self.world);
+            let down = app.listen.iter().map(|listen| units.socket(&listen.address));
+            let down: Vec<String> = down.filter(|unit| world.active(unit) != ActiveState::Active).collect();
+            (world.active(&units.handle()), world.sights(&units), down)
+        };
+        if let Some(why) = not_running(name, handle) {
+            return Err(conflict(why));
+        }
+        if let Some(socket) = down.first() {
+            return Err(conflict(format!(
+                "{name}: its socket {socket} is down, a new worker could not be reached. Mend it: `systemctl restart {}`",
+                units.handle()
+            )));
+        }
+        let intent = self.intent_of(name);
+        // What serves: as remembered, else the generation most workers are of.
+        let from = intent.generation.map(|generation| Version { generation, pin: intent.pin });
+        let from = from.or_else(|| most(world.keys())).ok_or_else(|| {
+            conflict(format!("{name}: no worker runs, so there is nothing to replace. Start them: `systemctl restart {}`", units.handle()))
+        })?;
+        let highest = [self.highest(name), intent.generation, world.keys().map(|worker| worker.generation).max()];
+        let to = Version { generation: highest.into_iter().flatten().max().unwrap_or(Generation(0)).next(), pin: None };
+        let wish = Wish { from, to, count: Self::target(app), reload: &app.reload, sockets_down: &down, world: &world };
+        let plan = plan::plan(&wish).map_err(|why| conflict(format!("{name}: {why}")))?;
+        let clock = clock();
+        let begin = clock.now();
+        let roll = Roll::new(plan, &world, begin);
+        let mut begun = None;
+        lock(&self.rolls).change(name, ticket, |record| {
+            record.state = RollState::Running;
+            record.generation = Some(to.generation);
+            (record.ready, record.target) = (0, figure(roll.served().1));
+            begun = Some(record.clone());
+        });
+        // Before anybody is told that it has begun: a master to come carries it out as promised.
+        let path = self.places.roll(name);
+        if let Some(Err(why)) = begun.map(|record| kept::write(&path, &Kept::under_way(record, begin, None, &roll))) {
+            let why = format!("{name}: nothing was begun, since the roll cannot be written down ({why}): {}", path.display());
+            return Err(Refusal::new(Code::Failed, why));
+        }
+        say!(Notice, "{name}: roll to generation {to} begins");
+        Ok(Begun { ticket, roll, clock, begin })
+    }
+
+    /// The highest generation that `prepare` has pinned, as it says it.
+    fn highest(&self, name: &AppName) -> Option<Generation> {
+        let text = files::read_bounded(&self.places.generation(name), 64).ok()?;
+        String::from_utf8(text).ok()?.trim().parse().ok().map(Generation)
+    }
+
+    /// The roll that waited begins, or its refusal is its end.
+    async fn go_on(self: Arc<Self>, name: AppName, ticket: Ticket) {
+        let begun = match self.look().await {
+            Ok(()) => self.begin(&name, ticket),
+            Err(why) => Err(why.into()),
+        };
+        match begun {
+            Ok(begun) => Box::pin(self.carry_out(name, begun, None)).await,
+            Err(why) => {
+                say!(Warning, "{name}: the reload that waited is not begun: {why}");
+                lock(&self.rolls).change(&name, ticket, |record| {
+                    record.state = RollState::Failed;
+                    record.reason = Some(why.to_string());
+                });
+                self.end(&name);
+            }
+        }
+    }
+
+    /// The next one, where one waits.
+    fn end(self: &Arc<Self>, name: &AppName) {
+        let next = lock(&self.rolls).ended(name);
+        self.follow_up(name, next);
+    }
+
+    fn follow_up(self: &Arc<Self>, name: &AppName, next: Option<Ticket>) {
+        kept::mark_next(&self.places, name, false);
+        match next {
+            Some(ticket) => drop(tokio::spawn(self.clone().go_on(name.clone(), ticket))),
+            None => self.tell_status(),
+        }
+    }
+}
+
+/// Why there is nothing to replace, where the handle is in this state.
+fn not_running(name: &AppName, handle: ActiveState) -> Option<String> {
+    match handle {
+        ActiveState::Active | ActiveState::Reloading => None,
+        ActiveState::Activating => Some(format!(
+            "{name} is starting, with what is configured now. Wait for it: `project-cluster start {name}`, then reload if need be"
+        )),
+        ActiveState::Deactivating => Some(format!("{name} is being stopped, so there is nothing to replace")),
+        ActiveState::Failed => {
+            Some(format!("the start of {name} failed, so there is nothing to replace. Start it: `project-cluster start {name}`"))
+        }
+        ActiveState::Inactive => {
+            Some(format!("{name} is not running, so there is nothing to replace. Start it: `project-cluster start {name}`"))
+        }
+    }
+}
+
+/// A number of workers; an app has at most 1024.
+fn figure(count: usize) -> u16 {
+    u16::try_from(count).unwrap_or(u16::MAX)
+}
+
+/// The version most workers are of.
+fn most<'a>(workers: impl Iterator<Item = &'a Instance>) -> Option<Version> {
+    let mut counts: BTreeMap<(Generation, Option<Generation>), usize> = BTreeMap::new();
+    workers.for_each(|worker| *counts.entry((worker.generation, worker.pin)).or_default() += 1);
+    counts.into_iter().max_by_key(|(_, count)| *count).map(|((generation, pin), _)| Version { generation, pin })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,73 @@
+//! Writes a roll down before each step, and tells who watches: the API's clients, the journal, `systemctl status`.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use super::kept::{self, Kept};
+use super::{figure, lock};
+use crate::api::types;
+use crate::master::Master;
+use crate::names::{AppName, Instance, Uid};
+use crate::roll::execute::{Clock, Keeper};
+use crate::roll::machine::Roll;
+use crate::roll::queue::Ticket;
+use crate::roll::words::Step;
+use crate::say::say;
+use crate::systemd::{Error, Systemd};
+
+/// The keeper of one roll.
+pub(super) struct Recorder<S> {
+    pub master: Arc<Master<S>>,
+    pub app: AppName,
+    pub ticket: Ticket,
+    /// When it began, by its clock.
+    pub begin: u64,
+    pub clock: Clock,
+    /// The first worker that made it turn back: its last lines are the reason.
+    pub culprit: Arc<Mutex<Option<Instance>>>,
+    pub path: PathBuf,
+}
+
+impl<S: Systemd> Keeper for Recorder<S> {
+    fn persist(&mut self, roll: &Roll) -> Result<(), String> {
+        let record = lock(&self.master.rolls).get(&self.app, self.ticket.0).ok_or("its record is gone")?;
+        let culprit = *lock(&self.culprit);
+        kept::write(&self.path, &Kept::under_way(record, self.begin, culprit, roll))
+            .map_err(|why| format!("{}: {why}", self.path.display()))
+    }
+
+    fn report(&mut self, step: &Step, roll: &Roll) {
+        if let Step::Failed(instance, _) | Step::Left(instance, _) | Step::Stuck(instance, _) = step
+            && roll.is_new(instance)
+        {
+            lock(&self.culprit).get_or_insert(*instance);
+        }
+        let at_ms = self.clock.now().saturating_sub(self.begin);
+        let text = tell(&self.app, step);
+        say!(Info, "{}: {text}", self.app);
+        let (ready, target) = roll.served();
+        lock(&self.master.rolls).step(&self.app, self.ticket, figure(ready), types::Step { at_ms, text });
+        let status = format!("rolls {} to generation {}: {ready} of {target} ready", self.app, roll.plan().to);
+        // Without NOTIFY_SOCKET there is nobody to tell.
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Status(&status)]);
+    }
+
+    fn trouble(&mut self, error: &Error) {
+        say!(Warning, "{}: {error}; the roll goes on", self.app);
+    }
+}
+
+/// A step for people: workers by their uid, with the generation.
+fn tell(app: &AppName, step: &Step) -> String {
+    let who = |instance: &Instance| format!("{} (generation {})", Uid { app: app.clone(), slot: instance.slot }, instance.generation);
+    match step {
+        Step::Starting(worker) => format!("{} starts", who(worker)),
+        Step::Ready(worker) => format!("{} is ready", who(worker)),
+        Step::Left(worker, why) => format!("{} left: {why}", who(worker)),
+        Step::Failed(worker, why) => format!("{} failed: {why}", who(worker)),
+        Step::Retiring(worker) => format!("{} retires", who(worker)),
+        Step::Stopped(worker) => format!("{} is gone", who(worker)),
+        Step::Stuck(worker, why) => format!("{} cannot be stopped: {why}", who(worker)),
+        Step::GoingBack(why) => format!("going back to the old generation: {why}"),
+    }
+}

@@ -1,0 +1,154 @@
+//! The records of every app's rolls: which run and wait, how far they are.
+//!
+//! Pure but for the clock that numbers them. It must not know how a roll is carried out.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tokio::sync::watch as channel;
+
+use crate::api::types::{self, RollState};
+use crate::names::AppName;
+use crate::roll::queue::{Queue, Ticket};
+
+/// Rolls of an app that are remembered after their end.
+const PAST: usize = 20;
+/// Steps of a roll that are told: a roll of a thousand workers has four thousand.
+const STEPS: usize = 10_000;
+
+/// All of them.
+#[derive(Debug)]
+pub struct Rolls {
+    apps: BTreeMap<AppName, AppRolls>,
+    changed: channel::Sender<u64>,
+}
+
+#[derive(Debug)]
+struct AppRolls {
+    queue: Queue<()>,
+    records: VecDeque<types::Roll>,
+}
+
+impl Default for Rolls {
+    fn default() -> Self {
+        Self { apps: BTreeMap::new(), changed: channel::Sender::new(0) }
+    }
+}
+
+impl Rolls {
+    fn of(&mut self, app: &AppName) -> &mut AppRolls {
+        // Numbers begin at the time, so that they are not given twice, also across a restart.
+        self.apps.entry(app.clone()).or_insert_with(|| AppRolls { queue: Queue::after(unix_ms()), records: VecDeque::new() })
+    }
+
+    /// Whether a roll of this app runs.
+    pub fn under_way(&self, app: &AppName) -> bool {
+        self.apps.get(app).is_some_and(|rolls| rolls.queue.running().is_some())
+    }
+
+    /// Whether a roll of any app runs.
+    pub fn any_under_way(&self) -> bool {
+        self.apps.values().any(|rolls| rolls.queue.running().is_some())
+    }
+
+    /// The roll that runs, else the last one.
+    pub fn latest(&self, app: &AppName) -> Option<types::Roll> {
+        let records = &self.apps.get(app)?.records;
+        records.iter().find(|roll| roll.state == RollState::Running).or_else(|| records.back()).cloned()
+    }
+
+    /// One by its number.
+    pub fn get(&self, app: &AppName, id: u64) -> Option<types::Roll> {
+        self.apps.get(app)?.records.iter().find(|roll| roll.id == id).cloned()
+    }
+
+    /// Tells when any of them has changed.
+    pub fn changed(&self) -> channel::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// Somebody asks for a roll: its number, and whether it is to begin now.
+    pub(super) fn ask(&mut self, app: &AppName) -> (Ticket, bool) {
+        let (ticket, wish) = self.of(app).queue.ask(());
+        let now = wish.is_some();
+        self.keep(record(app, ticket, if now { RollState::Running } else { RollState::Waiting }));
+        (ticket, now)
+    }
+
+    /// The roll with this number could not begin; there is no record to keep. What waited behind it begins now.
+    pub(super) fn withdraw(&mut self, app: &AppName, ticket: Ticket) -> Option<Ticket> {
+        self.of(app).records.retain(|roll| roll.id != ticket.0);
+        self.ended(app)
+    }
+
+    /// The roll that ran has ended. What waited behind it begins now.
+    pub(super) fn ended(&mut self, app: &AppName) -> Option<Ticket> {
+        self.of(app).queue.ended().map(|(ticket, ())| ticket)
+    }
+
+    /// A roll that the master before began goes on here under its own number: who waits for it asks by that.
+    pub(super) fn adopt(&mut self, record: types::Roll) -> Ticket {
+        let queue = &mut self.of(&record.app).queue;
+        *queue = Queue::after(record.id.saturating_sub(1));
+        let ticket = queue.adopt();
+        self.keep(record);
+        ticket
+    }
+
+    /// A roll that ended under the master before.
+    pub(super) fn remember(&mut self, record: types::Roll) {
+        // A reload that waited behind it has the next number.
+        self.of(&record.app).queue = Queue::after(record.id);
+        self.keep(record);
+    }
+
+    fn keep(&mut self, record: types::Roll) {
+        let records = &mut self.of(&record.app.clone()).records;
+        if records.iter().any(|known| known.id == record.id) {
+            return;
+        }
+        while records.len() >= PAST {
+            records.pop_front();
+        }
+        records.push_back(record);
+    }
+
+    /// Changes a record and tells it.
+    pub(super) fn change(&mut self, app: &AppName, ticket: Ticket, change: impl FnOnce(&mut types::Roll)) {
+        if let Some(record) = self.of(app).records.iter_mut().find(|roll| roll.id == ticket.0) {
+            change(record);
+            record.sequence += 1;
+        }
+        self.changed.send_modify(|changes| *changes += 1);
+    }
+
+    /// Adds a step to a record and tells it.
+    pub(super) fn step(&mut self, app: &AppName, ticket: Ticket, ready: u16, step: types::Step) {
+        self.change(app, ticket, |record| {
+            (record.ready, record.took_ms) = (ready, step.at_ms);
+            if record.steps.len() < STEPS {
+                record.steps.push(step);
+            }
+        });
+    }
+}
+
+fn record(app: &AppName, ticket: Ticket, state: RollState) -> types::Roll {
+    types::Roll {
+        app: app.clone(),
+        id: ticket.0,
+        generation: None,
+        state,
+        sequence: 0,
+        ready: 0,
+        target: 0,
+        steps: Vec::new(),
+        reason: None,
+        took_ms: 0,
+    }
+}
+
+/// Milliseconds of Unix time.
+pub(super) fn unix_ms() -> u64 {
+    u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,293 @@
+//! Reloads over the fake systemd, in virtual time: the queue, holds, and a master after another.
+
+use std::time::Duration;
+
+use tokio::sync::{broadcast, watch as channel};
+
+use super::*;
+use crate::config::settings::Settings;
+use crate::intent::{AppIntent, Intent};
+use crate::journal::Journal;
+use crate::master::{Places, watch};
+use crate::systemd::fake::{App, Fake};
+use crate::systemd::{Change, Details, Error, JobEnd, UnitState, Verb};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// The fake as one master sees it: from that master's death on nobody hears it any more.
+struct Mortal {
+    fake: Fake,
+    dead: channel::Receiver<bool>,
+}
+
+impl Mortal {
+    async fn live<T>(&self, call: impl Future<Output = T>) -> T {
+        let mut dead = self.dead.clone();
+        let died = async { dead.wait_for(|dead| *dead).await.is_ok() };
+        tokio::select! {
+            biased;
+            true = died => std::future::pending().await,
+            answer = call => answer,
+        }
+    }
+}
+
+impl Systemd for Mortal {
+    async fn units(&self, patterns: &[String]) -> Result<Vec<UnitState>, Error> {
+        self.live(self.fake.units(patterns)).await
+    }
+    async fn details(&self, unit: &str) -> Result<Details, Error> {
+        self.live(self.fake.details(unit)).await
+    }
+    async fn job(&self, verb: Verb, unit: &str, limit: Duration) -> Result<JobEnd, Error> {
+        self.live(self.fake.job(verb, unit, limit)).await
+    }
+    async fn reset_failed(&self, unit: &str) -> Result<(), Error> {
+        self.live(self.fake.reset_failed(unit)).await
+    }
+    fn changes(&self) -> broadcast::Receiver<Change> {
+        self.fake.changes()
+    }
+}
+
+/// A systemd with three workers of generation 1 up, and a directory for the files of the masters to come.
+struct Stage {
+    fake: Fake,
+    directory: tempfile::TempDir,
+    app: AppName,
+    death: channel::Sender<bool>,
+}
+
+impl Stage {
+    /// `broken`: generations of which slot 2 never starts.
+    async fn set(broken: &'static [u64]) -> Self {
+        let fake = Fake::new(move |unit, _| {
+            let is_broken = broken.iter().any(|generation| unit == format!("project-cluster-api@2.{generation}.1.service"));
+            if is_broken { App::crashing(Duration::from_millis(30)) } else { App::ready_after(Duration::from_millis(100)) }
+        });
+        for unit in ["project-cluster@api.service", "project-cluster-api-:::3000.socket"] {
+            assert_eq!(fake.job(Verb::Start, unit, SECOND).await, Ok(JobEnd::Done));
+        }
+        let stage = Self { fake, directory: tempfile::tempdir().unwrap(), app: "api".parse().unwrap(), death: channel::Sender::new(false) };
+        for slot in 1..=3 {
+            stage.start(&format!("{slot}.1.1")).await;
+        }
+        std::fs::create_dir_all(stage.places().var.join("state")).unwrap();
+        std::fs::create_dir_all(stage.places().run.join("state")).unwrap();
+        stage
+    }
+
+    async fn start(&self, instance: &str) {
+        let unit = format!("project-cluster-api@{instance}.service");
+        assert_eq!(self.fake.job(Verb::Start, &unit, SECOND).await, Ok(JobEnd::Done));
+    }
+
+    fn places(&self) -> Places {
+        Places { var: self.directory.path().join("var"), run: self.directory.path().join("run") }
+    }
+
+    /// A master as `main` makes it: what the one before left is taken up.
+    async fn master(&self) -> Arc<Master<Mortal>> {
+        let text = "[apps.api]\nworkers = 3\ncommand = \"/usr/bin/node x.js\"\ncwd = \"/srv\"\nlisten = 3000\n";
+        let settings = settings(text);
+        let intent = Intent::read(&self.places().intent()).unwrap();
+        let mortal = Mortal { fake: self.fake.clone(), dead: self.death.subscribe() };
+        let master = Master::new(Arc::new(mortal), settings, intent, self.places(), Journal::read_by("true"));
+        master.look().await.unwrap();
+        master.take_up();
+        let (follower, mut changes) = (master.clone(), self.fake.changes());
+        tokio::spawn(async move {
+            while let Some(dirty) = watch::next(&mut changes, &follower.settings()).await {
+                follower.refresh(&dirty).await;
+            }
+        });
+        master
+    }
+
+    /// `kill -9` of all masters: none acts any more, and what lies in the files at this moment is what the next finds.
+    fn kill(&mut self) {
+        let files = tempfile::tempdir().unwrap();
+        for place in ["var/state", "run/state"] {
+            std::fs::create_dir_all(files.path().join(place)).unwrap();
+            for file in std::fs::read_dir(self.directory.path().join(place)).unwrap() {
+                let file = file.unwrap();
+                std::fs::copy(file.path(), files.path().join(place).join(file.file_name())).unwrap();
+            }
+        }
+        self.death.send_replace(true);
+        (self.directory, self.death) = (files, channel::Sender::new(false));
+    }
+
+    async fn ended(&self, master: &Master<Mortal>, roll: &types::Roll) -> types::Roll {
+        let mut roll = roll.clone();
+        while roll.under_way() {
+            roll = master.roll(&self.app, roll.id, Some(roll.sequence), 600 * SECOND).await.unwrap();
+        }
+        roll
+    }
+
+    /// The instances of the workers that are up.
+    fn up(&self) -> Vec<String> {
+        let workers = self.fake.active();
+        workers.iter().filter_map(|unit| Some(unit.strip_prefix("project-cluster-api@")?.strip_suffix(".service")?.to_owned())).collect()
+    }
+
+    fn intent(&self) -> AppIntent {
+        Intent::read(&self.places().intent()).unwrap().apps.remove(&self.app).unwrap_or_default()
+    }
+}
+
+fn settings(text: &str) -> Settings {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("cluster.toml");
+    std::fs::write(&path, text).unwrap();
+    crate::config::load(&path, &crate::config::SystemAccounts).unwrap_or_else(|problems| panic!("{problems}")).settings
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_master_adopts_what_runs_and_rolls_it() {
+    let stage = Stage::set(&[]).await;
+    let master = stage.master().await;
+    assert_eq!(stage.intent().generation, Some(Generation(1)));
+    let roll = stage.ended(&master, &master.reload(&stage.app).await.unwrap()).await;
+    assert_eq!((roll.state, roll.generation, roll.ready, roll.target), (RollState::Done, Some(Generation(2)), 3, 3), "{roll:?}");
+    assert_eq!(stage.up(), ["1.2.1", "2.2.1", "3.2.1"]);
+    assert_eq!(stage.intent().generation, Some(Generation(2)));
+    assert!(roll.steps.iter().any(|step| step.text == "api:03 (generation 2) is ready"), "{roll:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn three_reloads_at_once_are_two_rolls() {
+    let stage = Stage::set(&[]).await;
+    let master = stage.master().await;
+    let first = master.reload(&stage.app).await.unwrap();
+    let second = master.reload(&stage.app).await.unwrap();
+    let third = master.reload(&stage.app).await.unwrap();
+    assert_eq!((second.state, second.id), (RollState::Waiting, third.id));
+    assert!(stage.places().next_roll(&stage.app).exists());
+    assert_eq!(stage.ended(&master, &first).await.generation, Some(Generation(2)));
+    assert_eq!(stage.ended(&master, &third).await.generation, Some(Generation(3)));
+    assert_eq!(stage.up(), ["1.3.1", "2.3.1", "3.3.1"]);
+    assert!(!stage.places().next_roll(&stage.app).exists());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_roll_holds_the_app_until_one_succeeds() {
+    let stage = Stage::set(&[2]).await;
+    let master = stage.master().await;
+    let roll = stage.ended(&master, &master.reload(&stage.app).await.unwrap()).await;
+    assert_eq!(roll.state, RollState::Failed, "{roll:?}");
+    assert!(roll.reason.as_ref().unwrap().contains("The old workers serve as before"), "{roll:?}");
+    assert_eq!(stage.up(), ["1.1.2", "2.1.1", "3.1.1"]);
+    let intent = stage.intent();
+    assert_eq!((intent.generation, intent.held.unwrap().generation), (Some(Generation(1)), Generation(2)));
+    // Neither time nor another master ends the hold.
+    let master = stage.master().await;
+    assert_eq!(master.app(&stage.app).unwrap().held.unwrap().generation, Generation(2));
+    // `show` of a new master still knows how the last roll ended.
+    assert_eq!(master.app(&stage.app).unwrap().roll.unwrap().reason, roll.reason);
+    // What `prepare` leaves behind: the number is used up.
+    std::fs::create_dir_all(stage.places().var.join("generations")).unwrap();
+    std::fs::write(stage.places().generation(&stage.app), "2\n").unwrap();
+    let next = stage.ended(&master, &master.reload(&stage.app).await.unwrap()).await;
+    assert_eq!((next.state, next.generation), (RollState::Done, Some(Generation(3))), "{next:?}");
+    assert!(next.id > roll.id);
+    assert_eq!(stage.intent().held, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_in_a_roll_ends_it_and_holds_nothing() {
+    let stage = Stage::set(&[]).await;
+    let master = stage.master().await;
+    let first = master.reload(&stage.app).await.unwrap();
+    let waits = master.reload(&stage.app).await.unwrap();
+    let stopped = stage.fake.job(Verb::Stop, "project-cluster@api.service", SECOND).await;
+    assert_eq!(stopped, Ok(JobEnd::Done));
+    let roll = stage.ended(&master, &first).await;
+    assert!(roll.reason.unwrap().contains("was stopped or restarted meanwhile"));
+    let waited = stage.ended(&master, &waits).await;
+    assert!(waited.reason.unwrap().contains("nothing to replace"));
+    assert_eq!(stage.intent().held, None);
+    let refused = master.reload(&stage.app).await.unwrap_err();
+    assert!(refused.to_string().contains("`project-cluster start api`"), "{refused}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_socket_that_is_down_refuses_the_roll_with_what_mends_it() {
+    let stage = Stage::set(&[]).await;
+    let master = stage.master().await;
+    assert_eq!(stage.fake.job(Verb::Stop, "project-cluster-api-:::3000.socket", SECOND).await, Ok(JobEnd::Done));
+    let refused = master.reload(&stage.app).await.unwrap_err();
+    assert!(refused.to_string().contains("`systemctl restart project-cluster@api.service`"), "{refused}");
+    assert_eq!(stage.up(), ["1.1.1", "2.1.1", "3.1.1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kept_roll_is_taken_up_under_its_number_and_so_is_the_reload_behind_it() {
+    for after in [0, 150, 1300, 2600] {
+        let mut stage = Stage::set(&[]).await;
+        let master = stage.master().await;
+        let first = master.reload(&stage.app).await.unwrap();
+        let second = master.reload(&stage.app).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(after)).await;
+        stage.kill();
+        let master = stage.master().await;
+        let first = stage.ended(&master, &first).await;
+        assert_eq!((first.state, first.generation), (RollState::Done, Some(Generation(2))), "killed after {after} ms: {first:?}");
+        assert!(first.steps.iter().any(|step| step.text.contains("new master")), "{first:?}");
+        let second = stage.ended(&master, &second).await;
+        assert_eq!((second.state, second.generation), (RollState::Done, Some(Generation(3))), "killed after {after} ms: {second:?}");
+        assert_eq!(stage.up(), ["1.3.1", "2.3.1", "3.3.1"], "killed after {after} ms");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_is_remembered_by_the_next_master_where_this_one_did_not_live_to_do_it() {
+    for (broken, state) in [(&[2][..], RollState::Failed), (&[], RollState::Done)] {
+        let mut stage = Stage::set(broken).await;
+        let master = stage.master().await;
+        let roll = master.reload(&stage.app).await.unwrap();
+        // The executor's last writing; what is to be remembered of it comes behind.
+        let path = stage.places().roll(&stage.app);
+        while !std::fs::read_to_string(&path).is_ok_and(|text| text.contains(r#""phase":{"ended""#)) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        stage.kill();
+        assert_eq!((stage.intent().generation, stage.intent().held), (Some(Generation(1)), None));
+        let master = stage.master().await;
+        assert_eq!(stage.ended(&master, &roll).await.state, state);
+        assert_eq!(stage.intent().held.is_some(), state == RollState::Failed);
+        assert_eq!(stage.intent().generation, Some(Generation(if state == RollState::Failed { 1 } else { 2 })));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_damaged_roll_file_holds_the_app_and_says_what_to_do() {
+    let stage = Stage::set(&[]).await;
+    stage.start("1.2.1").await;
+    for damage in ["", "{", r#"{"record":{}}"#] {
+        std::fs::write(stage.places().roll(&stage.app), damage).unwrap();
+        let master = stage.master().await;
+        let held = master.app(&stage.app).unwrap().held.unwrap();
+        assert!(held.reason.contains("cannot be read"), "{held:?}");
+        assert!(!stage.places().roll(&stage.app).exists());
+    }
+    // A reload replaces them all.
+    let master = stage.master().await;
+    let roll = stage.ended(&master, &master.reload(&stage.app).await.unwrap()).await;
+    assert_eq!(roll.state, RollState::Done, "{roll:?}");
+    assert_eq!(stage.up(), ["1.3.1", "2.3.1", "3.3.1"]);
+    assert_eq!(stage.intent().held, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_question_is_answered_by_the_present_also_when_signals_are_lost() {
+    let stage = Stage::set(&[]).await;
+    let master = stage.master().await;
+    stage.fake.set_signals(crate::systemd::fake::Signals::Lost);
+    assert_eq!(stage.fake.job(Verb::Stop, "project-cluster-api@2.1.1.service", SECOND).await, Ok(JobEnd::Done));
+    master.glance().await.unwrap();
+    assert_eq!(master.app(&stage.app).unwrap().ready, 2);
+    stage.fake.set_reachable(false);
+    assert_eq!(master.glance().await.unwrap_err().code(), Code::Unavailable);
+}

@@ -1,0 +1,151 @@
+//! The command line against a real cluster: what it prints, what it refuses, how it exits.
+
+use serde_json::Value;
+
+use super::cluster::{ADDRESS, Cluster, HELLO, SOON, app, cluster, installed, node, shop};
+
+/// A worker with a child that holds 80 MB and has used 400 ms of CPU.
+const FAMILY: &str = "
+const child = 'const b = Buffer.alloc(80e6, 1); while (process.cpuUsage().user < 4e5); console.log(\"the child is there\"); setInterval(() => b, 1e6)';
+require('child_process').spawn(process.execPath, ['-e', child], { stdio: 'inherit' });
+require('/srv/apps/hello.js');";
+
+fn two_apps() -> String {
+    node(2) + &app("bg", 1, "node /srv/apps/worker.js", "")
+}
+
+#[test]
+fn ls_and_show_tell_of_the_whole_control_group() {
+    let cluster = installed(&(app("api", 1, "node app.js 3000", "listen = 3000") + &app("bg", 2, "node /srv/apps/worker.js", "")));
+    cluster.program("v1", FAMILY);
+    let table = cluster.cli(&["install", "--now"]).ok();
+    assert!(!table.contains("starting") && table.matches("online").count() == 3, "install --now shows what is: {table}");
+    cluster.wait_until("the child is there", SOON, || cluster.journal_of("project-cluster-api@*").contains("the child is there"));
+    let rows = cluster.ls();
+    let uids: Vec<&str> = rows.iter().map(|row| row.uid()).collect();
+    assert_eq!(uids, ["api:01", "bg:01", "bg:02"]);
+    let Value::Object(row) = &rows[0].0 else { panic!("an object") };
+    let keys: Vec<&str> = row.keys().map(String::as_str).collect();
+    for key in "uid app slot generation unit state pid uptime_ms restarts errors warnings memory_bytes cpu_ms".split(' ') {
+        assert!(keys.contains(&key), "{key} of {keys:?}");
+    }
+    assert_eq!((&row["app"], &row["slot"], &row["generation"], &row["restarts"]), (&"api".into(), &1.into(), &1.into(), &0.into()));
+    assert_eq!((row["unit"].as_str(), rows[0].pid()), (Some("project-cluster-api@1.1.1.service"), cluster.pids("api")[0]));
+    assert!(row["memory_bytes"].as_u64().unwrap() > 110_000_000, "two Nodes and 80 MB: {row:?}");
+    assert!(row["cpu_ms"].as_u64().unwrap() >= 400, "the child's too: {row:?}");
+    assert!(row["uptime_ms"].as_u64().unwrap() < 120_000, "{row:?}");
+
+    let table = cluster.cli(&["ls"]).ok();
+    let heading: Vec<&str> = table.lines().next().unwrap().split_whitespace().collect();
+    assert_eq!(heading, ["uid", "pid", "state", "gen", "crash", "err", "warn", "memory", "cpu", "uptime"]);
+    assert_eq!(table.lines().filter(|line| line.contains("online")).count(), 3, "{table}");
+    assert_eq!(cluster.cli(&["ls", "bg:02"]).ok().lines().count(), 2);
+    let shown = cluster.cli(&["show", "api"]).ok();
+    for said in
+        ["api  running  1 of 1 ready, generation 1", "node app.js 3000", "/srv/shop/current", "project-cluster@api.service", "[::]:3000"]
+    {
+        assert!(shown.contains(said), "{said}: {shown}");
+    }
+    // On no terminal there are no colours, and a reader that goes away is no error.
+    assert!(!table.contains('\u{1b}') && !shown.contains('\u{1b}'));
+    let head =
+        cluster.sh("project-cluster ls | head -1; project-cluster show all | true; project-cluster ls --json >/dev/full || echo full");
+    assert_eq!((head.code, head.stderr.contains("panicked")), (0, false), "{}", head.stderr);
+    let on_terminal = |env: &str| cluster.sh(&format!("script -qec '{env} project-cluster ls' /dev/null")).ok();
+    assert!(on_terminal("env").contains("\u{1b}[32monline"));
+    assert!(!on_terminal("NO_COLOR=1").contains("\u{1b}["));
+}
+
+#[test]
+fn start_and_stop_take_several_apps_and_wait_as_told() {
+    let cluster = cluster(&two_apps());
+    let all_in = |state: &str| {
+        let apps: Value = serde_json::from_str(&cluster.cli(&["show", "all", "--json"]).ok()).unwrap();
+        apps.as_array().unwrap().iter().all(|app| app["state"] == state)
+    };
+    cluster.cli(&["stop", "api", "bg"]).ok();
+    assert!(all_in("stopped"));
+    let listed = cluster.cli(&["ls"]).ok();
+    assert!(listed.contains("api: stopped. Start it: `project-cluster start api`"), "{listed}");
+    let said = cluster.cli(&["start", "all"]).ok();
+    assert!(said.contains("api: 2 of 2 ready") && said.contains("bg: 1 of 1 ready"), "{said}");
+    assert!(all_in("running"));
+    cluster.cli(&["start", "all"]).ok();
+    assert!(cluster.cli(&["stop", "all", "--no-wait"]).ok().contains("ordered"));
+    cluster.wait_until("all are stopped", SOON, || all_in("stopped"));
+    assert!(cluster.cli(&["stop", "all"]).ok().contains("stopped"), "again is no error");
+    let late = cluster.cli(&["start", "api", "--timeout", "1ms"]).exits(1);
+    assert!(late.stderr.contains("it goes on. `project-cluster show api`"), "{}", late.stderr);
+    cluster.wait_until("it went on", SOON, || cluster.workers("api").len() == 2);
+    let refused = cluster.cli(&["sleep", "api"]).exits(1);
+    assert!(refused.stderr.contains("not on_demand") && refused.stderr.contains("`project-cluster stop api`"), "{}", refused.stderr);
+    assert_eq!(cluster.workers("api").len(), 2);
+
+    // What is wrong with the words themselves is 2, and the nearest is named.
+    for verb in ["start", "stop", "reload", "restart", "sleep", "show"] {
+        let typo = cluster.cli(&[verb, "apj"]).exits(2);
+        assert!(typo.stderr.contains("Did you mean `api`?") && typo.stderr.contains("Apps: api, bg"), "{}", typo.stderr);
+        let uid = cluster.cli(&[verb, "api:01"]).exits(2);
+        assert!(uid.stderr.contains("Write `api`"), "{}", uid.stderr);
+    }
+    assert!(cluster.cli(&["ls", "api:09"]).exits(2).stderr.contains("`project-cluster ls api`"));
+    assert!(cluster.cli(&["relaod", "api"]).exits(2).stderr.contains("reload"));
+    cluster.cli(&["start"]).exits(2);
+    cluster.cli(&["reload", "api", "--timeout", "soon"]).exits(2);
+}
+
+#[test]
+fn logs_are_those_of_the_chosen_workers() {
+    let cluster = installed(&(app("api", 2, "node app.js 3000", "listen = 3000") + &app("bg", 1, "node /srv/apps/worker.js", "")));
+    cluster.program("v1", &format!("console.log('hello from', process.env.PROJECT_CLUSTER_UID); {HELLO}"));
+    cluster.cli(&["install", "--now"]).ok();
+    cluster.run(&["journalctl", "--sync"]).ok();
+    let logs = cluster.cli(&["logs", "api"]).ok();
+    assert!(logs.contains("hello from api:01") && logs.contains("hello from api:02"), "{logs}");
+    let one = cluster.cli(&["logs", "api:02"]).ok();
+    assert!(one.contains("hello from api:02") && !one.contains("hello from api:01"), "{one}");
+    let json = cluster.cli(&["logs", "api:01", "--json"]).ok();
+    let entries: Vec<Value> = json.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(entries.iter().any(|entry| entry["MESSAGE"] == "hello from api:01" && entry["PROJECT_CLUSTER_APP"] == "api"), "{json}");
+    let follow = cluster.spawn(&["project-cluster", "logs", "api", "-f"]);
+    cluster.wait_until("it shows what was", SOON, || follow.stdout().contains("hello from api:01"));
+    let before = follow.stdout().matches("hello from api:01").count();
+    cluster.cli(&["reload", "api"]).ok();
+    cluster.wait_until("it shows what comes", SOON, || follow.stdout().matches("hello from api:01").count() > before);
+    assert!(cluster.cli(&["logs", "apo"]).exits(2).stderr.contains("Did you mean `api`?"));
+}
+
+#[track_caller]
+fn fails_with_its_own_words(cluster: &Cluster, output: &super::support::Output) {
+    for said in ["none of 2 workers got ready", "the database is not there", "Its port is closed"] {
+        assert!(output.stderr.contains(said), "{said}: {}", output.stderr);
+    }
+    assert!(!output.stderr.contains('\u{1b}'), "{:?}", output.stderr);
+    assert!(cluster.get(ADDRESS, "/").is_err());
+}
+
+#[test]
+fn a_start_that_fails_says_the_apps_own_words_also_when_journald_is_late() {
+    let cluster = shop(2, "");
+    cluster.cli(&["stop", "api"]).ok();
+    // A start is no deploy, so the version that served is broken in place.
+    cluster.program("v1", "console.error('\\x1b[31mthe database is not there'); process.exit(1);");
+    let failed = cluster.cli(&["start", "api"]).exits(1);
+    fails_with_its_own_words(&cluster, &failed);
+    let listed = cluster.cli(&["ls"]).ok();
+    assert!(listed.contains("its start failed and its port is closed"), "{listed}");
+    // journald stands still while the workers die.
+    let journald = cluster.main_pid("systemd-journald.service").unwrap();
+    cluster.kill(journald, "STOP");
+    let start = cluster.spawn(&["project-cluster", "start", "api"]);
+    cluster.wait_until("a worker has died", SOON, || {
+        cluster.units("project-cluster-api@*", &["activating"]).iter().any(|unit| cluster.property(unit, "NRestarts") != "0")
+            || cluster.state("project-cluster@api") == "failed"
+    });
+    cluster.kill(journald, "CONT");
+    fails_with_its_own_words(&cluster, &start.wait(3 * SOON).exits(1));
+    // Mended, it starts.
+    cluster.program("v1", HELLO);
+    cluster.cli(&["start", "api"]).ok();
+    assert!(cluster.get(ADDRESS, "/").unwrap().body.starts_with("v1 "));
+}
