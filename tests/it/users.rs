@@ -27,7 +27,7 @@ fn workers_run_as_written_dynamic_by_default_and_root_only_when_written() {
     // Where the sandbox hides the directory, it is said before and after.
     assert!(said.stderr.contains("is hidden from the workers by the sandbox"), "{}", said.stderr);
     assert!(
-        said.stderr.contains("project-cluster@hidden.service did not start") && said.stderr.contains("home = false"),
+        said.stderr.contains("hidden did not start") && said.stderr.contains("home = false"),
         "{}",
         said.stderr
     );
