@@ -32,17 +32,21 @@ pub(super) async fn run(handle: &Handle<'_>, cluster: &ClusterName) -> Result<()
         return Ok(());
     }
     // While a socket listens, traffic starts its `Service=` again and cancels a stop: sockets first.
+    let close = Duration::from_secs(30) + SLACK;
+    let mut sockets = Vec::new();
     if matches!(case, Case::Stop | Case::FailedStart) {
         // As systemd has loaded them: also those that the settings no longer know.
-        let sockets = handle.systemd.triggered_by(&handle.units.trigger()).await?;
-        handle.stop_all(&sockets, Duration::from_secs(30) + SLACK).await?;
+        sockets = handle.systemd.triggered_by(&handle.units.trigger()).await?;
+        handle.stop_all(&sockets, close).await?;
     }
     let kill = handle.app.map_or(UNKNOWN_KILL, |app| app.timeout.kill * 2) + SLACK;
     let workers: Vec<String> = handle.workers().await?.into_iter().map(|(_, row)| row.name).collect();
     handle.stop_all(&workers, kill).await?;
+    // Again: a worker that systemd was just restarting wanted its sockets, and they are up once more. None is left now.
+    handle.stop_all(&sockets, close).await?;
     if case != Case::Restart {
         // Last: it re-arms the socket.
-        handle.stop_all(&[handle.units.trigger()], Duration::from_secs(30) + SLACK).await?;
+        handle.stop_all(&[handle.units.trigger()], close).await?;
     }
     Ok(())
 }

@@ -15,6 +15,11 @@ fn start_stop_and_restart_without_a_master() {
     // Neither the master nor its socket, and no D-Bus.
     cluster.systemctl(&["mask", "--runtime", "--now", "project-cluster.socket", "project-cluster.service"]).ok();
     cluster.systemctl(&["stop", "dbus.socket", "dbus.service"]).ok();
+    // Rolling is the master's: without one it fails, says so and changes nothing.
+    let workers = cluster.workers("api");
+    assert_ne!(cluster.systemctl(&["reload", HANDLE]).code, 0);
+    assert_eq!((cluster.state(HANDLE).as_str(), cluster.workers("api")), ("active", workers));
+    assert!(cluster.journal_of(HANDLE).contains("systemctl start project-cluster.socket"));
     cluster.systemctl(&["restart", HANDLE]).ok();
     assert_eq!(cluster.workers("api").len(), 2);
     assert_eq!(cluster.socket_inode(3000), inode, "the socket stays");
@@ -93,6 +98,19 @@ fn restart_into_a_broken_version_closes_the_port_and_holds() {
     // A start is no deploy: the last version that worked serves again.
     cluster.systemctl(&["start", HANDLE]).ok();
     assert!(cluster.get(ADDRESS, "/").unwrap().body.starts_with("v1 "));
+}
+
+#[test]
+fn a_worker_on_its_way_back_does_not_open_the_port_again() {
+    // Each start of a worker wants its sockets, systemd's own restart of it too. One socket takes its time to close, so
+    // that workers restart after the other one is closed.
+    let cluster = installed(&app("api", 2, "/bin/false", "listen = [3000, 3001]\ntimeout.restart = \"20ms\""));
+    let slow = "project-cluster-api-:::3001.socket";
+    cluster.write(format!("/etc/systemd/system/{slow}.d/slow.conf"), "[Socket]\nExecStopPre=/bin/sleep 0.5\n");
+    cluster.cli(&["install", "--now"]).exits(1);
+    assert_eq!([HANDLE, SOCKET, slow].map(|unit| cluster.state(unit)), ["failed", "inactive", "inactive"]);
+    assert_eq!(cluster.units("project-cluster-api@*", &["active", "activating", "failed"]), Vec::<String>::new());
+    assert!(cluster.get(ADDRESS, "/").is_err());
 }
 
 #[test]
