@@ -94,9 +94,9 @@ shape_table! {
         listen: Listens = "[]";
         /// `"cluster"`: workers share the sockets of `listen`. `"child"`: each has its own `PORT`.
         spawn: Spawn = "\"cluster\"";
-        /// With `spawn = "child"`: slot 1's port; slot N has this + N - 1.
+        /// With `spawn = "child"`: slot 1's port; slot N starts with this + N - 1.
         port: Port = "";
-        /// With `port`: first and last port for the extra workers of a roll, `"4100-4101"` or `[4100, 4101]`; at least `max_surge` of them.
+        /// With `port`: first and last port for the extra workers of a roll, `"4100-4101"` or `[4100, 4101]`; at least `max_surge` of them. After a roll a slot may have one of these, or one that a retired worker of another slot left: ask `PORT`.
         ports: Ports = "";
         /// Whether a worker that opens a declared address by itself gets the shared socket instead.
         swap: bool = "true";

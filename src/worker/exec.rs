@@ -259,7 +259,9 @@ fn tell_ready(copy: &Copy, passed: &[std::os::fd::OwnedFd], directory: &Path) ->
         let flags = libc::O_CREAT | libc::O_TRUNC | libc::O_WRONLY | libc::O_NOFOLLOW;
         let mut file = sys::files::open_at(opened.as_fd(), c".sockets.json.new", flags, 0o600)?;
         file.write_all(&serde_json::to_vec(&told)?)?;
-        sys::files::rename_at(opened.as_fd(), c".sockets.json.new", c"sockets.json")
+        sys::files::rename_at(opened.as_fd(), c".sockets.json.new", c"sockets.json")?;
+        sys::files::ring(opened.as_fd(), Sockets::BELL);
+        Ok(())
     };
     write().map_err(|error| Error::new(format!("{} cannot be written: {error}", directory.join(Sockets::FILE).display())))
 }

@@ -29,6 +29,9 @@ impl Sockets {
     /// Name of the file in the runtime directory.
     pub const FILE: &str = "sockets.json";
 
+    /// Name of the FIFO by which `exec` and the supervisor wake `ready`: something below is new.
+    pub const BELL: &std::ffi::CStr = c"bell";
+
     /// Name of the empty file by which the supervisor says that the app listens on socket number `index`, swapped or not.
     pub fn mark(pid: u32, index: usize) -> String {
         format!("listens.{pid}.{index}")

@@ -9,6 +9,7 @@
 //! | `pin.json` | `prepare`, 0400 of the worker's user | `exec`, `ready`, `probe` |
 //! | `sockets.json` | `exec` | `ready` |
 //! | `listens.PID.N` | the bind supervisor, when the app listens on socket N | `ready` |
+//! | `bell` | `ready`; a FIFO that `exec` and the supervisor ring after writing | `ready` |
 
 pub mod error;
 pub mod exec;

@@ -146,6 +146,16 @@ impl Cluster {
         generations
     }
 
+    /// Kills the main process of a worker and returns once systemd has brought it back.
+    #[track_caller]
+    pub fn crash(&self, unit: &str) {
+        let pid = self.main_pid(unit).unwrap_or_else(|| panic!("{unit} does not run"));
+        self.kill(pid, "KILL");
+        // In this order: the state of before the crash must not count.
+        let back = || self.main_pid(unit).is_some_and(|new| new != pid) && self.state(unit) == "active";
+        self.wait_until(&format!("{unit} is back"), SOON, back);
+    }
+
     /// The inode of the listening TCP socket on this port, by the kernel's own table.
     #[track_caller]
     pub fn socket_inode(&self, port: u16) -> String {

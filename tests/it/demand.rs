@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::cluster::{ADDRESS, Cluster, SOON, app, cluster, installed};
 
-const HANDLE: &str = "project-cluster@api";
+const HANDLE: &str = "project-cluster@api.service";
 const SOCKET: &str = "project-cluster-api-127.0.0.1:3000.socket";
 const TRIGGER: &str = "project-cluster-first@api.service";
 
@@ -58,13 +58,11 @@ fn the_first_connection_is_answered_and_sleep_brings_it_back_to_that() {
     assert_eq!(cluster.workers("api").len(), 2);
     // Trap 17: an end of a worker arms the socket, so the next connection triggers again; that is harmless.
     for unit in cluster.workers("api") {
-        let pid = cluster.main_pid(&unit).unwrap();
-        cluster.kill(pid, "KILL");
-        cluster.wait_until("it is back", SOON, || cluster.state(&unit) == "active" && cluster.main_pid(&unit) != Some(pid));
+        cluster.crash(&unit);
         assert!(cluster.get(ADDRESS, "/").is_ok());
     }
     cluster.load(ADDRESS).connections(8).start().wait_for_answers(200);
-    assert_eq!((starts(&cluster, HANDLE_UNIT), starts(&cluster, TRIGGER)), (1, 1), "one start each");
+    assert_eq!((starts(&cluster, HANDLE), starts(&cluster, TRIGGER)), (1, 1), "one start each");
     assert_eq!(cluster.workers("api").len(), 2);
     // Asleep, and woken by 60 at once.
     cluster.cli(&["sleep", "api"]).ok();
@@ -73,7 +71,7 @@ fn the_first_connection_is_answered_and_sleep_brings_it_back_to_that() {
     assert_eq!(sixty_at_once(&cluster), 60);
     cluster.wait_for_state(HANDLE, "active", SOON);
     assert_eq!(cluster.workers("api").len(), 2);
-    assert_eq!((starts(&cluster, HANDLE_UNIT), starts(&cluster, TRIGGER)), (2, 2), "one start each");
+    assert_eq!((starts(&cluster, HANDLE), starts(&cluster, TRIGGER)), (2, 2), "one start each");
     assert_eq!(cluster.generations("api"), [1], "waking up is no deploy");
     // A reboot: only the sockets.
     cluster.reboot();
@@ -89,8 +87,6 @@ fn the_first_connection_is_answered_and_sleep_brings_it_back_to_that() {
     assert!(cluster.get(ADDRESS, "/").is_err());
 }
 
-const HANDLE_UNIT: &str = "project-cluster@api.service";
-
 #[test]
 fn trap_15_a_broken_app_is_held_with_its_port_closed() {
     let cluster = cluster(&demand(2, "node /srv/apps/broken/throws.js", ""));
@@ -103,7 +99,7 @@ fn trap_15_a_broken_app_is_held_with_its_port_closed() {
     assert_eq!(cluster.state(SOCKET), "inactive", "closed, and not failed");
     let held = |cluster: &Cluster| {
         assert_eq!(cluster.get(ADDRESS, "/").map(|response| response.status), Err(super::support::http::Failure::Refused));
-        assert_eq!((starts(cluster, HANDLE_UNIT), starts(cluster, TRIGGER)), (1, 1), "no loop");
+        assert_eq!((starts(cluster, HANDLE), starts(cluster, TRIGGER)), (1, 1), "no loop");
         assert_eq!((starts(cluster, "project-cluster-api@1.1.1.service"), starts(cluster, "project-cluster-api@2.1.1.service")), (1, 1));
         assert_eq!(cluster.units("project-cluster-api@*", &["active", "activating"]), Vec::<String>::new());
     };
@@ -134,7 +130,7 @@ fn a_broken_wake_up_after_sleep_is_held_too() {
     assert!(cluster.get(ADDRESS, "/").is_err());
     cluster.wait_for_state(HANDLE, "failed", SOON);
     assert_eq!(cluster.state(SOCKET), "inactive");
-    assert_eq!(starts(&cluster, HANDLE_UNIT), 2);
+    assert_eq!(starts(&cluster, HANDLE), 2);
     // `sleep` of what is not running says so and opens nothing.
     let output = cluster.cli(&["sleep", "api"]);
     assert_eq!(cluster.state(SOCKET), "inactive", "{output:?}");

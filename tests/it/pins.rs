@@ -11,15 +11,6 @@ fn unit(instance: &str) -> String {
     format!("project-cluster-api@{instance}.service")
 }
 
-/// A crash; returns once systemd has brought the worker back.
-#[track_caller]
-fn crashes(cluster: &Cluster, instance: &str) {
-    let unit = unit(instance);
-    let pid = cluster.main_pid(&unit).unwrap();
-    cluster.kill(pid, "KILL");
-    cluster.wait_until("it is back", SOON, || cluster.state(&unit) == "active" && cluster.main_pid(&unit).is_some_and(|new| new != pid));
-}
-
 /// Working directory, command line and one variable of a worker's main process, as the kernel has them.
 #[track_caller]
 fn became(cluster: &Cluster, instance: &str) -> (String, String, Option<String>) {
@@ -51,12 +42,12 @@ fn a_crashed_worker_and_a_reboot_bring_back_the_old_release_command_and_environm
     assert_eq!(became(&cluster, "1.1.1"), old);
     // The symlink flips, then the configuration changes and is installed: neither is a deploy.
     cluster.release("v2");
-    crashes(&cluster, "1.1.1");
+    cluster.crash(&unit("1.1.1"));
     assert_eq!(became(&cluster, "1.1.1"), old);
     cluster.config(&toml("green", " new"));
     cluster.cli(&["install"]).ok();
-    crashes(&cluster, "1.1.1");
-    crashes(&cluster, "2.1.1");
+    cluster.crash(&unit("1.1.1"));
+    cluster.crash(&unit("2.1.1"));
     assert_eq!((became(&cluster, "1.1.1"), became(&cluster, "2.1.1")), (old.clone(), old.clone()));
     assert_eq!(versions(&cluster), ["v1"]);
     cluster.reboot();
@@ -75,8 +66,10 @@ fn a_crashed_worker_and_a_reboot_bring_back_the_old_release_command_and_environm
     cluster.wait_for_state(HANDLE, "active", SOON);
     assert_eq!(cluster.generations("api"), [2]);
     assert_eq!(became(&cluster, "1.2.1"), new);
-    for row in cluster.ls() {
-        assert_eq!((row.state(), row.generation()), ("online", 2), "{}", row.0);
+    let rows = cluster.ls();
+    assert_eq!(rows.iter().map(|row| row.uid()).collect::<Vec<_>>(), ["api:01", "api:02"]);
+    for (row, instance) in rows.iter().zip(["1.2.1", "2.2.1"]) {
+        assert_eq!((row.state(), row.generation(), Some(row.pid())), ("online", 2, cluster.main_pid(&unit(instance))), "{}", row.0);
     }
 }
 

@@ -28,10 +28,7 @@ fn each_worker_has_its_port_and_a_roll_takes_extra_ones() {
         assert!(cluster.get(&format!("127.0.0.1:{port}"), "/").unwrap().body.starts_with("v1 "));
     }
     // A crash: the same port again.
-    let unit = "project-cluster-web@2.1.1.service";
-    let pid = cluster.main_pid(unit).unwrap();
-    cluster.kill(pid, "KILL");
-    cluster.wait_until("it is back", SOON, || cluster.state(unit) == "active" && cluster.main_pid(unit) != Some(pid));
+    cluster.crash("project-cluster-web@2.1.1.service");
     assert_eq!(ports(&cluster, "web"), expected);
     // More workers than extra ports: those that retire make room.
     for release in ["v2", "v3"] {

@@ -55,10 +55,7 @@ fn node_go_and_asyncio_share_one_socket_as_they_are() {
     // Node listens with a backlog of 511 and asyncio with 100, each on the socket of all.
     assert_eq!((backlog(&cluster, 3000), backlog(&cluster, 3002)), ("1000".into(), "1001".into()));
     // A crash, and a whole new generation.
-    let crashed = &cluster.workers("node")[0];
-    let pid = cluster.main_pid(crashed).unwrap();
-    cluster.kill(pid, "KILL");
-    cluster.wait_until("it is back", SOON, || cluster.state(crashed) == "active" && cluster.main_pid(crashed) != Some(pid));
+    cluster.crash("project-cluster-node@1.1.1.service");
     every_worker_answers(&cluster, "node", "127.0.0.1:3000", 4);
     cluster.systemctl(&["reload", "project-cluster@node", "project-cluster@go", "project-cluster@asyncio"]).ok();
     for ((app, port), old) in apps.iter().zip(&old) {

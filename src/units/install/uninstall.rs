@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::names::{AppName, AppUnits, ClusterName};
-use crate::units::diff;
+use crate::units::diff::{self, Found};
 use crate::units::model::{Tree, file_name};
 
 use super::account::Account;
@@ -61,8 +61,11 @@ pub fn uninstall(cluster: &ClusterName, options: &Options, live: Option<&dyn Liv
     if live.is_some() && claimed {
         remove_run(&root, &files, cluster)?;
         for path in ledger.iter().flat_map(|ledger| ledger.socket_directories.iter().rev()) {
-            // One that is not empty holds what is not ours, and stays.
-            root.remove_directory_if_empty(path);
+            // One of another owner was made by somebody else since.
+            let by_systemd = matches!(root.find(path)?, Some(Found::Directory(access)) if access.uid == 0);
+            if by_systemd && root.remove_directory_if_empty(path) {
+                report.did(Action::Removed, path);
+            }
         }
     }
     if claimed {

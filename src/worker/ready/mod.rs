@@ -15,9 +15,8 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::Read as _;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 pub use probe::run_probe;
@@ -28,7 +27,7 @@ use super::inherited::{Sockets, read_copy};
 use super::paths::Paths;
 use super::pin::Copy;
 use super::store::Store;
-use super::sys::process;
+use super::sys::{self, process};
 use crate::config::settings::Ready;
 use crate::names::{AppName, AppUnits, ClusterName, Instance};
 
@@ -52,16 +51,18 @@ pub fn run(cluster: &ClusterName, app: &AppName, instance: &str, paths: &Paths, 
     let unit = AppUnits::new(cluster, app).worker(&instance);
     let pidfd = process::pidfd_open(main).map_err(|_| ended(&unit, main))?;
     let directory = paths.workers(cluster, app).join(instance.to_string());
-    let opened =
-        File::options().read(true).custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW).open(&directory).and_then(|file| file.metadata());
-    let owner = opened.map_err(|error| Error::new(format!("{} cannot be opened: {error}", directory.display())))?;
+    let opened = File::options().read(true).custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW).open(&directory);
+    let opened = opened.and_then(|file| file.metadata().map(|metadata| (file, metadata)));
+    let (opened, owner) = opened.map_err(|error| Error::new(format!("{} cannot be opened: {error}", directory.display())))?;
     let mark = Store::open(cluster, paths).ready_mark(app, instance.generation)?;
     if process::effective_uid() == 0 {
         process::drop_to(owner.uid(), owner.gid(), process::CAP_SYS_PTRACE)
             .map_err(|error| Error::new(format!("root's rights cannot be given up: {error}; is `ExecStartPost=+` of {unit} changed?")))?;
     }
     let copy = read_copy(&directory)?;
-    let mut wait = Wait { unit, main, pidfd, watch: watch(&directory), directory, end, timeout, pause: SHORTEST };
+    // Without it the wait merely looks from time to time.
+    let bell = sys::files::open_bell(opened.as_fd(), Sockets::BELL).ok();
+    let mut wait = Wait { unit, main, pidfd, bell, directory, end, timeout, pause: SHORTEST };
     match (&copy.pin.ready, copy.port, copy.pin.listen.is_empty()) {
         (Ready::Listen, Some(port), _) => wait.own_port(port)?,
         (Ready::Listen, None, false) => wait.shared(&copy)?,
@@ -85,17 +86,11 @@ fn ended(unit: &str, main: u32) -> Error {
     ))
 }
 
-/// Wakes when a file appears in the runtime directory; without it the wait merely looks from time to time.
-fn watch(directory: &Path) -> Option<OwnedFd> {
-    let path = std::ffi::CString::new(directory.as_os_str().as_bytes()).ok()?;
-    super::sys::files::watch_directory(&path).ok()
-}
-
 struct Wait {
     unit: String,
     main: u32,
     pidfd: OwnedFd,
-    watch: Option<OwnedFd>,
+    bell: Option<File>,
     directory: PathBuf,
     end: Instant,
     timeout: Duration,
@@ -112,20 +107,19 @@ impl Wait {
         self.sleep(Duration::ZERO)
     }
 
-    /// Waits, but not beyond the end of the main process or an event in the runtime directory.
+    /// Waits, but not beyond the end of the main process or the ringing of the bell.
     fn sleep(&self, limit: Duration) -> Result<(), Error> {
-        let watch = self.watch.as_ref().unwrap_or(&self.pidfd).as_fd();
-        let [main, event] = process::poll([self.pidfd.as_fd(), watch], Some(limit))
+        let bell = self.bell.as_ref().map_or(self.pidfd.as_fd(), |bell| bell.as_fd());
+        let [main, rung] = process::poll([self.pidfd.as_fd(), bell], Some(limit))
             .map_err(|error| Error::new(format!("the main process of {} cannot be watched: {error}", self.unit)))?;
         if main != 0 {
             return Err(ended(&self.unit, self.main));
         }
-        if event != 0
-            && let Some(watch) = &self.watch
+        if rung != 0
+            && let Some(mut bell) = self.bell.as_ref()
         {
-            let file = watch.try_clone().map(File::from);
             // Emptied so that it wakes again; what happened is looked up anyway.
-            let _ = file.and_then(|mut file| file.read(&mut [0; 4096]));
+            let _ = bell.read(&mut [0; 4096]);
         }
         Ok(())
     }

@@ -202,6 +202,7 @@ impl Supervisor<'_> {
         if let Ok(name) = CString::new(Sockets::mark(self.main, index)) {
             // Where the mark cannot be made `ready` still sees the app accept.
             let _ = files::open_at(self.directory.as_fd(), &name, libc::O_CREAT | libc::O_WRONLY | libc::O_NOFOLLOW, 0o400);
+            files::ring(self.directory.as_fd(), Sockets::BELL);
         }
         true
     }
