@@ -68,10 +68,11 @@ pub(super) async fn run(handle: &Handle<'_>, cluster: &ClusterName) -> Result<()
     let Some((instance, Err(why))) = failed.first() else {
         return Err(Error::Other(format!("{app}: nothing could be started")));
     };
+    // At once, before systemd tries them again: what follows takes a moment. The stop step does it again, and tells why
+    // where it cannot.
+    let units: Vec<String> = workers.iter().map(|instance| handle.units.worker(instance)).collect();
+    let _ = handle.stop_all(&units, settings.timeout.kill + SLACK).await;
     let unit = handle.units.worker(instance);
-    // Before anything else: systemd is about to restart them.
-    let all: Vec<String> = workers.iter().map(|instance| handle.units.worker(instance)).collect();
-    handle.stop_all(&all, settings.timeout.kill * 2 + SLACK).await?;
     let mut text = format!("{app}: none of {} workers got ready. {unit}: {why}", workers.len());
     for line in Journal::default().last_lines(&unit, begun, LINES).await {
         text.push_str(&format!("\n  {line}"));

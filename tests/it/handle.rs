@@ -96,7 +96,8 @@ fn restart_into_a_broken_version_closes_the_port_and_holds() {
     // Held: neither a connection nor time starts it again.
     assert_eq!(cluster.units("project-cluster-api@*", &["active", "activating"]), Vec::<String>::new());
     // And says so, with the app's own words.
-    cluster.wait_until("the hold is told", SOON, || cluster.cli(&["show", "api"]).stdout.contains("Error: the broken version cannot start"));
+    cluster
+        .wait_until("the hold is told", SOON, || cluster.cli(&["show", "api"]).stdout.contains("Error: the broken version cannot start"));
     assert!(cluster.cli(&["ls"]).stdout.contains("held, its start failed and its port is closed: api: none of 2 workers got ready"));
     // What is mended meanwhile is what the next start takes, not what failed and not what served before.
     cluster.sh("cp /srv/shop/v1/*.js /srv/shop/v2/").ok();
