@@ -120,7 +120,8 @@ async fn show(context: &Context, handles: &[String], begun_us: u64) -> Result<()
     print(&list::workers(&workers, &apps, width(), colours()));
     let mut failed = Vec::new();
     for handle in handles {
-        failed.push(format!("{handle} did not start; `journalctl -u {handle}` has it all:"));
+        let app = apps.iter().find(|app| app.handle == *handle).map_or(handle.as_str(), |app| app.name.as_str());
+        failed.push(format!("{app} did not start; `journalctl -u {handle}` has it all:"));
         failed.extend(Journal::default().last_lines(handle, begun_us, LINES).await.into_iter().map(|line| format!("  {line}")));
     }
     if failed.is_empty() { Ok(()) } else { Err(Failure::Failed(failed.join("\n"))) }

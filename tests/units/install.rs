@@ -207,7 +207,7 @@ fn live_calls_in_their_order() {
 
     settings.apps.remove(&"api".parse().unwrap());
     let report = install(&settings, &options, Some(&live)).unwrap();
-    let stopped = "stop project-cluster@api.service project-cluster-api@*.service project-cluster-first@api.service project-cluster-api-0.0.0.0:3000.socket";
+    let stopped = "stop project-cluster@api.service project-cluster-api@*.service project-cluster-first@api.service project-cluster-api-0.0.0.0:3000.socket system-project\\x2dcluster\\x2dapi.slice";
     assert_eq!(live.take(), [stopped, sysusers, "daemon-reload"]);
     let units = directory.path().join("etc/systemd/system");
     assert!(!units.join("project-cluster@api.service.d").exists(), "{report}");
@@ -215,7 +215,7 @@ fn live_calls_in_their_order() {
     assert!(units.join("project-cluster-bg@.service").exists());
 
     uninstall(&settings.name, &options, Some(&live)).unwrap();
-    let stopped = "stop project-cluster.target project-cluster@bg.service project-cluster.socket project-cluster-bg@*.service project-cluster-first@bg.service project-cluster.service";
+    let stopped = "stop project-cluster.target project-cluster@bg.service project-cluster.socket project-cluster-bg@*.service project-cluster-first@bg.service project-cluster.service system-project\\x2dcluster\\x2dbg.slice system-project\\x2dcluster.slice system-project\\x2dcluster\\x2dfirst.slice";
     assert_eq!(live.take(), [stopped, "disable project-cluster.target", "daemon-reload", "remove-user project-cluster"]);
 }
 
