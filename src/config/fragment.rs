@@ -202,8 +202,14 @@ impl Shape for Apps {
         "table of apps".into()
     }
     fn read(node: &Node, findings: &mut Findings) -> Option<Self> {
-        table::<Self>(node, findings)?;
-        Map::<AppEntry>::read(node, findings).map(|map| Self(map.0))
+        let table = table::<Self>(node, findings)?;
+        let mut apps = BTreeMap::new();
+        for (name, entry) in &table.entries {
+            findings.about(name.parse().ok());
+            apps.extend(At::read(entry, findings).map(|entry| (name.clone(), entry)));
+        }
+        findings.about(None);
+        Some(Self(apps))
     }
 }
 
