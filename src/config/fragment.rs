@@ -38,9 +38,9 @@ shape_table! {
 }
 
 shape_table! {
-    /// The REST API's TCP listener.
+    /// The REST API's TCP listener, which comes in a later version.
     pub struct Api = "api" {
-        /// Whether there is a TCP listener beside the unix socket.
+        /// Whether there is a TCP listener beside the unix socket. Not yet: this version has the unix socket alone, and only reserves the address.
         enabled: bool = "true";
         /// The IP address that it listens on.
         host: String = "\"127.0.0.1\"";
