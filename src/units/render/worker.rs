@@ -27,7 +27,7 @@ pub(super) fn service(one: &One<'_>, host: &Host) -> String {
         .section("Unit")
         .set("Description", format!("project-cluster: {name} of {cluster}, worker %i ({})", text::percent(&command)))
         .set("After", "network.target remote-fs.target nss-lookup.target")
-        .say("Without it one worker that crashes in a loop would take the shared socket down. The master breaks such loops.")
+        .say("Without it one worker that crashes in a loop would take the shared socket down.")
         .set("StartLimitIntervalSec", "0")
         .section("Service");
     if app.ready == Ready::Notify {
