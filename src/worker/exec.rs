@@ -115,7 +115,7 @@ pub fn enter(copy: &Copy) -> Result<(), Error> {
     std::env::set_current_dir(cwd).map_err(|why| {
         let app = &copy.app;
         let next = match (why.kind(), hidden_by(cwd)) {
-            (_, Some(key)) => format!("it may be there and hidden by the sandbox: write `{key} = false` under `[apps.{app}.sandbox]`, run `project-cluster apply` and reload, or move it to /srv"),
+            (_, Some(key)) => format!("it may be there and hidden by the sandbox: write `{key} = false` under `[apps.{app}.sandbox]`, run `project-cluster install` and reload, or move it to /srv"),
             (io::ErrorKind::NotFound, None) => format!("the release of generation {} was deleted: put it back, or `project-cluster reload {app}` for the current one", copy.pin.generation),
             (io::ErrorKind::PermissionDenied, None) => format!("the user of {app} may not enter it: give it the right to (`chmod o+x` on each directory of the path), or write another `user`"),
             _ => format!("make it a directory, then `project-cluster reload {app}`"),
