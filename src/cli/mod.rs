@@ -7,6 +7,7 @@ mod list;
 mod live;
 mod logs;
 mod operate;
+mod out;
 mod setup;
 mod table;
 
@@ -23,7 +24,8 @@ use self::client::Client;
 use crate::api::types::{App, Worker};
 use crate::config;
 use crate::names::{ClusterName, Uid};
-use crate::say::complain;
+
+pub(crate) use self::out::{complain, complain_json, print, print_json};
 
 /// Where the configuration lies when nothing else is said.
 pub const CONFIG: &str = "/etc/project-cluster/cluster.toml";
@@ -221,19 +223,6 @@ fn unknown(apps: &[App], name: &str) -> String {
         .min_by_key(|known| strsim::damerau_levenshtein(known, name));
     let hint = nearest.map_or_else(String::new, |nearest| format!(" Did you mean `{nearest}`?"));
     format!("there is no app `{}`.{hint} Apps: {}", crate::journal::harmless(name), names.join(", "))
-}
-
-pub(crate) fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
-    let text = serde_json::to_string_pretty(value).map_err(|why| Failure::Failed(why.to_string()))?;
-    print(&format!("{text}\n"));
-    Ok(())
-}
-
-/// Writes to stdout; a reader that went away (`| head`) is no error.
-pub(crate) fn print(text: &str) {
-    use std::io::Write;
-    let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
 /// Columns of the terminal; a pipe has no width.

@@ -8,13 +8,12 @@ use tokio::runtime::Runtime;
 
 use super::args::Install;
 use super::live::Running;
-use super::{Context, Failure, colours, list, print, print_json, width};
-use crate::api::types::{App, AppState};
+use super::{Context, Failure, colours, complain, list, print, print_json, width};
+use crate::api::types::{App, AppState, Worker};
 use crate::config::{self, Loaded, SystemAccounts};
 use crate::journal::{Journal, monotonic_us_now};
 use crate::names::AppUnits;
-use crate::say::complain;
-use crate::units::install::{self, Options};
+use crate::units::install::{self, Options, Report};
 use crate::units::model::Host;
 
 /// How many lines of a failed app's handle are told: more than one failed start writes.
