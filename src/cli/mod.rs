@@ -72,7 +72,7 @@ impl Context {
 
     /// All apps of the cluster.
     async fn apps(&self) -> Result<Vec<App>, Failure> {
-        Ok(self.client.call(Method::GET, "/v1/apps", READ).await?)
+        Ok(self.client.insist(Method::GET, "/v1/apps", READ).await?)
     }
 }
 
