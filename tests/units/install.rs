@@ -386,5 +386,29 @@ fn control_characters_of_an_old_file_are_made_visible() {
     let unit = directory.path().join("etc/systemd/system/project-cluster.target");
     let old = fs::read_to_string(&unit).unwrap();
     fs::write(&unit, format!("{old}# \u{1b}[2J\n")).unwrap();
-    assert!(preview(&settings, &options).unwrap().text.contains("-# \\u{1b}[2J\n"));
+    assert!(preview(&settings, &options, None).unwrap().text.contains("-# \\u{1b}[2J\n"));
+}
+
+#[test]
+fn what_is_kept_of_an_app_goes_with_it() {
+    let (directory, options) = furnished();
+    let settings = samples::shop();
+    let fake = Fake::new(directory.path());
+    install(&settings, &options, Some(&fake)).unwrap();
+    let var = directory.path().join("var/lib").join(settings.name.as_str());
+    fs::create_dir_all(var.join("generations")).unwrap();
+    for app in ["api", "bg"] {
+        fs::create_dir_all(var.join("pins").join(app)).unwrap();
+        fs::write(var.join("pins").join(app).join("1.json"), "{\"env\":{\"TOKEN\":\"secret\"}}").unwrap();
+        fs::write(var.join("generations").join(app), "1\n").unwrap();
+    }
+    let mut less = settings.clone();
+    less.apps.retain(|name, _| name.as_str() == "api");
+    let said = install(&less, &options, Some(&fake)).unwrap().to_string();
+    for path in ["pins/bg", "generations/bg"] {
+        assert!(!var.join(path).exists(), "{path}");
+        assert!(said.contains(&format!("removed /var/lib/{}/{path}\n", settings.name)), "{said}");
+    }
+    assert!(var.join("pins/api/1.json").exists() && var.join("generations/api").exists());
+    assert!(install(&less, &options, Some(&fake)).unwrap().is_empty());
 }

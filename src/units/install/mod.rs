@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use crate::config::settings::Settings;
 use crate::names::{Address, AppName, AppUnits, ClusterName, UNIT_NAME_MAX};
 
-use super::diff::{self, Change, Conflict, Disk, Plan};
+use super::diff::{self, Change, Conflict, Disk, Found, Plan};
 use super::model::{self, Host, Tree};
 use super::render::{APP_DROP_IN, render};
 
@@ -143,7 +143,8 @@ pub fn install(settings: &Settings, options: &Options, live: Option<&dyn Live>) 
     let mut ledger = Ledger::read(&root, cluster)?;
     let cut_off = ledger.as_ref().is_some_and(|ledger| !ledger.complete);
     let mut report = Report::new(cluster, &root);
-    let stale = !plan.is_empty() || cut_off;
+    let gone = gone(&root, settings)?;
+    let stale = !plan.is_empty() || cut_off || !gone.is_empty();
     let fresh_account = live.is_some() && disk.group.is_none();
 
     if stale || fresh_account {
@@ -174,6 +175,11 @@ pub fn install(settings: &Settings, options: &Options, live: Option<&dyn Live>) 
     }
     if disk.group.is_none() {
         report.note(format!(
+        // With the secrets of their `env`, now that nothing of these apps runs.
+        for path in &gone {
+            root.remove_all(path)?;
+            report.did(Action::Removed, path);
+        }
             "the user {cluster} does not exist in {}: {} stays root's, and the master cannot read it until `project-cluster install` has run on the live system",
             root.shown(),
             model::master_settings(cluster).display()
@@ -220,6 +226,51 @@ fn handle_app(path: &Path, cluster: &ClusterName) -> Option<AppName> {
     }
     let directory = model::file_name(path.parent()?)?;
     directory.strip_prefix(cluster.as_str())?.strip_prefix('@')?.strip_suffix(".service.d")?.parse().ok()
+/// Starts the sockets of apps that are up: a new address listens from now on, and a reload finds it.
+fn start_sockets(settings: &Settings, live: &dyn Live, report: &mut Report) -> Result<(), Error> {
+    let cluster = &settings.name;
+    let failed = |what: String| |source| Error::Live { what, source };
+    for (name, app) in &settings.apps {
+        let units = AppUnits::new(cluster, name);
+        let up = if app.on_demand { cluster.target() } else { units.handle() };
+        let mut all: Vec<String> = app.listen.iter().map(|listen| units.socket(&listen.address)).collect();
+        all.push(up.clone());
+        let running = live.running(&all).map_err(failed(format!("looking at the sockets of {name}")))?;
+        let down: Vec<&String> = all.iter().filter(|unit| !running.contains(unit)).collect();
+        if !running.contains(&up) || down.is_empty() {
+            continue;
+        }
+        // A socket does not start while its service is active.
+        live.stop(&[units.trigger()]).map_err(failed(format!("stopping {}", units.trigger())))?;
+        for socket in down {
+            match live.start(socket) {
+                Ok(()) => report.note(format!("started {socket}")),
+                // Taken, maybe by workers of this very app that still hold an address which overlaps.
+                Err(why) => report.note(format!(
+                    "{socket} cannot listen ({why}): if no other program has the address (`ss -lptn`), `systemctl restart {}` starts it, with all workers anew",
+                    units.handle()
+                )),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What is kept of apps that the settings no longer have: their pins and the number of their last generation.
+fn gone(root: &Root, settings: &Settings) -> Result<Vec<PathBuf>, Error> {
+    let (pins, mut gone) = (model::pins(&settings.name), Vec::new());
+    for name in root.list(&pins)? {
+        let path = pins.join(&name);
+        let app = name.parse::<AppName>().is_ok_and(|app| !settings.apps.contains_key(&app));
+        if app && matches!(root.find(&path)?, Some(Found::Directory(_))) {
+            let generation = pins.with_file_name("generations").join(&name);
+            gone.push(path);
+            gone.extend(root.find(&generation)?.is_some().then_some(generation));
+        }
+    }
+    Ok(gone)
+}
+
 }
 
 /// Makes the directories, having written down first which ones were not there.
