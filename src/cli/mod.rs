@@ -83,8 +83,12 @@ pub fn main() -> ExitCode {
         Err(error) => {
             // Help and version are no errors; usage is exit code 2 in clap as in ours.
             let code = if error.use_stderr() { 2 } else { 0 };
-            // A closed stdout or stderr leaves nobody to tell.
-            let _ = error.print();
+            if code == 2 && std::env::args_os().any(|word| word == "--json") {
+                complain_json(error.render().to_string().trim_end(), code);
+            } else {
+                // A closed stdout or stderr leaves nobody to tell.
+                let _ = error.print();
+            }
             return ExitCode::from(code);
         }
     };
@@ -113,7 +117,9 @@ pub fn main() -> ExitCode {
                 Failure::Usage(text) => (text, 2),
                 Failure::Unreachable(text) => (text, 3),
             };
-            if !text.is_empty() {
+            if cli.json && !text.is_empty() {
+                complain_json(text.trim_end(), code);
+            } else if !text.is_empty() {
                 complain(&format!("project-cluster: {}\n", text.trim_end()));
             }
             ExitCode::from(code)

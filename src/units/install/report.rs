@@ -23,6 +23,17 @@ pub enum Action {
 }
 
 /// What was done, in the order in which it was done.
+impl Action {
+    /// As people and programs read it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Updated => "updated",
+            Self::Removed => "removed",
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
     /// The cluster.
@@ -89,12 +100,7 @@ impl fmt::Display for Report {
             writeln!(f, "in {}:", self.root)?;
         }
         for (action, path) in &self.actions {
-            let word = match action {
-                Action::Created => "created",
-                Action::Updated => "updated",
-                Action::Removed => "removed",
-            };
-            writeln!(f, "{word} {}", text::visible(&path.to_string_lossy()))?;
+            writeln!(f, "{} {}", action.word(), text::visible(&path.to_string_lossy()))?;
         }
         if self.actions.is_empty() {
             writeln!(f, "nothing to change for cluster {}", self.cluster)?;
