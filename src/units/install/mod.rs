@@ -6,6 +6,7 @@
 
 mod account;
 mod disk;
+mod kept;
 mod live;
 mod report;
 mod scan;
@@ -13,18 +14,19 @@ mod uninstall;
 
 use std::path::{Path, PathBuf};
 
-use crate::config::settings::Settings;
-use crate::names::{Address, AppName, AppUnits, ClusterName, UNIT_NAME_MAX};
+use crate::config::settings::{Listen, Settings};
+use crate::names::{Address, AppName, AppUnits, ClusterName, Generation, UNIT_NAME_MAX};
 
 use super::diff::{self, Change, Conflict, Disk, Found, Plan};
 use super::model::{self, Host, Tree};
-use super::render::{APP_DROP_IN, render};
+use super::render::{self, APP_DROP_IN, render_beside};
 
 pub use live::{Live, LiveError};
 pub use report::{Action, Report};
 pub use uninstall::uninstall;
 
 use disk::{Ledger, Root};
+use kept::Kept;
 
 /// Where and how.
 #[derive(Debug, Clone)]
@@ -101,13 +103,20 @@ pub struct Preview {
 ///
 /// # Errors
 /// A file that cannot be read.
-pub fn preview(settings: &Settings, options: &Options) -> Result<Preview, Error> {
+pub fn preview(settings: &Settings, options: &Options, live: Option<&dyn Live>) -> Result<Preview, Error> {
     let root = Root::open(&options.root)?;
-    let tree = render(settings, &options.host);
+    let kept = kept::kept(settings, options, &root, live)?;
+    let tree = tree(settings, &options.host, &kept);
     let disk = scan::scan(&root, &options.host, &tree)?;
     let plan = checked_plan(settings, &tree, &disk);
     let text = diff::text(&plan, &tree, &disk);
     Ok(Preview { plan, text })
+}
+
+fn tree(settings: &Settings, host: &Host, kept: &Kept) -> Tree {
+    let listens = |kept: &Vec<(Listen, Generation)>| kept.iter().map(|(listen, _)| listen.clone()).collect();
+    let kept: render::Kept = kept.iter().map(|(app, kept)| (app.clone(), listens(kept))).collect();
+    render_beside(settings, host, &kept)
 }
 
 fn checked_plan(settings: &Settings, tree: &Tree, disk: &Disk) -> Plan {
@@ -134,7 +143,8 @@ pub fn install(settings: &Settings, options: &Options, live: Option<&dyn Live>) 
     let root = Root::open(&options.root)?;
     let _lock = root.lock()?;
     let cluster = &settings.name;
-    let tree = render(settings, &options.host);
+    let kept = kept::kept(settings, options, &root, live)?;
+    let tree = tree(settings, &options.host, &kept);
     let mut disk = scan::scan(&root, &options.host, &tree)?;
     let mut plan = checked_plan(settings, &tree, &disk);
     if !plan.conflicts.is_empty() {
@@ -165,21 +175,23 @@ pub fn install(settings: &Settings, options: &Options, live: Option<&dyn Live>) 
             root.remove_file(path)?;
             report.did(Action::Removed, path);
         }
-        ledger.directories.retain(|path| !root.remove_directory_if_empty(path));
-        if let Some(live) = live {
-            live.daemon_reload().map_err(|source| Error::Live { what: "making systemd read its units again".into(), source })?;
-        }
-        ledger.complete = true;
-        ledger.write(&root, cluster)?;
-        report.advise(&tree, &plan, settings, &options.host);
-    }
-    if disk.group.is_none() {
-        report.note(format!(
         // With the secrets of their `env`, now that nothing of these apps runs.
         for path in &gone {
             root.remove_all(path)?;
             report.did(Action::Removed, path);
         }
+        ledger.directories.retain(|path| !root.remove_directory_if_empty(path));
+        if let Some(live) = live {
+            live.daemon_reload().map_err(|source| Error::Live { what: "making systemd read its units again".into(), source })?;
+            start_sockets(settings, live, &mut report)?;
+        }
+        ledger.complete = true;
+        ledger.write(&root, cluster)?;
+        report.advise(&tree, &plan, &disk, settings, &options.host);
+        report.tell_kept(cluster, &kept);
+    }
+    if disk.group.is_none() {
+        report.note(format!(
             "the user {cluster} does not exist in {}: {} stays root's, and the master cannot read it until `project-cluster install` has run on the live system",
             root.shown(),
             model::master_settings(cluster).display()
@@ -214,18 +226,6 @@ fn stop_removed(plan: &Plan, cluster: &ClusterName, live: Option<&dyn Live>, rep
     Ok(())
 }
 
-/// The apps whose handle's drop-in goes.
-fn removed_apps(plan: &Plan, cluster: &ClusterName) -> Vec<AppName> {
-    plan.removed().filter_map(|path| handle_app(path, cluster)).collect()
-}
-
-/// The app of `.../NAME@APP.service.d/50-app.conf`.
-fn handle_app(path: &Path, cluster: &ClusterName) -> Option<AppName> {
-    if model::file_name(path)? != APP_DROP_IN {
-        return None;
-    }
-    let directory = model::file_name(path.parent()?)?;
-    directory.strip_prefix(cluster.as_str())?.strip_prefix('@')?.strip_suffix(".service.d")?.parse().ok()
 /// Starts the sockets of apps that are up: a new address listens from now on, and a reload finds it.
 fn start_sockets(settings: &Settings, live: &dyn Live, report: &mut Report) -> Result<(), Error> {
     let cluster = &settings.name;
@@ -271,6 +271,18 @@ fn gone(root: &Root, settings: &Settings) -> Result<Vec<PathBuf>, Error> {
     Ok(gone)
 }
 
+/// The apps whose handle's drop-in goes.
+fn removed_apps(plan: &Plan, cluster: &ClusterName) -> Vec<AppName> {
+    plan.removed().filter_map(|path| handle_app(path, cluster)).collect()
+}
+
+/// The app of `.../NAME@APP.service.d/50-app.conf`.
+fn handle_app(path: &Path, cluster: &ClusterName) -> Option<AppName> {
+    if model::file_name(path)? != APP_DROP_IN {
+        return None;
+    }
+    let directory = model::file_name(path.parent()?)?;
+    directory.strip_prefix(cluster.as_str())?.strip_prefix('@')?.strip_suffix(".service.d")?.parse().ok()
 }
 
 /// Makes the directories, having written down first which ones were not there.

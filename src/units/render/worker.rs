@@ -18,7 +18,7 @@ const START_RESERVE: Duration = Duration::from_secs(5);
 
 /// `NAME-APP@.service`. No dependency on the master and no ordering after handle or master.
 pub(super) fn service(one: &One<'_>, host: &Host) -> String {
-    let One { cluster, name, app, units } = one;
+    let One { cluster, name, app, units, kept } = one;
     let program = text::program(&host.program);
     let command = text::command(&app.command);
     let mut ini = Ini::new(cluster);
@@ -42,7 +42,13 @@ pub(super) fn service(one: &One<'_>, host: &Host) -> String {
     for listen in &app.listen {
         ini.set("Sockets", units.socket(&listen.address));
     }
-    if !app.listen.is_empty() {
+    if !kept.is_empty() {
+        ini.say("Of an older generation: a worker of it that comes back listens where it did. The others do without.");
+    }
+    for listen in *kept {
+        ini.set("Sockets", units.socket(&listen.address));
+    }
+    if !(app.listen.is_empty() && kept.is_empty()) {
         ini.say("The flag is shared by all workers: `no` would make the listeners of running event loops block at each start.")
             .set("NonBlocking", "yes");
     }
