@@ -143,7 +143,8 @@ async fn show(
     }
     let mut failed = Vec::new();
     for handle in handles {
-        failed.push(format!("{handle} did not start; `journalctl -u {handle}` has it all:"));
+        let app = apps.iter().find(|app| app.handle == *handle).map_or(handle.as_str(), |app| app.name.as_str());
+        failed.push(format!("{app} did not start; `journalctl -u {handle}` has it all:"));
         failed.extend(Journal::default().last_lines(handle, begun_us, LINES).await.into_iter().map(|line| format!("  {line}")));
     }
     if failed.is_empty() { Ok(()) } else { Err(Failure::Failed(failed.join("\n"))) }

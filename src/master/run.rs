@@ -15,7 +15,7 @@ use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
-use super::{Master, Places, watch};
+use super::{Master, Places, failed, watch};
 use crate::api::server;
 use crate::config::settings::{self, Settings};
 use crate::files;
@@ -82,6 +82,7 @@ async fn run(cluster: &ClusterName) -> Result<(), String> {
 
     let mut tasks = JoinSet::new();
     tasks.spawn(follow(master.clone(), changes));
+    tasks.spawn(failed::watch(master.clone()));
     for listener in listeners {
         let routes = server::routes(master.clone());
         tasks.spawn(async move {

@@ -270,23 +270,22 @@ impl Systemd for Bus {
             other => other?,
         };
         let mut ended = self.shared.jobs().wait(job.as_str());
-        loop {
+        let end = loop {
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                self.shared.jobs().waiting.remove(job.as_str());
-                return Err(Error::Deadline { what, limit });
+                break Err(Error::Deadline { what, limit });
             }
-            match timeout(left.min(ASK_AGAIN), &mut ended).await {
-                Ok(Ok(end)) => return Ok(end),
-                // The dispatcher is gone or the signal is late: ask.
-                Ok(Err(_)) | Err(_) => {
-                    if let Some(end) = self.gone(&job, verb, unit).await {
-                        self.shared.jobs().waiting.remove(job.as_str());
-                        return Ok(end);
-                    }
-                }
+            if let Ok(Ok(end)) = timeout(left.min(ASK_AGAIN), &mut ended).await {
+                return Ok(end);
             }
-        }
+            // The signal is late, or lost: ask.
+            if let Some(end) = self.gone(&job, verb, unit).await {
+                break Ok(end);
+            }
+        };
+        drop(ended);
+        self.shared.jobs().forget(job.as_str());
+        end
     }
 
     async fn reset_failed(&self, unit: &str) -> Result<(), Error> {

@@ -138,10 +138,9 @@ fn a_start_that_fails_says_the_apps_own_words_also_when_journald_is_late() {
     let journald = cluster.main_pid("systemd-journald.service").unwrap();
     cluster.kill(journald, "STOP");
     let start = cluster.spawn(&["project-cluster", "start", "api"]);
-    cluster.wait_until("a worker has died", SOON, || {
-        cluster.units("project-cluster-api@*", &["activating"]).iter().any(|unit| cluster.property(unit, "NRestarts") != "0")
-            || cluster.state("project-cluster@api") == "failed"
-    });
+    let workers = || cluster.units("project-cluster-api@*", &["active", "activating", "deactivating", "failed"]);
+    cluster.wait_until("the workers start", SOON, || !workers().is_empty());
+    cluster.wait_until("the workers have died and are stopped", SOON, || workers().is_empty());
     cluster.kill(journald, "CONT");
     fails_with_its_own_words(&cluster, &start.wait(3 * SOON).exits(1));
     // Mended, it starts.

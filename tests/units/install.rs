@@ -220,7 +220,7 @@ fn live_calls_in_their_order() {
     assert!(units.join("project-cluster-bg@.service").exists());
 
     uninstall(&settings.name, &options, Some(&live)).unwrap();
-    let stopped = "stop project-cluster.target project-cluster@bg.service project-cluster.socket project-cluster-bg@*.service project-cluster-first@bg.service project-cluster.service";
+    let stopped = "stop project-cluster.target project-cluster@bg.service project-cluster.socket project-cluster-bg@*.service project-cluster-first@bg.service project-cluster.service system-project\\x2dcluster\\x2dbg.slice system-project\\x2dcluster.slice system-project\\x2dcluster\\x2dfirst.slice";
     assert_eq!(live.take(), [stopped, "disable project-cluster.target", "daemon-reload", "remove-user project-cluster"]);
 }
 
