@@ -68,7 +68,10 @@ fn remark(app: &App) -> Option<(String, Tone)> {
         return Some((text, Tone::Red));
     }
     if let Some(socket) = app.sockets.iter().find(|socket| !socket.active && app.state != AppState::Stopped) {
-        return Some((format!("its socket {} is down. Mend it: `systemctl restart {}`", socket.address, app.handle), Tone::Red));
+        return Some((
+            format!("its socket {} is down. Mend it: `systemctl restart {}`", harmless(&socket.address), harmless(&app.handle)),
+            Tone::Red,
+        ));
     }
     match app.state {
         AppState::Stopped if app.target > 0 => Some((format!("stopped. Start it: `project-cluster start {}`", app.name), Tone::Grey)),
@@ -99,10 +102,13 @@ pub fn app(app: &App, width: usize, colours: bool) -> String {
     let mut line = |name: &str, text: &str| out.push_str(&format!("  {name:<9}{text}\n"));
     line("command", &harmless(&shell_words::join(&app.command)));
     line("cwd", &harmless(&app.cwd));
-    line("user", &app.user);
-    line("handle", &app.handle);
+    line("user", &harmless(&app.user));
+    line("handle", &harmless(&app.handle));
     for socket in &app.sockets {
-        line("listens", &format!("{} ({}{})", socket.address, socket.unit, if socket.active { "" } else { ", down" }));
+        line(
+            "listens",
+            &format!("{} ({}{})", harmless(&socket.address), harmless(&socket.unit), if socket.active { "" } else { ", down" }),
+        );
     }
     if let Some(held) = &app.held {
         line("held", &format!("since {}, generation {}:", ago(held.since_ms), held.generation));
