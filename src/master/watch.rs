@@ -15,7 +15,7 @@ use crate::systemd::{Change, Details, Error, Systemd, UnitState};
 /// Signals of one event (two `PropertiesChanged` and a `JobRemoved`) come within this.
 const BURST: Duration = Duration::from_millis(2);
 
-/// Reads units and, for workers, more about them.
+/// Reads units and, for workers and handles, more about them.
 ///
 /// # Errors
 /// When systemd cannot be asked.
@@ -24,6 +24,7 @@ pub async fn read<S: Systemd>(systemd: &S, settings: &Settings, names: &[String]
     for state in systemd.units(names).await? {
         let details = match world::owner(settings, &state.name) {
             Some((_, Kind::Worker(_))) => systemd.details(&state.name).await?,
+            Some((_, Kind::Handle)) => Details { active_since_us: systemd.active_since(&state.name).await?, ..Details::default() },
             _ => Details::default(),
         };
         rows.push((state, details));

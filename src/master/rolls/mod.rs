@@ -40,6 +40,8 @@ struct Begun {
     clock: Clock,
     /// When it began, by that clock.
     begin: u64,
+    /// Since when the handle had been active then.
+    handle_since: u64,
 }
 
 fn clock() -> Clock {
@@ -77,11 +79,12 @@ impl<S: Systemd> Master<S> {
         let app = Self::app_settings(&settings, name)?;
         let units = AppUnits::new(&settings.name, name);
         let conflict = |why: String| Refusal::new(Code::Conflict, why);
-        let (handle, world, down) = {
+        let (handle, handle_since, world, down) = {
             let world = lock(&self.world);
             let down = app.listen.iter().map(|listen| units.socket(&listen.address));
             let down: Vec<String> = down.filter(|unit| world.active(unit) != ActiveState::Active).collect();
-            (world.active(&units.handle()), world.sights(&units), down)
+            let since = world.get(&units.handle()).map_or(0, |seen| seen.details.active_since_us);
+            (world.active(&units.handle()), since, world.sights(&units), down)
         };
         if let Some(why) = not_running(name, handle) {
             return Err(conflict(why));
@@ -114,12 +117,12 @@ impl<S: Systemd> Master<S> {
         });
         // Before anybody is told that it has begun: a master to come carries it out as promised.
         let path = self.places.roll(name);
-        if let Some(Err(why)) = begun.map(|record| kept::write(&path, &Kept::under_way(record, begin, None, &roll))) {
+        if let Some(Err(why)) = begun.map(|record| kept::write(&path, &Kept::under_way(record, begin, handle_since, None, &roll))) {
             let why = format!("{name}: nothing was begun, since the roll cannot be written down ({why}): {}", path.display());
             return Err(Refusal::new(Code::Failed, why));
         }
         say!(Notice, "{name}: roll to generation {to} begins");
-        Ok(Begun { ticket, roll, clock, begin })
+        Ok(Begun { ticket, roll, clock, begin, handle_since })
     }
 
     /// The highest generation that `prepare` has pinned, as it says it.

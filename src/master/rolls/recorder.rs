@@ -22,6 +22,8 @@ pub(super) struct Recorder<S> {
     pub ticket: Ticket,
     /// When it began, by its clock.
     pub begin: u64,
+    /// Since when the handle had been active then.
+    pub handle_since: u64,
     pub clock: Clock,
     /// The first worker that made it turn back: its last lines are the reason.
     pub culprit: Arc<Mutex<Option<Instance>>>,
@@ -32,7 +34,7 @@ impl<S: Systemd> Keeper for Recorder<S> {
     fn persist(&mut self, roll: &Roll) -> Result<(), String> {
         let record = lock(&self.master.rolls).get(&self.app, self.ticket.0).ok_or("its record is gone")?;
         let culprit = *lock(&self.culprit);
-        kept::write(&self.path, &Kept::under_way(record, self.begin, culprit, roll))
+        kept::write(&self.path, &Kept::under_way(record, self.begin, self.handle_since, culprit, roll))
             .map_err(|why| format!("{}: {why}", self.path.display()))
     }
 

@@ -12,6 +12,7 @@ use crate::master::{Places, watch};
 use crate::systemd::fake::{App, Fake};
 use crate::systemd::{Change, Details, Error, JobEnd, UnitState, Verb};
 
+const SOCKET: &str = "project-cluster-api-:::3000.socket";
 const SECOND: Duration = Duration::from_secs(1);
 
 /// The fake as one master sees it: from that master's death on nobody hears it any more.
@@ -39,6 +40,9 @@ impl Systemd for Mortal {
     async fn details(&self, unit: &str) -> Result<Details, Error> {
         self.live(self.fake.details(unit)).await
     }
+    async fn active_since(&self, unit: &str) -> Result<u64, Error> {
+        self.live(self.fake.active_since(unit)).await
+    }
     async fn job(&self, verb: Verb, unit: &str, limit: Duration) -> Result<JobEnd, Error> {
         self.live(self.fake.job(verb, unit, limit)).await
     }
@@ -65,7 +69,7 @@ impl Stage {
             let is_broken = broken.iter().any(|generation| unit == format!("project-cluster-api@2.{generation}.1.service"));
             if is_broken { App::crashing(Duration::from_millis(30)) } else { App::ready_after(Duration::from_millis(100)) }
         });
-        for unit in ["project-cluster@api.service", "project-cluster-api-:::3000.socket"] {
+        for unit in [SOCKET, "project-cluster@api.service"] {
             assert_eq!(fake.job(Verb::Start, unit, SECOND).await, Ok(JobEnd::Done));
         }
         let stage = Self { fake, directory: tempfile::tempdir().unwrap(), app: "api".parse().unwrap(), death: channel::Sender::new(false) };
@@ -210,13 +214,31 @@ async fn a_stop_in_a_roll_ends_it_and_holds_nothing() {
     assert_eq!(stage.intent().held, None);
     let refused = master.reload(&stage.app).await.unwrap_err();
     assert!(refused.to_string().contains("`project-cluster start api`"), "{refused}");
+    // The roll's own worker, which the fake's stop has left, is stopped. The old ones are the handle's, and the socket,
+    // which nobody has opened again, may be that of an app asleep.
+    assert_eq!(stage.up(), ["1.1.1", "2.1.1", "3.1.1"]);
+    assert!(stage.fake.active().contains(&SOCKET.to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_socket_that_a_late_start_opened_again_is_closed() {
+    let stage = Stage::set(&[]).await;
+    let master = stage.master().await;
+    let roll = master.reload(&stage.app).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    for (verb, unit) in [(Verb::Restart, SOCKET), (Verb::Stop, "project-cluster@api.service")] {
+        assert_eq!(stage.fake.job(verb, unit, SECOND).await, Ok(JobEnd::Done));
+    }
+    stage.ended(&master, &roll).await;
+    assert_eq!(stage.up(), ["1.1.1", "2.1.1", "3.1.1"]);
+    assert!(!stage.fake.active().contains(&SOCKET.to_owned()));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_socket_that_is_down_refuses_the_roll_with_what_mends_it() {
     let stage = Stage::set(&[]).await;
     let master = stage.master().await;
-    assert_eq!(stage.fake.job(Verb::Stop, "project-cluster-api-:::3000.socket", SECOND).await, Ok(JobEnd::Done));
+    assert_eq!(stage.fake.job(Verb::Stop, SOCKET, SECOND).await, Ok(JobEnd::Done));
     let refused = master.reload(&stage.app).await.unwrap_err();
     assert!(refused.to_string().contains("`systemctl restart project-cluster@api.service`"), "{refused}");
     assert_eq!(stage.up(), ["1.1.1", "2.1.1", "3.1.1"]);
