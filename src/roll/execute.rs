@@ -99,8 +99,8 @@ pub struct Deps<K> {
 
 /// Carries a roll out to its end: a new one, or one that was read back and [`Roll::resumed`].
 ///
-/// No call is made but behind a reading that shows the handle active, and without a break since the roll began: this
-/// process may have been away for a while, and what runs may be the handle's own by now.
+/// Nothing is judged and no call made but behind a reading that shows the handle active, and without a break since the
+/// roll began: this process may have been away for a while, and what runs may be the handle's own by now.
 ///
 /// When it returns, old workers may still be on their way down; their stops go on by themselves. Dropping it leaves
 /// all workers as they are.
@@ -148,7 +148,14 @@ pub async fn execute<S: Systemd, K: Keeper>(systemd: Arc<S>, roll: &mut Roll, mu
             }
             _ = poll.tick(), if !stale => { stale = true; continue }
         };
-        let just_read = matches!(event, Event::World(_));
+        let event = match event {
+            Event::World(_) | Event::HandleLeft => event,
+            // Before it is judged: a start that a stop of the app has cancelled is no failure.
+            other => match read(&*systemd, &units, deps.handle_since).await {
+                Ok(Event::HandleLeft) => Event::HandleLeft,
+                _ => other,
+            },
+        };
         let now = deps.clock.now();
         let mut actions = roll.step(event, now);
         if !just_read && actions.iter().any(is_call) && matches!(read(&*systemd, &units, deps.handle_since).await, Ok(Event::HandleLeft)) {
