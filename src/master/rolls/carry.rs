@@ -133,7 +133,7 @@ impl<S: Systemd> Master<S> {
                 intent.held = None;
             }
             (Some(_), Outcome::Overtaken) => {}
-            (Some(reason), _) => intent.held = Some(Hold { since_ms: unix_ms(), reason: reason.to_owned(), generation: to.generation }),
+            (Some(reason), _) => intent.held = Some(Hold::new(unix_ms(), reason, to.generation)),
         });
     }
 }

@@ -123,7 +123,7 @@ impl<S: Systemd> Master<S> {
         );
         say!(Critical, "{name}: {reason}: {}. `project-cluster reload {name}` replaces them all", path.display());
         let generation = self.highest(name).or(self.intent_of(name).generation).unwrap_or(Generation(0));
-        self.remember(name, |intent| intent.held = Some(Hold { since_ms: unix_ms(), reason, generation }));
+        self.remember(name, |intent| intent.held = Some(Hold::new(unix_ms(), &reason, generation)));
         if let Err(why) = std::fs::remove_file(path) {
             say!(Warning, "{}: {why}", path.display());
         }
