@@ -16,7 +16,7 @@ use super::stage::Sight;
 use super::words::{Action, Event, Outcome, Step};
 use crate::config::settings::Timeouts;
 use crate::names::{AppName, AppUnits, ClusterName, Instance};
-use crate::systemd::{ActiveState, Change, Error, JobEnd, Systemd, UnitState, Verb};
+use crate::systemd::{ActiveState, Change, Details, Error, JobEnd, Systemd, UnitState, Verb};
 
 /// How often everything is read while a roll runs, beside what signals ask for: a signal can be lost across a
 /// daemon-reload (systemd PR 8803). A whole reading costs PID 1 about a millisecond.
@@ -158,10 +158,6 @@ pub async fn execute<S: Systemd, K: Keeper>(systemd: Arc<S>, roll: &mut Roll, mu
         };
         let now = deps.clock.now();
         let mut actions = roll.step(event, now);
-        if !just_read && actions.iter().any(is_call) && matches!(read(&*systemd, &units, deps.handle_since).await, Ok(Event::HandleLeft)) {
-            forgo(&mut actions);
-            actions.extend(roll.step(Event::HandleLeft, now));
-        }
         if actions.iter().any(|action| is_call(action) || matches!(action, Action::Ended(_)))
             && let Err(why) = deps.keeper.persist(roll)
             && matches!(roll.phase(), Phase::Forward { .. })
@@ -251,10 +247,17 @@ async fn run_job<S: Systemd>(systemd: Arc<S>, verb: Verb, instance: Instance, un
     Event::JobEnded { instance, verb, end, state }
 }
 
-/// In a person's words; none where systemd's answer is gone (the next automatic start wipes it) or says nothing more.
+/// None where systemd's answer is gone (the next automatic start wipes it) or says nothing more.
 async fn why_it_failed<S: Systemd>(systemd: &S, unit: &str) -> Option<String> {
-    let details = systemd.details(unit).await.ok()?;
+    reason_of(&systemd.details(unit).await.ok()?)
+}
+
+/// Why a start failed, in a person's words.
+fn reason_of(details: &Details) -> Option<String> {
     match details.result.as_str() {
+        // The code is that of another step: `prepare`, before there was a main process, or `ready`, behind whose failure
+        // systemd sent SIGTERM. Its own lines say why.
+        "exit-code" if details.by_signal || matches!(details.exit_status, 0 | 143) => Some("it was not ready, and was ended".into()),
         "exit-code" => Some(format!("it exited with {}", details.exit_status)),
         "signal" | "core-dump" => Some(format!("signal {} ended it", details.exit_status)),
         "timeout" => Some("it was not ready within its `timeout.start`".into()),

@@ -15,7 +15,7 @@ use crate::names::{AppName, AppUnits, Instance};
 use crate::roll::execute::{self, Deps, Limits};
 use crate::roll::machine::Roll;
 use crate::roll::plan::Version;
-use crate::roll::words::Outcome;
+use crate::roll::words::{self, Outcome};
 use crate::say::say;
 use crate::systemd::{ActiveState, Change, Error, Systemd, Verb};
 
@@ -113,7 +113,8 @@ impl<S: Systemd> Master<S> {
             Outcome::Overtaken => return Some(format!("{} was stopped or restarted meanwhile", units.handle())),
             Outcome::AllOld { reason } => format!("{reason}. The old workers serve as before"),
             Outcome::Mixed { reason, who } => {
-                let who: Vec<String> = who.iter().map(|(worker, stage)| format!("{worker} ({})", stage.name())).collect();
+                let who: Vec<String> =
+                    who.iter().map(|(worker, stage)| format!("{}: {}", words::who(units.app, worker), stage.name())).collect();
                 format!("{reason}. Left in a mix: {}", who.join(", "))
             }
         };

@@ -103,7 +103,7 @@ impl<S: Systemd> Master<S> {
         })?;
         let highest = [self.highest(name), intent.generation, world.keys().map(|worker| worker.generation).max()];
         let to = Version { generation: highest.into_iter().flatten().max().unwrap_or(Generation(0)).next(), pin: None };
-        let wish = Wish { from, to, count: Self::target(app), reload: &app.reload, sockets_down: &down, world: &world };
+        let wish = Wish { app: name, from, to, count: Self::target(app), reload: &app.reload, sockets_down: &down, world: &world };
         let plan = plan::plan(&wish).map_err(|why| conflict(format!("{name}: {why}")))?;
         let clock = clock();
         let begin = clock.now();

@@ -7,7 +7,7 @@ use super::kept::{self, Kept};
 use super::{figure, lock};
 use crate::api::types;
 use crate::master::Master;
-use crate::names::{AppName, Instance, Uid};
+use crate::names::{AppName, Instance};
 use crate::roll::execute::{Clock, Keeper};
 use crate::roll::machine::Roll;
 use crate::roll::queue::Ticket;
@@ -45,7 +45,7 @@ impl<S: Systemd> Keeper for Recorder<S> {
             lock(&self.culprit).get_or_insert(*instance);
         }
         let at_ms = self.clock.now().saturating_sub(self.begin);
-        let text = tell(&self.app, step);
+        let text = step.text(&self.app);
         say!(Info, "{}: {text}", self.app);
         let (ready, target) = roll.served();
         lock(&self.master.rolls).step(&self.app, self.ticket, figure(ready), types::Step { at_ms, text });
@@ -56,20 +56,5 @@ impl<S: Systemd> Keeper for Recorder<S> {
 
     fn trouble(&mut self, error: &Error) {
         say!(Warning, "{}: {error}; the roll goes on", self.app);
-    }
-}
-
-/// A step for people: workers by their uid, with the generation.
-fn tell(app: &AppName, step: &Step) -> String {
-    let who = |instance: &Instance| format!("{} (generation {})", Uid { app: app.clone(), slot: instance.slot }, instance.generation);
-    match step {
-        Step::Starting(worker) => format!("{} starts", who(worker)),
-        Step::Ready(worker) => format!("{} is ready", who(worker)),
-        Step::Left(worker, why) => format!("{} left: {why}", who(worker)),
-        Step::Failed(worker, why) => format!("{} failed: {why}", who(worker)),
-        Step::Retiring(worker) => format!("{} retires", who(worker)),
-        Step::Stopped(worker) => format!("{} is gone", who(worker)),
-        Step::Stuck(worker, why) => format!("{} cannot be stopped: {why}", who(worker)),
-        Step::GoingBack(why) => format!("going back to the old generation: {why}"),
     }
 }

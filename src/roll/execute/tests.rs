@@ -43,7 +43,7 @@ impl Keeper for Arc<Book> {
     }
     fn report(&mut self, step: &Step, roll: &Roll) {
         let (served, of) = roll.served();
-        self.steps.lock().unwrap().push(format!("{step} ({served}/{of})"));
+        self.steps.lock().unwrap().push(format!("{} ({served}/{of})", step.text(&names().1)));
     }
     fn trouble(&mut self, error: &Error) {
         self.troubles.lock().unwrap().push(error.clone());
@@ -80,7 +80,7 @@ impl Stage {
             min_ready: ms(1000),
             deadline: Duration::from_secs(600),
         };
-        let wish = Wish { from: OLD, to: NEW, count: 4, reload: &reload, sockets_down: &[], world: &world };
+        let wish = Wish { app: &app, from: OLD, to: NEW, count: 4, reload: &reload, sockets_down: &[], world: &world };
         Roll::new(plan(&wish).unwrap(), &world, self.clock.now())
     }
 
@@ -147,7 +147,15 @@ async fn one_after_the_other_new_before_old() {
     assert_eq!(stage.active(), all(5, 4));
     let pairs: Vec<String> = (1..=4).flat_map(|slot| [format!("start {slot}.5.1"), format!("stop {slot}.4.1")]).collect();
     assert_eq!(stage.calls(), pairs);
-    assert_eq!(stage.steps()[..4], ["1.5.1 starts (0/4)", "1.5.1 is ready (1/4)", "1.4.1 retires (1/4)", "2.5.1 starts (1/4)"]);
+    assert_eq!(
+        stage.steps()[..4],
+        [
+            "api:01 (generation 5) starts (0/4)",
+            "api:01 (generation 5) is ready (1/4)",
+            "api:01 (generation 4) retires (1/4)",
+            "api:02 (generation 5) starts (1/4)"
+        ]
+    );
     // What was kept last is the end.
     let kept: Roll = serde_json::from_str(&stage.book.kept.lock().unwrap().clone().unwrap()).unwrap();
     assert_eq!(kept.phase().name(), "AllNew");
@@ -157,7 +165,7 @@ async fn one_after_the_other_new_before_old() {
 async fn a_version_that_fails_at_once_changes_nothing() {
     let stage = Stage::set(|_, _| App::crashing(ms(30))).await;
     let outcome = stage.execute().await;
-    assert_eq!(reason(&outcome), "1.5.1 did not get ready: it exited with 1");
+    assert_eq!(reason(&outcome), "api:01 (generation 5) failed: it exited with 1");
     assert_eq!(outcome, Outcome::AllOld { reason: reason(&outcome).into() });
     assert_eq!(stage.active(), all(4, 4));
     assert_eq!(stage.calls(), ["start 1.5.1", "stop 1.5.1"]);
@@ -168,7 +176,7 @@ async fn a_version_that_fails_at_once_changes_nothing() {
 async fn a_version_that_fails_at_the_third_of_four_goes_all_the_way_back() {
     let stage = Stage::set(|slot, _| if slot == 3 { App::crashing(ms(30)) } else { App::ready_after(ms(200)) }).await;
     let outcome = stage.execute().await;
-    assert_eq!(outcome, Outcome::AllOld { reason: "3.5.1 did not get ready: it exited with 1".into() });
+    assert_eq!(outcome, Outcome::AllOld { reason: "api:03 (generation 5) failed: it exited with 1".into() });
     // Slots 1 and 2 were emptied: fresh workers of the old generation, the next try.
     assert_eq!(stage.active(), [unit("1.4.2"), unit("2.4.2"), unit("3.4.1"), unit("4.4.1")]);
     let back = stage.calls().into_iter().skip_while(|call| call != "stop 3.5.1").collect::<Vec<_>>();
@@ -182,7 +190,10 @@ async fn an_old_version_that_does_not_come_back_leaves_a_named_mix() {
     stage.fake.refuse(Verb::Start, &unit("1.4.2"));
     let outcome = stage.execute().await;
     let Outcome::Mixed { reason, who } = outcome else { panic!("{outcome:?}") };
-    assert!(reason.contains("2.5.1 did not get ready") && reason.contains("1.4.2 did not get ready: systemd refused"), "{reason}");
+    assert!(
+        reason.contains("api:02 (generation 5) failed") && reason.contains("api:01 (generation 4) failed: systemd refused"),
+        "{reason}"
+    );
     let who: Vec<String> = who.iter().map(|(worker, stage)| format!("{worker} {}", stage.name())).collect();
     assert_eq!(who, ["1.5.1 Up", "2.4.1 Up", "3.4.1 Up", "4.4.1 Up"]);
     assert_eq!(stage.active().len(), 4);
@@ -193,14 +204,14 @@ async fn an_old_worker_that_cannot_be_stopped_turns_the_roll_back_and_a_new_one_
     let stage = Stage::set(|_, _| App::ready_after(ms(200))).await;
     stage.fake.refuse(Verb::Stop, &unit("2.4.1"));
     let outcome = stage.execute().await;
-    assert!(reason(&outcome).starts_with("2.4.1 could not be stopped: systemd refused"), "{outcome:?}");
+    assert!(reason(&outcome).starts_with("api:02 (generation 4) cannot be stopped: systemd refused"), "{outcome:?}");
     assert_eq!(outcome, Outcome::AllOld { reason: reason(&outcome).into() });
     assert_eq!(stage.active(), [unit("1.4.2"), unit("2.4.1"), unit("3.4.1"), unit("4.4.1")]);
 
     let stage = Stage::set(|slot, _| if slot == 2 { App::crashing(ms(30)) } else { App::ready_after(ms(200)) }).await;
     stage.fake.refuse(Verb::Stop, &unit("1.5.1"));
     let outcome = stage.execute().await;
-    assert!(matches!(&outcome, Outcome::Mixed { reason, .. } if reason.contains("1.5.1 could not be stopped")), "{outcome:?}");
+    assert!(matches!(&outcome, Outcome::Mixed { reason, .. } if reason.contains("api:01 (generation 5) cannot be stopped")), "{outcome:?}");
     assert_eq!(stage.calls().iter().filter(|call| *call == "stop 1.5.1").count(), 1);
 }
 
@@ -210,21 +221,36 @@ async fn a_slow_start_is_waited_for_and_one_without_end_is_not() {
     assert_eq!(stage.execute().await, Outcome::AllNew);
 
     let stage = Stage::set(|_, _| App { start: Start::Never, ..App::ready_after(ms(0)) }).await;
-    assert_eq!(reason(&stage.execute().await), "1.5.1 did not get ready: it was not ready within its `timeout.start`");
+    assert_eq!(reason(&stage.execute().await), "api:01 (generation 5) failed: it was not ready within its `timeout.start`");
     assert_eq!(stage.active(), all(4, 4));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_start_that_a_condition_skipped_is_done_and_yet_no_start() {
     let stage = Stage::set(|_, _| App { start: Start::Skipped, ..App::ready_after(ms(0)) }).await;
-    assert_eq!(reason(&stage.execute().await), "1.5.1 did not get ready: its job is done and yet it is inactive");
+    assert_eq!(reason(&stage.execute().await), "api:01 (generation 5) failed: its job is done and yet it is inactive");
     assert_eq!(stage.active(), all(4, 4));
+}
+
+#[test]
+fn a_failure_is_told_by_what_failed() {
+    let told = |result: &str, exit_status: i32, by_signal: bool| {
+        reason_of(&Details { result: result.into(), exit_status, by_signal, ..Details::default() }).unwrap()
+    };
+    assert_eq!(told("exit-code", 3, false), "it exited with 3");
+    assert_eq!(told("signal", 11, true), "signal 11 ended it");
+    // Its readiness was given up, and systemd then ended it: by SIGTERM, which some take as an order to exit well.
+    for (status, by_signal) in [(15, true), (9, true), (0, false), (143, false)] {
+        assert_eq!(told("exit-code", status, by_signal), "it was not ready, and was ended");
+    }
+    assert_eq!(told("timeout", 15, true), "it was not ready within its `timeout.start`");
+    assert_eq!(reason_of(&Details::default()), None);
 }
 
 #[tokio::test(start_paused = true)]
 async fn one_that_ends_while_it_soaks_is_no_replacement() {
     let stage = Stage::set(|_, _| App { crash_after: Some(ms(900)), ..App::ready_after(ms(100)) }).await;
-    assert!(reason(&stage.execute().await).starts_with("1.5.1 does not serve any more"));
+    assert!(reason(&stage.execute().await).starts_with("api:01 (generation 5) left"));
     assert_eq!(stage.calls(), ["start 1.5.1", "stop 1.5.1"]);
 }
 
@@ -257,7 +283,7 @@ async fn lost_and_doubled_signals_and_a_daemon_reload_change_nothing() {
         Stage::set(|slot, _| App { crash_after: (slot == 1).then_some(ms(1500)), ..App::ready_after(Duration::from_secs(8)) }).await;
     stage.fake.set_signals(Signals::Lost);
     stage.fake.set_times(crate::systemd::fake::Times { restart: Duration::from_secs(6), ..Default::default() });
-    assert!(reason(&stage.execute().await).starts_with("1.5.1 does not serve any more"));
+    assert!(reason(&stage.execute().await).starts_with("api:01 (generation 5) left"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -272,7 +298,7 @@ async fn other_units_noise_hides_no_crash() {
             tokio::time::sleep(ms(1)).await;
         }
     };
-    assert!(reason(&stage.with(storm).await).starts_with("1.5.1 does not serve any more"));
+    assert!(reason(&stage.with(storm).await).starts_with("api:01 (generation 5) left"));
     // More at once than the channel holds: the one that matters is lost.
     let stage = Stage::set(|_, _| App::ready_after(ms(200))).await;
     stage.fake.set_times(slow_restart);
@@ -282,7 +308,7 @@ async fn other_units_noise_hides_no_crash() {
         (0..200).for_each(|_| fake.rumour("other.service"));
         fake.set_signals(Signals::Lost);
     };
-    assert!(reason(&stage.with(burst).await).starts_with("1.5.1 does not serve any more"));
+    assert!(reason(&stage.with(burst).await).starts_with("api:01 (generation 5) left"));
 }
 
 #[tokio::test(start_paused = true)]
