@@ -101,7 +101,7 @@ pub fn app(app: &App, width: usize, colours: bool) -> String {
     if let Some(held) = &app.held {
         line("held", &format!("since {}, generation {}:", ago(held.since_ms), held.generation));
         held.reason.lines().for_each(|text| line("", &harmless(text)));
-        line("", &format!("the old generation serves. Try again: `project-cluster reload {}`", app.name));
+        line("", &format!("try again: `project-cluster reload {}`", app.name));
     }
     if let Some(roll) = &app.roll {
         let how = match roll.state {

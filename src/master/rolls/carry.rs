@@ -51,7 +51,7 @@ impl<S: Systemd> Master<S> {
         }
         self.refresh(&watch::Dirty::All).await;
         let culprit = *lock(&culprit);
-        let reason = self.why(&units, &outcome, culprit, begin).await;
+        let reason = self.why(&units, Self::target(app), &outcome, culprit, begin).await;
         self.finish(&name, to, &outcome, reason.as_deref());
         let took_ms = clock.now().saturating_sub(begin);
         announce(&name, to, took_ms, reason.as_deref());
@@ -107,11 +107,14 @@ impl<S: Systemd> Master<S> {
     }
 
     /// Why a roll that began then failed, with the app's own last lines; nothing when it did not.
-    async fn why(&self, units: &AppUnits<'_>, outcome: &Outcome, culprit: Option<Instance>, begin: u64) -> Option<String> {
+    async fn why(&self, units: &AppUnits<'_>, target: u16, outcome: &Outcome, culprit: Option<Instance>, begin: u64) -> Option<String> {
         let mut reason = match outcome {
             Outcome::AllNew => return None,
             Outcome::Overtaken => return Some(format!("{} was stopped or restarted meanwhile", units.handle())),
-            Outcome::AllOld { reason } => format!("{reason}. The old workers serve as before"),
+            Outcome::AllOld { reason } => match lock(&self.world).ready(units) {
+                ready if ready >= target => format!("{reason}. The old workers serve as before"),
+                ready => format!("{reason}. Only {ready} of {target} old workers serve"),
+            },
             Outcome::Mixed { reason, who } => {
                 let who: Vec<String> =
                     who.iter().map(|(worker, stage)| format!("{}: {}", words::who(units.app, worker), stage.name())).collect();
