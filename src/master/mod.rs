@@ -143,10 +143,14 @@ impl<S: Systemd> Master<S> {
 
     /// Changes what is remembered of an app and writes it before it returns.
     fn remember(&self, name: &AppName, change: impl FnOnce(&mut AppIntent)) {
+        self.change_intent(|intent| change(intent.apps.entry(name.clone()).or_default()));
+    }
+
+    fn change_intent(&self, change: impl FnOnce(&mut Intent)) {
         let mut intent = lock(&self.intent);
-        let before = intent.apps.get(name).cloned();
-        change(intent.apps.entry(name.clone()).or_default());
-        if intent.apps.get(name) != before.as_ref()
+        let before = intent.clone();
+        change(&mut intent);
+        if *intent != before
             && let Err(why) = intent.write(&self.places.intent())
         {
             say!(Error, "what was asked for cannot be written and is lost at the next restart: {why}");
@@ -210,7 +214,9 @@ impl<S: Systemd> Master<S> {
     }
 
     /// Takes over what runs: an app whose workers are all of one generation, with none rolling, is of that generation.
+    /// What is remembered of apps that are none any more goes.
     fn adopt(&self, settings: &Settings) {
+        self.change_intent(|intent| intent.apps.retain(|name, _| settings.apps.contains_key(name)));
         for (name, app) in &settings.apps {
             if lock(&self.rolls).under_way(name) {
                 continue;
@@ -220,8 +226,9 @@ impl<S: Systemd> Master<S> {
             if let Some((generation, pin)) = one {
                 self.remember(name, |intent| {
                     if intent.generation != Some(generation) {
-                        // A person's restart brought another one up: that ends a hold.
-                        *intent = AppIntent { generation: Some(generation), pin, held: None };
+                        (intent.generation, intent.pin) = (Some(generation), pin);
+                        // A person's restart brought a later one up: that ends a hold.
+                        intent.held.take_if(|held| generation > held.generation);
                     }
                 });
             }
