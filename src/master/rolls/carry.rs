@@ -26,7 +26,9 @@ impl<S: Systemd> Master<S> {
     pub(super) async fn carry_out(self: Arc<Self>, name: AppName, begun: Begun, culprit: Option<Instance>) {
         let Begun { ticket, mut roll, clock, begin, handle_since } = begun;
         let settings = self.settings();
-        let Some(app) = settings.apps.get(&name) else { return self.end(&name) };
+        let Some(app) = settings.apps.get(&name) else {
+            return self.never_begins(&name, ticket, &format!("{name} was removed from the configuration"));
+        };
         let units = AppUnits::new(&settings.name, &name);
         let to = roll.plan().to;
         let culprit = Arc::new(std::sync::Mutex::new(culprit));
@@ -63,7 +65,12 @@ impl<S: Systemd> Master<S> {
             say!(Warning, "{name}: the end of the roll cannot be kept for a master to come ({why}): {}", path.display());
         }
         // Told and over at once: whoever hears of it may reload again.
+        let stopped = outcome == Outcome::Overtaken && lock(&self.world).active(&units.handle()) == ActiveState::Inactive;
         let mut rolls = lock(&self.rolls);
+        if stopped && let Some(waiting) = rolls.forget(&name) {
+            let why = format!("{name} was stopped before this reload could begin. Start it: `project-cluster start {name}`");
+            rolls.fail(&name, waiting, why);
+        }
         let next = rolls.ended(&name);
         rolls.change(&name, ticket, |known| *known = record);
         drop(rolls);

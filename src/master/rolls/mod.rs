@@ -139,15 +139,15 @@ impl<S: Systemd> Master<S> {
         };
         match begun {
             Ok(begun) => Box::pin(self.carry_out(name, begun, None)).await,
-            Err(why) => {
-                say!(Warning, "{name}: the reload that waited is not begun: {why}");
-                lock(&self.rolls).change(&name, ticket, |record| {
-                    record.state = RollState::Failed;
-                    record.reason = Some(why.to_string());
-                });
-                self.end(&name);
-            }
+            Err(why) => self.never_begins(&name, ticket, &why.to_string()),
         }
+    }
+
+    /// The refusal of a roll that others wait for is its end.
+    fn never_begins(self: &Arc<Self>, name: &AppName, ticket: Ticket, why: &str) {
+        say!(Warning, "{name}: the reload is not begun: {why}");
+        lock(&self.rolls).fail(name, ticket, why.to_owned());
+        self.end(name);
     }
 
     /// The next one, where one waits.
