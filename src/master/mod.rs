@@ -11,6 +11,7 @@
 //! | `run` | signals, the watchdog | all of the above, by ending them |
 
 mod places;
+mod renew;
 pub mod rolls;
 mod run;
 pub mod usage;
@@ -44,6 +45,9 @@ const LINES: usize = 12;
 /// A question of a person waits no longer for systemd; the message says that it does not answer.
 const GLANCE: Duration = Duration::from_secs(3);
 
+/// After a reading that failed.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
+
 /// The master of one cluster.
 #[derive(Debug)]
 pub struct Master<S> {
@@ -52,9 +56,13 @@ pub struct Master<S> {
     journal: Journal,
     systemd: Arc<S>,
     settings: RwLock<Arc<Settings>>,
+    /// Which settings file that was.
+    settings_file: Mutex<Option<renew::Stamp>>,
     world: Mutex<World>,
     /// Held from a reading's first question until the world has it, so that an older reading never follows a newer.
     reading: tokio::sync::Mutex<()>,
+    /// A reading failed: all is to be read again.
+    unread: tokio::sync::Notify,
     /// Grows with every reading of the world.
     seen: channel::Sender<u64>,
     intent: Mutex<Intent>,
@@ -76,8 +84,10 @@ impl<S: Systemd> Master<S> {
             journal,
             systemd,
             settings: RwLock::new(Arc::new(settings)),
+            settings_file: Mutex::default(),
             world: Mutex::default(),
             reading: tokio::sync::Mutex::default(),
+            unread: tokio::sync::Notify::new(),
             seen: channel::Sender::new(0),
             intent: Mutex::new(intent),
             rolls: Mutex::default(),
@@ -157,10 +167,29 @@ impl<S: Systemd> Master<S> {
         }
     }
 
-    /// Reads the world again; when that fails, the log says so.
+    /// Reads the world again; when that fails, the log says so and `run` goes on trying.
     async fn refresh(&self, dirty: &watch::Dirty) {
         if let Err(why) = self.read(dirty).await {
             say!(Warning, "{why}");
+            self.unread.notify_one();
+        }
+    }
+
+    /// Keeps the world true, until systemd's edge is gone.
+    async fn follow(&self, mut changes: tokio::sync::broadcast::Receiver<systemd::Change>) {
+        loop {
+            let settings = self.settings();
+            let dirty = tokio::select! {
+                dirty = watch::next(&mut changes, &settings) => dirty,
+                () = self.unread.notified() => {
+                    tokio::time::sleep(TRY_AGAIN).await;
+                    Some(watch::Dirty::All)
+                }
+            };
+            match dirty {
+                Some(dirty) => self.refresh(&dirty).await,
+                None => return,
+            }
         }
     }
 

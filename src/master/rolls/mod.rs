@@ -54,6 +54,7 @@ impl<S: Systemd> Master<S> {
     /// # Errors
     /// When the app does not run, a socket of it is down, or systemd cannot be asked.
     pub async fn reload(self: &Arc<Self>, name: &AppName) -> Result<types::Roll, Refusal> {
+        self.renew_settings();
         Self::app_settings(&self.settings(), name)?;
         self.look().await?;
         let (ticket, now) = lock(&self.rolls).ask(name);
