@@ -5,20 +5,20 @@ DESTDIR ?=
 PREFIX ?= /usr/local
 INSTALL ?= install
 KEEP ?=
+# The program that `install` installs, where it is not to build one.
+BINARY ?=
 
 bindir = $(DESTDIR)$(PREFIX)/bin
 docdir = $(DESTDIR)$(PREFIX)/share/doc/project-cluster
 
-.PHONY: all build release test lint unit doc demo bench proof test-257 install clean setup
+.PHONY: all build test lint unit doc demo bench proof test-257 install clean setup
 # Cargo uses all processors by itself, and two cargos would only wait for each other.
 .NOTPARALLEL:
 
 all: build
 
+# What is installed. The tests build for themselves.
 build:
-	$(CARGO) build
-
-release:
 	$(CARGO) build --release
 
 setup:
@@ -52,9 +52,11 @@ test-257: setup
 bench: setup
 	$(CARGO) build --release --bin project-cluster
 	$(CARGO) run --release --quiet --example bench
+	$(CARGO) run --release --quiet --example reloads
 
-# What is too slow for every change. docs/proof.md holds the last report.
-proof: test proof-tests bench test-257
+# `make test` and what is too slow for every change; writes docs/proof.md, the report.
+proof:
+	tests/proof.sh
 
 # The tests that `make test` leaves to this, on Ruby and Java too.
 .PHONY: proof-tests
@@ -63,11 +65,11 @@ proof-tests:
 	$(CARGO) nextest run --profile proof
 
 # What a package would install. It starts nothing and writes no unit: `project-cluster install` does.
-install: release
-	$(INSTALL) -D -m 0755 target/release/project-cluster $(bindir)/project-cluster
+install: $(if $(BINARY),,build)
+	$(INSTALL) -D -m 0755 $(or $(BINARY),target/release/project-cluster) $(bindir)/project-cluster
 	$(INSTALL) -D -m 0644 packaging/sysusers.d/project-cluster.conf $(DESTDIR)$(PREFIX)/lib/sysusers.d/project-cluster.conf
 	$(INSTALL) -d $(docdir)/examples
-	$(INSTALL) -m 0644 $(wildcard README.md LICENSE docs/*.md) $(docdir)/
+	$(INSTALL) -m 0644 README.md LICENSE $(wildcard docs/*.md) docs/cluster.schema.json $(docdir)/
 	cp -R --no-dereference examples/shop $(docdir)/examples/
 	chmod -R u=rwX,go=rX $(docdir)/examples
 

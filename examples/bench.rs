@@ -118,14 +118,13 @@ fn starts() -> Result<(), String> {
         ready.push(took(&format!("project-cluster-serves@1.1.{}.service", number + 1), end)?);
         active.push(took(&format!("served@1.1.{}.service", number + 1), end)?);
     }
-    // The fastest beside the median: on a busy machine it says more.
+    // Differences turn by turn, since a busy machine changes its speed between turns.
+    let more = |kind: usize| times[kind].iter().zip(&times[0]).map(|(time, plain)| time.saturating_sub(*plain)).collect::<Vec<_>>();
+    let (step, worker) = (median(more(1)), median(more(2)));
     let fastest = times.each_ref().map(|times| times.iter().min().copied().unwrap_or_default());
-    let [plain, step, worker] = times.map(median);
-    println!("start of a plain unit, {STARTS} by turns: median {plain:?}, fastest {:?}", fastest[0]);
-    println!("with an empty root step before it: median {step:?}, fastest {:?}", fastest[1]);
-    println!("of a worker, with prepare and exec: median {worker:?}, fastest {:?}", fastest[2]);
-    let more = |ours: Duration, plain: Duration| ours.saturating_sub(plain);
-    println!("so prepare and exec cost: median {:?}, fastest {:?} (at most 12 ms)", more(worker, plain), more(fastest[2], fastest[0]));
+    println!("start of a plain unit, {STARTS} by turns: median {:?}, fastest {:?}", median(times[0].clone()), fastest[0]);
+    println!("an empty root step before it costs: median {step:?}; fastest start {:?}", fastest[1]);
+    println!("prepare and exec cost: median {worker:?} (at most 12 ms); fastest start {:?}", fastest[2]);
     println!(
         "start of a Go server until it is seen to listen: median {:?}; plain, until its program runs, and an empty root step: {:?}",
         median(ready),

@@ -8,6 +8,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use crate::say::say;
+use crate::units::text::hidden;
 use tokio::process::Command;
 use tokio::time::Instant;
 
@@ -118,9 +119,10 @@ pub fn clean(text: &str) -> Vec<String> {
     text.lines().map(harmless).filter(|line| !line.is_empty()).collect()
 }
 
-/// One line without control characters (and so without escape sequences' power), cut to 400 characters.
+/// One line without control characters (and so without escape sequences' power) and without the characters that turn
+/// the direction of text around or are not seen, cut to 400 characters.
 pub fn harmless(line: &str) -> String {
-    let mut out: String = line.trim_end().chars().filter(|c| !c.is_control() || *c == '\t').take(WIDTH + 1).collect();
+    let mut out: String = line.trim_end().chars().filter(|c| !hidden(*c) || *c == '\t').take(WIDTH + 1).collect();
     if out.chars().count() > WIDTH {
         out = out.chars().take(WIDTH).collect();
         out.push('…');
@@ -135,6 +137,7 @@ mod tests {
     #[test]
     fn foreign_lines_cannot_steer_a_terminal() {
         assert_eq!(clean("a\u{1b}[2Jb\r\n\n\u{9b}31mc\u{7f}\n"), ["a[2Jb", "31mc"]);
+        assert_eq!(clean("a\u{202e}b\u{2066}c\u{200f}d\u{200b}e\u{200d}f"), ["abcdef"]);
         assert_eq!(harmless(&"x".repeat(1000)).chars().count(), WIDTH + 1);
     }
 }

@@ -25,6 +25,7 @@ need libnss-systemd bash -c 'ldconfig -p | grep -q libnss_systemd'
 need util-linux command -v setpriv
 need procps command -v ps
 need iproute2 command -v ss
+need curl command -v curl
 need nodejs command -v node
 if [ "${1-}" != demo ]; then
     # Not just any python3: the sandbox shows /usr, not homes where version managers keep theirs.

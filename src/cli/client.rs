@@ -4,7 +4,7 @@
 //! fails). It must not know what the answers mean.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
@@ -20,6 +20,9 @@ use crate::names::ClusterName;
 /// The largest answer that is read: a thousand workers are half a megabyte.
 const ANSWER: usize = 16 * 1024 * 1024;
 
+/// How long a master that is being restarted may stay away.
+pub(crate) const AWAY: Duration = Duration::from_secs(30);
+
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -29,6 +32,9 @@ pub enum Error {
     /// The connection broke before the answer was there; the request may have been carried out.
     #[error("the connection to the master broke: {0}")]
     Broken(String),
+    /// The answer is none that this program understands.
+    #[error("the answer of the master cannot be read: {0}. Is it of another version? `systemctl restart` it")]
+    Strange(String),
     /// No answer within the limit.
     #[error("no answer from the master within {0:?}. It may be stopped: `systemctl status {1}`")]
     Late(Duration, String),
@@ -58,11 +64,26 @@ impl Client {
         let late = || Error::Late(limit, self.cluster.master());
         let (status, body) = timeout(limit, self.exchange(method, uri)).await.map_err(|_| late())??;
         if status.is_success() {
-            return serde_json::from_slice(&body).map_err(|why| Error::Broken(format!("its answer cannot be read ({why})")));
+            return serde_json::from_slice(&body).map_err(|why| Error::Strange(why.to_string()));
         }
         match serde_json::from_slice::<Problem>(&body) {
             Ok(problem) => Err(Error::Refused(problem)),
-            Err(_) => Err(Error::Broken(format!("it answered {status}"))),
+            Err(_) => Err(Error::Strange(status.to_string())),
+        }
+    }
+
+    /// [`Self::call`], again while the connection breaks: of what does no harm twice. A master that dies takes the
+    /// connections with it that it had accepted; PID 1 holds its socket and starts it again.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn insist<T: DeserializeOwned>(&self, method: Method, uri: &str, limit: Duration) -> Result<T, Error> {
+        let end = Instant::now() + AWAY;
+        loop {
+            match self.call(method.clone(), uri, limit).await {
+                Err(Error::Broken(_)) if Instant::now() < end => tokio::time::sleep(Duration::from_millis(100)).await,
+                other => return other,
+            }
         }
     }
 
@@ -107,5 +128,33 @@ impl Client {
             }
             _ => format!("{path} cannot be reached: {why}"),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::UnixListener;
+
+    #[tokio::test]
+    async fn a_master_that_dies_under_a_request_is_asked_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let client = Client { cluster: ClusterName::default(), path: directory.path().join("api.sock") };
+        let listener = UnixListener::bind(&client.path).unwrap();
+        let master = async {
+            for _ in 0..2 {
+                let (mut dying, _) = listener.accept().await.unwrap();
+                assert!(dying.read(&mut [0; 4096]).await.unwrap() > 0);
+            }
+            let (mut alive, _) = listener.accept().await.unwrap();
+            assert!(alive.read(&mut [0; 4096]).await.unwrap() > 0);
+            alive.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n7").await.unwrap();
+        };
+        let limit = Duration::from_secs(10);
+        let (answer, ()) = tokio::join!(client.insist::<u32>(Method::POST, "/v1/apps/api/reload", limit), master);
+        assert_eq!(answer.unwrap(), 7);
+        drop(listener);
+        assert!(matches!(client.insist::<u32>(Method::GET, "/", limit).await, Err(Error::Unreachable(_))), "at once");
     }
 }

@@ -53,18 +53,27 @@ pub fn workers(workers: &[Worker], apps: &[App], width: usize, colours: bool) ->
 
 /// What a person should know of an app that the table does not say.
 fn remark(app: &App) -> Option<(String, Tone)> {
-    if let Some(held) = &app.held {
-        let why = harmless(held.reason.lines().next().unwrap_or_default());
-        return Some((format!("held since generation {} failed: {why}. `project-cluster show {}`", held.generation, app.name), Tone::Red));
+    let first = |reason: &str| harmless(reason.lines().next().unwrap_or_default());
+    if app.state == AppState::Failed {
+        let why = app.held.as_ref().map_or_else(String::new, |held| format!(": {}", first(&held.reason)));
+        let text = format!(
+            "held, its start failed and its port is closed{why}. `project-cluster show {0}`, then `project-cluster start {0}`",
+            app.name
+        );
+        return Some((text, Tone::Red));
     }
-    if let Some(socket) = app.sockets.iter().find(|socket| !socket.active && !matches!(app.state, AppState::Stopped | AppState::Failed)) {
-        return Some((format!("its socket {} is down. Mend it: `systemctl restart {}`", socket.address, app.handle), Tone::Red));
+    if let Some(held) = &app.held {
+        let text =
+            format!("held since generation {} failed: {}. `project-cluster show {}`", held.generation, first(&held.reason), app.name);
+        return Some((text, Tone::Red));
+    }
+    if let Some(socket) = app.sockets.iter().find(|socket| !socket.active && app.state != AppState::Stopped) {
+        return Some((
+            format!("its socket {} is down. Mend it: `systemctl restart {}`", harmless(&socket.address), harmless(&app.handle)),
+            Tone::Red,
+        ));
     }
     match app.state {
-        AppState::Failed => Some((
-            format!("its start failed and its port is closed. `journalctl -u {}`, then `project-cluster start {}`", app.handle, app.name),
-            Tone::Red,
-        )),
         AppState::Stopped if app.target > 0 => Some((format!("stopped. Start it: `project-cluster start {}`", app.name), Tone::Grey)),
         AppState::Sleeping => Some(("asleep; the next connection starts it".into(), Tone::Grey)),
         AppState::Rolling => {
@@ -93,15 +102,19 @@ pub fn app(app: &App, width: usize, colours: bool) -> String {
     let mut line = |name: &str, text: &str| out.push_str(&format!("  {name:<9}{text}\n"));
     line("command", &harmless(&shell_words::join(&app.command)));
     line("cwd", &harmless(&app.cwd));
-    line("user", &app.user);
-    line("handle", &app.handle);
+    line("user", &harmless(&app.user));
+    line("handle", &harmless(&app.handle));
     for socket in &app.sockets {
-        line("listens", &format!("{} ({}{})", socket.address, socket.unit, if socket.active { "" } else { ", down" }));
+        line(
+            "listens",
+            &format!("{} ({}{})", harmless(&socket.address), harmless(&socket.unit), if socket.active { "" } else { ", down" }),
+        );
     }
     if let Some(held) = &app.held {
         line("held", &format!("since {}, generation {}:", ago(held.since_ms), held.generation));
         held.reason.lines().for_each(|text| line("", &harmless(text)));
-        line("", &format!("try again: `project-cluster reload {}`", app.name));
+        let next = if app.state == AppState::Failed { "start" } else { "reload" };
+        line("", &format!("{} of {} ready. Try again: `project-cluster {next} {}`", app.ready, app.target, app.name));
     }
     if let Some(roll) = &app.roll {
         let how = match roll.state {

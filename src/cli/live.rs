@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 
 use crate::systemd::dbus::Bus;
-use crate::systemd::{ActiveState, JobEnd, Systemd, Verb};
+use crate::systemd::{ActiveState, JobEnd, Systemd, UnitState, Verb};
 use crate::units::install::{Live, LiveError};
 
 /// A target waits for its apps, and an app's start is bounded by its own limits: this is only for a PID 1 that hangs.
@@ -75,6 +75,12 @@ impl Live for Running<'_> {
             JobEnd::Done => Ok(()),
             end => Err(LiveError(format!("{unit} did not start ({end:?}): `systemctl status {unit}`"))),
         }
+    }
+
+    fn running(&self, patterns: &[String]) -> Result<Vec<String>, LiveError> {
+        let rows = self.runtime.block_on(self.bus.units(patterns)).map_err(error)?;
+        let runs = |row: &UnitState| !matches!(row.active, ActiveState::Inactive | ActiveState::Failed);
+        Ok(rows.into_iter().filter(runs).map(|row| row.name).collect())
     }
 
     fn stop(&self, units: &[String]) -> Result<(), LiveError> {

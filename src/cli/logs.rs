@@ -4,10 +4,9 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use super::args::Logs;
-use super::{Choice, Context, Failure, selection};
+use super::{Choice, Context, Failure, complain, selection};
 use crate::api::types::App;
 use crate::names::AppUnits;
-use crate::say::complain;
 
 pub(crate) async fn run(context: &Context, options: &Logs) -> Result<(), Failure> {
     let apps = context.apps().await?;

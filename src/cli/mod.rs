@@ -7,6 +7,7 @@ mod list;
 mod live;
 mod logs;
 mod operate;
+mod out;
 mod setup;
 mod table;
 
@@ -23,7 +24,8 @@ use self::client::Client;
 use crate::api::types::{App, Worker};
 use crate::config;
 use crate::names::{ClusterName, Uid};
-use crate::say::complain;
+
+pub(crate) use self::out::{complain, complain_json, print, print_json};
 
 /// Where the configuration lies when nothing else is said.
 pub const CONFIG: &str = "/etc/project-cluster/cluster.toml";
@@ -70,7 +72,7 @@ impl Context {
 
     /// All apps of the cluster.
     async fn apps(&self) -> Result<Vec<App>, Failure> {
-        Ok(self.client.call(Method::GET, "/v1/apps", READ).await?)
+        Ok(self.client.insist(Method::GET, "/v1/apps", READ).await?)
     }
 }
 
@@ -81,8 +83,12 @@ pub fn main() -> ExitCode {
         Err(error) => {
             // Help and version are no errors; usage is exit code 2 in clap as in ours.
             let code = if error.use_stderr() { 2 } else { 0 };
-            // A closed stdout or stderr leaves nobody to tell.
-            let _ = error.print();
+            if code == 2 && std::env::args_os().any(|word| word == "--json") {
+                complain_json(error.render().to_string().trim_end(), code);
+            } else {
+                // A closed stdout or stderr leaves nobody to tell.
+                let _ = error.print();
+            }
             return ExitCode::from(code);
         }
     };
@@ -111,7 +117,9 @@ pub fn main() -> ExitCode {
                 Failure::Usage(text) => (text, 2),
                 Failure::Unreachable(text) => (text, 3),
             };
-            if !text.is_empty() {
+            if cli.json && !text.is_empty() {
+                complain_json(text.trim_end(), code);
+            } else if !text.is_empty() {
                 complain(&format!("project-cluster: {}\n", text.trim_end()));
             }
             ExitCode::from(code)
@@ -221,19 +229,6 @@ fn unknown(apps: &[App], name: &str) -> String {
         .min_by_key(|known| strsim::damerau_levenshtein(known, name));
     let hint = nearest.map_or_else(String::new, |nearest| format!(" Did you mean `{nearest}`?"));
     format!("there is no app `{}`.{hint} Apps: {}", crate::journal::harmless(name), names.join(", "))
-}
-
-pub(crate) fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
-    let text = serde_json::to_string_pretty(value).map_err(|why| Failure::Failed(why.to_string()))?;
-    print(&format!("{text}\n"));
-    Ok(())
-}
-
-/// Writes to stdout; a reader that went away (`| head`) is no error.
-pub(crate) fn print(text: &str) {
-    use std::io::Write;
-    let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
 /// Columns of the terminal; a pipe has no width.

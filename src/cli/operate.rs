@@ -7,7 +7,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
 use super::args::Operate;
-use super::client::Client;
+use super::client::{AWAY, Client};
 use super::{Context, Failure, app_names, client, print, print_json, table};
 use crate::api::types::{Done, Roll, RollState, Step};
 use crate::journal::harmless;
@@ -16,8 +16,6 @@ use crate::journal::harmless;
 const FOREVER: Duration = Duration::from_secs(24 * 3600);
 /// One long poll of a roll.
 const POLL_MS: u64 = 20_000;
-/// How long a master that is being restarted may stay away.
-const AWAY: Duration = Duration::from_secs(30);
 
 /// `start`, `stop`, `sleep`: through the handle, all apps at once.
 pub(crate) async fn run(context: &Context, verb: &'static str, options: &Operate) -> Result<(), Failure> {
@@ -110,7 +108,8 @@ fn goes_on(names: &[&str]) -> String {
 
 async fn one_roll(client: &Client, name: &str, wait: bool, deadline: Option<Instant>, say: impl Fn(&str)) -> Result<Roll, Failure> {
     let limit = Duration::from_secs(30);
-    let mut roll: Roll = client.call(Method::POST, &format!("/v1/apps/{name}/reload"), limit).await?;
+    // Asked for twice it is one roll: the second joins the first, or waits behind it with all others.
+    let mut roll: Roll = client.insist(Method::POST, &format!("/v1/apps/{name}/reload"), limit).await?;
     if !wait {
         say(&format!("the roll{} has begun. Watch it: `project-cluster show {name}`", to(&roll)));
         return Ok(roll);

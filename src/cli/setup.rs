@@ -4,17 +4,17 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use serde_json::json;
 use tokio::runtime::Runtime;
 
 use super::args::Install;
 use super::live::Running;
-use super::{Context, Failure, colours, list, print, print_json, width};
-use crate::api::types::{App, AppState};
+use super::{Context, Failure, colours, complain, list, print, print_json, width};
+use crate::api::types::{App, AppState, Worker};
 use crate::config::{self, Loaded, SystemAccounts};
 use crate::journal::{Journal, monotonic_us_now};
 use crate::names::AppUnits;
-use crate::say::complain;
-use crate::units::install::{self, Options};
+use crate::units::install::{self, Options, Report};
 use crate::units::model::Host;
 
 /// How many lines of a failed app's handle are told: more than one failed start writes.
@@ -25,6 +25,9 @@ const CATCH_UP: Duration = Duration::from_secs(3);
 
 pub(crate) fn init(context: &Context) -> Result<(), Failure> {
     let next = config::init(&context.config).map_err(|why| Failure::Failed(why.to_string()))?;
+    if context.json {
+        return print_json(&json!({ "created": context.config, "next": next }));
+    }
     print(&format!("{}\n", next.trim_end()));
     Ok(())
 }
@@ -69,26 +72,35 @@ fn warn(loaded: &Loaded) {
 
 pub(crate) fn install(context: &Context, options: &Install, runtime: &Runtime) -> Result<(), Failure> {
     let loaded = config::load(&context.config, &SystemAccounts).map_err(problems)?;
-    warn(&loaded);
+    if !context.json {
+        warn(&loaded);
+    }
     let settings = &loaded.settings;
     let root = options.root.clone().unwrap_or_else(|| PathBuf::from("/"));
     let here = options.root.is_none();
     let install = Options { root, host: host(here)?, now: options.now };
     if options.diff {
-        let preview = install::preview(settings, &install).map_err(|why| Failure::Failed(why.to_string()))?;
-        print(if preview.text.is_empty() { "nothing would change\n" } else { &preview.text });
+        let running = if here { Running::connect(runtime).ok() } else { None };
+        let live = running.as_ref().map(|running| running as &dyn install::Live);
+        let preview = install::preview(settings, &install, live).map_err(|why| Failure::Failed(why.to_string()))?;
+        if context.json {
+            print_json(&json!({ "conflicts": preview.plan.conflicts, "diff": preview.text, "warnings": loaded.warnings.to_json() }))?;
+        } else {
+            print(if preview.text.is_empty() { "nothing would change\n" } else { &preview.text });
+        }
         return if preview.plan.conflicts.is_empty() { Ok(()) } else { Err(Failure::Failed(String::new())) };
     }
     if !here {
         let report = install::install(settings, &install, None).map_err(|why| Failure::Failed(why.to_string()))?;
-        print(&report.to_string());
-        return Ok(());
+        return tell(context, &report, Some(&loaded), &[]);
     }
     root_only("install")?;
     let begun = monotonic_us_now();
     let running = Running::connect(runtime).map_err(|why| Failure::Failed(why.to_string()))?;
     let report = install::install(settings, &install, Some(&running)).map_err(|why| Failure::Failed(why.to_string()))?;
-    print(&report.to_string());
+    if !context.json {
+        tell(context, &report, None, &[])?;
+    }
     if !report.is_empty() {
         running.hang_up(&settings.name.master()).map_err(|why| Failure::Failed(why.to_string()))?;
     }
@@ -96,16 +108,23 @@ pub(crate) fn install(context: &Context, options: &Install, runtime: &Runtime) -
         // Asked of systemd: the master hears of it, too, and maybe a moment later.
         let handles: Vec<String> = settings.apps.keys().map(|app| AppUnits::new(&settings.name, app).handle()).collect();
         let failed = running.failed(&handles).map_err(|why| Failure::Failed(why.to_string()))?;
-        return runtime.block_on(show(context, &failed, begun));
+        return runtime.block_on(show(context, &failed, begun, |workers| tell(context, &report, Some(&loaded), workers)));
     }
-    if !report.is_empty() {
+    if context.json {
+        tell(context, &report, Some(&loaded), &[])?;
+    } else if !report.is_empty() {
         print(&format!("Start it: systemctl enable --now {}\n", settings.name.target()));
     }
     Ok(())
 }
 
 /// The table, and failure when an app did not start, with what its handle said since then.
-async fn show(context: &Context, handles: &[String], begun_us: u64) -> Result<(), Failure> {
+async fn show(
+    context: &Context,
+    handles: &[String],
+    begun_us: u64,
+    json: impl Fn(&[Worker]) -> Result<(), Failure>,
+) -> Result<(), Failure> {
     let end = Instant::now() + CATCH_UP;
     let apps = loop {
         let apps = context.apps().await?;
@@ -117,10 +136,15 @@ async fn show(context: &Context, handles: &[String], begun_us: u64) -> Result<()
         tokio::time::sleep(Duration::from_millis(20)).await;
     };
     let workers: Vec<_> = apps.iter().flat_map(|app| app.workers.clone()).collect();
-    print(&list::workers(&workers, &apps, width(), colours()));
+    if context.json {
+        json(&workers)?;
+    } else {
+        print(&list::workers(&workers, &apps, width(), colours()));
+    }
     let mut failed = Vec::new();
     for handle in handles {
-        failed.push(format!("{handle} did not start; `journalctl -u {handle}` has it all:"));
+        let app = apps.iter().find(|app| app.handle == *handle).map_or(handle.as_str(), |app| app.name.as_str());
+        failed.push(format!("{app} did not start; `journalctl -u {handle}` has it all:"));
         failed.extend(Journal::default().last_lines(handle, begun_us, LINES).await.into_iter().map(|line| format!("  {line}")));
     }
     if failed.is_empty() { Ok(()) } else { Err(Failure::Failed(failed.join("\n"))) }
@@ -137,8 +161,24 @@ pub(crate) fn uninstall(context: &Context, root: Option<&Path>, runtime: &Runtim
     };
     let live = running.as_ref().map(|running| running as &dyn install::Live);
     let report = install::uninstall(&context.cluster, &options, live).map_err(|why| Failure::Failed(why.to_string()))?;
-    print(&report.to_string());
-    Ok(())
+    tell(context, &report, None, &[])
+}
+
+/// What was done; as JSON with the warnings and, behind `--now`, the workers.
+fn tell(context: &Context, report: &Report, loaded: Option<&Loaded>, workers: &[Worker]) -> Result<(), Failure> {
+    if !context.json {
+        print(&report.to_string());
+        return Ok(());
+    }
+    let changed: Vec<_> = report.actions.iter().map(|(action, path)| json!({ "action": action.word(), "path": path })).collect();
+    print_json(&json!({
+        "cluster": report.cluster,
+        "root": report.root,
+        "changed": changed,
+        "notes": report.notes,
+        "warnings": loaded.map(|loaded| loaded.warnings.to_json()),
+        "workers": workers,
+    }))
 }
 
 fn root_only(verb: &str) -> Result<(), Failure> {

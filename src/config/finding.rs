@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use super::problem::Severity;
 use super::source::Place;
+use crate::names::AppName;
 
 /// One thing found.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,9 +27,17 @@ pub struct Finding {
 
 /// Everything found so far; the same thing found twice (a default that several apps inherit) counts once.
 #[derive(Debug, Clone, Default)]
-pub struct Findings(BTreeSet<Finding>);
+pub struct Findings {
+    found: BTreeSet<Finding>,
+    app: Option<AppName>,
+}
 
 impl Findings {
+    /// What is noted from now on is about this app: `[apps.X]` of the texts bears its name.
+    pub fn about(&mut self, app: Option<AppName>) {
+        self.app = app;
+    }
+
     /// Notes an error.
     pub fn error(&mut self, code: &'static str, place: &Place, message: impl Into<String>, help: impl Into<String>) {
         self.note(Severity::Error, code, place, message.into(), help.into(), None);
@@ -60,31 +69,38 @@ impl Findings {
         help: String,
         also: Option<(Place, String)>,
     ) {
-        self.0.insert(Finding { place: place.clone(), severity, code, message, help, also });
+        let named = |text: String| match &self.app {
+            // A dot would part a bare key of TOML.
+            Some(app) if app.as_str().contains('.') => text.replace("[apps.X", &format!("[apps.\"{app}\"")),
+            Some(app) => text.replace("[apps.X", &format!("[apps.{app}")),
+            None => text,
+        };
+        let (message, help) = (named(message), named(help));
+        self.found.insert(Finding { place: place.clone(), severity, code, message, help, also });
     }
 
     /// Takes others in.
     pub fn extend(&mut self, others: Self) {
-        self.0.extend(others.0);
+        self.found.extend(others.found);
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.found.len()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.found.is_empty()
     }
 
     /// Whether anything is an error.
     pub fn failed(&self) -> bool {
-        self.0.iter().any(|finding| finding.severity == Severity::Error)
+        self.found.iter().any(|finding| finding.severity == Severity::Error)
     }
 
     /// All, by file and place.
     pub fn iter(&self) -> impl Iterator<Item = &Finding> {
-        self.0.iter()
+        self.found.iter()
     }
 }

@@ -38,9 +38,9 @@ shape_table! {
 }
 
 shape_table! {
-    /// The REST API's TCP listener.
+    /// The REST API's TCP listener, which comes in a later version.
     pub struct Api = "api" {
-        /// Whether there is a TCP listener beside the unix socket.
+        /// Whether there is a TCP listener beside the unix socket. Not yet: this version has the unix socket alone, and only reserves the address.
         enabled: bool = "true";
         /// The IP address that it listens on.
         host: String = "\"127.0.0.1\"";
@@ -202,8 +202,14 @@ impl Shape for Apps {
         "table of apps".into()
     }
     fn read(node: &Node, findings: &mut Findings) -> Option<Self> {
-        table::<Self>(node, findings)?;
-        Map::<AppEntry>::read(node, findings).map(|map| Self(map.0))
+        let table = table::<Self>(node, findings)?;
+        let mut apps = BTreeMap::new();
+        for (name, entry) in &table.entries {
+            findings.about(name.parse().ok());
+            apps.extend(At::read(entry, findings).map(|entry| (name.clone(), entry)));
+        }
+        findings.about(None);
+        Some(Self(apps))
     }
 }
 

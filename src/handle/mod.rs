@@ -110,18 +110,39 @@ impl Handle<'_> {
         Ok(self.systemd.units(&[unit.to_owned()]).await?.first().map_or(ActiveState::Inactive, |row| row.active))
     }
 
-    /// Stops units all at once and forgets their failures; the first error is told after all were tried.
+    /// Stops units all at once and forgets their failures. A stop that another job cancelled is asked for once more; what
+    /// then still runs is an error, told after all were tried.
     async fn stop_all(&self, units: &[String], limit: Duration) -> Result<(), Error> {
-        let stops = units.iter().map(|unit| async move {
-            self.systemd.job(Verb::Stop, unit, limit).await?;
-            self.systemd.reset_failed(unit).await
-        });
-        futures_util::future::join_all(stops).await.into_iter().collect::<Result<Vec<()>, _>>()?;
-        Ok(())
+        for _ in 0..2 {
+            let stops = units.iter().map(|unit| async move {
+                self.systemd.job(Verb::Stop, unit, limit).await?;
+                self.systemd.reset_failed(unit).await
+            });
+            futures_util::future::join_all(stops).await.into_iter().collect::<Result<Vec<()>, _>>()?;
+            if self.running(units).await?.is_empty() {
+                return Ok(());
+            }
+        }
+        let left = self.running(units).await?;
+        if left.is_empty() {
+            return Ok(());
+        }
+        Err(Error::Other(format!("still running after a stop: {}. `systemctl list-jobs` says what else is asked of them", left.join(", "))))
+    }
+
+    /// Which of these units run. (An empty list of patterns would match all there are.)
+    async fn running(&self, units: &[String]) -> Result<Vec<String>, Error> {
+        if units.is_empty() {
+            return Ok(Vec::new());
+        }
+        let rows = self.systemd.units(units).await?;
+        let runs = |row: &UnitState| !matches!(row.active, ActiveState::Inactive | ActiveState::Failed);
+        Ok(rows.into_iter().filter(runs).map(|row| row.name).collect())
     }
 }
 
-/// Mark of a `restart`: the start step behind it makes a fresh generation. Root's own, gone at the next boot.
+/// Mark of a `restart`, and of a start that failed: the next start makes a fresh generation, since whoever asks for it
+/// wants what is on disk by then. Root's own, gone at the next boot, which starts what served before.
 fn fresh_mark(cluster: &ClusterName, app: &AppName) -> PathBuf {
     cluster.run().join(format!("fresh-{app}"))
 }

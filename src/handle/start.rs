@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::future;
 
 use super::plan::{self, Known};
-use super::{Error, Handle, SLACK, fresh_mark};
+use super::{Error, Handle, SLACK, fresh_mark, sleep_mark};
 use crate::config::settings::App;
 use crate::intent::Intent;
 use crate::journal::{self, Journal};
@@ -24,11 +24,18 @@ pub(super) async fn run(handle: &Handle<'_>, cluster: &ClusterName) -> Result<()
             "{handle}: there is no app `{app}` in the configuration: write it, then `project-cluster install`"
         )));
     };
-    sockets(handle, settings).await?;
-    let mark = fresh_mark(cluster, handle.units.app);
-    // Consumed whatever comes of it: one restart makes one fresh generation.
-    let fresh = std::fs::remove_file(&mark).is_ok();
     let app = handle.units.app;
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let count = settings.workers.count(cores);
+    if count == 0 {
+        // An open port with nobody behind it would let clients hang.
+        say!(Notice, "{app}: the configuration wants 0 workers, so nothing is started and no port opened");
+        return Ok(());
+    }
+    // Of a sleep whose stop never came.
+    let _ = std::fs::remove_file(sleep_mark(cluster, app));
+    sockets(handle, settings).await?;
+    let mark = fresh_mark(cluster, app);
     let counter = handle.store.counter(app)?;
     let known = Known {
         highest: Some(counter.generation),
@@ -36,20 +43,20 @@ pub(super) async fn run(handle: &Handle<'_>, cluster: &ClusterName) -> Result<()
         started: counter.started,
         ready: handle.store.last_ready(app)?,
     };
-    let generation = plan::generation(&known, fresh, |pin| matches!(handle.store.pin(app, pin), Ok(Some(_))));
+    let generation = plan::generation(&known, mark.exists(), |pin| matches!(handle.store.pin(app, pin), Ok(Some(_))));
     let loaded = handle.workers().await?;
     let lives = |state| matches!(state, ActiveState::Active | ActiveState::Activating | ActiveState::Reloading);
     let loaded: Vec<(Instance, bool)> = loaded.iter().map(|(instance, row)| (*instance, lives(row.active))).collect();
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let count = settings.workers.count(cores);
     let workers = plan::workers(count, generation, &loaded);
     // Each of the three steps of a start has the time limit for itself.
     let limit = settings.timeout.start * 3 + SLACK;
     // The first worker of a fresh generation pins it; the others wait for its lock, so all may start at once.
     let ends = future::join_all(workers.iter().map(|instance| ready(handle, settings, instance, limit))).await;
     let failed: Vec<(&Instance, &Result<(), String>)> = workers.iter().zip(&ends).filter(|(_, end)| end.is_err()).collect();
-    if failed.len() < workers.len() || workers.is_empty() {
+    if failed.len() < workers.len() {
         handle.store.set_started(app, generation.0)?;
+        // Consumed by success alone: what failed is to be tried anew, with what is on disk by then.
+        let _ = std::fs::remove_file(&mark);
         for (instance, why) in &failed {
             if let Err(why) = why {
                 say!(Warning, "{app}: {} is not ready: {why}; systemd goes on trying", handle.units.worker(instance));
@@ -61,12 +68,19 @@ pub(super) async fn run(handle: &Handle<'_>, cluster: &ClusterName) -> Result<()
     let Some((instance, Err(why))) = failed.first() else {
         return Err(Error::Other(format!("{app}: nothing could be started")));
     };
+    // At once, before systemd tries them again: what follows takes a moment. The stop step does it again, and tells why
+    // where it cannot.
+    let units: Vec<String> = workers.iter().map(|instance| handle.units.worker(instance)).collect();
+    let _ = handle.stop_all(&units, settings.timeout.kill + SLACK).await;
     let unit = handle.units.worker(instance);
     let mut text = format!("{app}: none of {} workers got ready. {unit}: {why}", workers.len());
     for line in Journal::default().last_lines(&unit, begun, LINES).await {
         text.push_str(&format!("\n  {line}"));
     }
-    text.push_str(&format!("\nIts port is closed. Mend it, then: systemctl start {}", handle.units.handle()));
+    text.push_str(&format!(
+        "\nIts port is closed. Mend it, then: systemctl start {}, which takes what is on disk by then",
+        handle.units.handle()
+    ));
     Err(Error::Other(text))
 }
 

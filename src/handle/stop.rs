@@ -15,21 +15,20 @@ const UNKNOWN_KILL: Duration = Duration::from_secs(300);
 pub(super) async fn run(handle: &Handle<'_>, cluster: &ClusterName) -> Result<(), Error> {
     let app = handle.units.app;
     // Unlinking follows no symlink, and the directory itself is root's to name.
-    let sleep = std::fs::remove_file(sleep_mark(cluster, app)).is_ok();
+    let sleep = std::fs::remove_file(sleep_mark(cluster, app)).is_ok() && handle.app.is_none_or(|app| app.on_demand);
     let state = handle.systemd.system_state().await?;
     let job = handle.systemd.job_type(&handle.units.handle()).await?;
     let case = plan::case(&state, job.as_deref(), sleep);
     let fresh = fresh_mark(cluster, app);
-    if case == Case::Restart {
-        if let Err(why) = files::replace(&fresh, b"", 0o600) {
-            say!(Warning, "{app}: the mark {} cannot be written ({why}); the same generation starts again", fresh.display());
+    match case {
+        Case::Restart | Case::FailedStart => {
+            if let Err(why) = files::replace(&fresh, b"", 0o600) {
+                say!(Warning, "{app}: the mark {} cannot be written ({why}); the same generation starts again", fresh.display());
+            }
         }
-    } else {
         // Left by a restart whose start never came.
-        let _ = std::fs::remove_file(&fresh);
-    }
-    if case == Case::Shutdown {
-        return Ok(());
+        Case::Stop | Case::Sleep => drop(std::fs::remove_file(&fresh)),
+        Case::Shutdown => return Ok(()),
     }
     // While a socket listens, traffic starts its `Service=` again and cancels a stop: sockets first.
     let close = Duration::from_secs(30) + SLACK;
@@ -40,8 +39,14 @@ pub(super) async fn run(handle: &Handle<'_>, cluster: &ClusterName) -> Result<()
         handle.stop_all(&sockets, close).await?;
     }
     let kill = handle.app.map_or(UNKNOWN_KILL, |app| app.timeout.kill * 2) + SLACK;
-    let workers: Vec<String> = handle.workers().await?.into_iter().map(|(_, row)| row.name).collect();
-    handle.stop_all(&workers, kill).await?;
+    // Again, for what a roll asked for meanwhile.
+    for _ in 0..3 {
+        let workers: Vec<String> = handle.workers().await?.into_iter().map(|(_, row)| row.name).collect();
+        if workers.is_empty() {
+            break;
+        }
+        handle.stop_all(&workers, kill).await?;
+    }
     // Again: a worker that systemd was just restarting wanted its sockets, and they are up once more. None is left now.
     handle.stop_all(&sockets, close).await?;
     if case != Case::Restart {

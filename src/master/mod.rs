@@ -10,6 +10,7 @@
 //! | one a roll (`rolls`) | job ends, changes, its clock | the roll's record, [`Intent`] |
 //! | `run` | signals, the watchdog | all of the above, by ending them |
 
+mod failed;
 mod places;
 mod renew;
 pub mod rolls;
@@ -30,7 +31,7 @@ pub use run::main;
 use self::rolls::Rolls;
 use self::world::World;
 use crate::api::error::{Code, Refusal};
-use crate::api::types::{App, Done, Health, Roll};
+use crate::api::types::{App, AppState, Done, Health, Roll};
 use crate::config::settings::{self, Settings};
 use crate::intent::{AppIntent, Intent};
 use crate::journal::{self, Journal};
@@ -267,17 +268,25 @@ impl<S: Systemd> Master<S> {
     /// `start` of an app: its handle's start.
     ///
     /// # Errors
-    /// When it fails, with the app's own last lines.
+    /// When it fails, with the app's own last lines; also when the handle was active and yet no worker is ready, since
+    /// systemd has nothing to do then.
     pub async fn start(&self, name: &AppName) -> Result<Done, Refusal> {
         let settings = self.settings();
         let app = Self::app_settings(&settings, name)?;
         let units = AppUnits::new(&settings.name, name);
         self.handle_job(Verb::Start, &units, app.timeout.start * 3 + app.timeout.kill * 2 + SLACK).await?;
         let (ready, target) = (lock(&self.world).ready(&units), Self::target(app));
+        if ready == 0 && target > 0 {
+            let handle = units.handle();
+            let why = format!(
+                "0 of {target} ready: {handle} was active already, and its workers were stopped or fail. `project-cluster ls {name}`; `systemctl restart {handle}` starts fresh ones"
+            );
+            return Err(Refusal::new(Code::Failed, why));
+        }
         Ok(Done { app: name.clone(), message: format!("{ready} of {target} ready") })
     }
 
-    /// `stop` of an app: its handle's stop.
+    /// `stop` of an app: its handle's stop. One that is asleep has no handle to stop: its sockets are closed here.
     ///
     /// # Errors
     /// When systemd cannot do it.
@@ -286,6 +295,17 @@ impl<S: Systemd> Master<S> {
         let app = Self::app_settings(&settings, name)?;
         let units = AppUnits::new(&settings.name, name);
         self.handle_job(Verb::Stop, &units, app.timeout.kill * 2 + SLACK).await?;
+        let sockets = app.listen.iter().map(|listen| units.socket(&listen.address));
+        let open: Vec<String> = sockets.filter(|unit| lock(&self.world).active(unit) == ActiveState::Active).collect();
+        // The trigger last: while a socket listens, traffic starts it again.
+        let trigger = (!open.is_empty()).then(|| units.trigger());
+        for unit in open.into_iter().chain(trigger) {
+            let end = self.systemd.job(Verb::Stop, &unit, SLACK).await?;
+            if end != JobEnd::Done {
+                let why = format!("{unit} did not stop ({end:?}): another job is in its way (`systemctl list-jobs`)");
+                return Err(Refusal::new(Code::Failed, why));
+            }
+        }
         Ok(Done { app: name.clone(), message: "stopped".into() })
     }
 
@@ -296,25 +316,29 @@ impl<S: Systemd> Master<S> {
     pub async fn sleep(&self, name: &AppName) -> Result<Done, Refusal> {
         let settings = self.settings();
         let app = Self::app_settings(&settings, name)?;
+        let conflict = |why: String| Refusal::new(Code::Conflict, why);
         if !app.on_demand {
-            let why = format!(
+            return Err(conflict(format!(
                 "{name} is not on_demand, so nothing would wake it: write `on_demand = true`, then `project-cluster install`; or `project-cluster stop {name}`"
-            );
-            return Err(Refusal::new(Code::Conflict, why));
+            )));
         }
         let units = AppUnits::new(&settings.name, name);
-        if lock(&self.world).active(&units.handle()) == ActiveState::Inactive {
-            return Ok(Done { app: name.clone(), message: "not running; nothing to do".into() });
+        match self.app(name)?.state {
+            AppState::Sleeping => return Ok(Done { app: name.clone(), message: "is asleep already".into() }),
+            AppState::Stopped | AppState::Failed | AppState::Stopping => {
+                return Err(conflict(format!(
+                    "{name} does not run and its port is closed, so no connection could wake it. Start it first: `project-cluster start {name}`"
+                )));
+            }
+            AppState::Running | AppState::Degraded | AppState::Starting | AppState::Rolling => {}
         }
         // The stop step consumes it.
         let mark = self.places.sleep(name);
         crate::files::replace(&mark, b"", 0o600)
             .map_err(|why| Refusal::new(Code::Failed, format!("the mark {} cannot be written: {why}", mark.display())))?;
         let ended = self.handle_job(Verb::Stop, &units, app.timeout.kill * 2 + SLACK).await;
-        if ended.is_err() {
-            // Else the next stop would leave the port open.
-            let _ = std::fs::remove_file(&mark);
-        }
+        // Left where no stop step ran; the next stop would leave the port open.
+        let _ = std::fs::remove_file(&mark);
         ended?;
         Ok(Done { app: name.clone(), message: "asleep; the next connection starts it".into() })
     }

@@ -16,7 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
 use super::renew::read_settings;
-use super::{Master, Places, watch};
+use super::{Master, Places, failed, watch};
 use crate::api::server;
 use crate::intent::Intent;
 use crate::journal::Journal;
@@ -80,6 +80,7 @@ async fn run(cluster: &ClusterName) -> Result<(), String> {
     let mut tasks = JoinSet::new();
     let follower = master.clone();
     tasks.spawn(async move { follower.follow(changes).await });
+    tasks.spawn(failed::watch(master.clone()));
     for listener in listeners {
         let routes = server::routes(master.clone());
         tasks.spawn(async move {

@@ -32,6 +32,14 @@ impl Address {
         }
     }
 
+    /// What `LISTEN_FDNAMES` says of a socket of ours that is bound here.
+    pub fn fd_name(&self) -> String {
+        match self {
+            Self::Tcp(address) => format!("tcp-{}", address.port()),
+            Self::Unix(_) => "unix".into(),
+        }
+    }
+
     /// The address as part of a unit name: brackets are not allowed there, a path is escaped. Every form holds a
     /// `:`, which no app's name does: so `a` on `/b/c` and `a-b` on `/c` are two units. None holds a backslash:
     /// `Sockets=` of systemd 252 drops it without a word and the worker gets no socket.

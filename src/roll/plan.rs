@@ -82,8 +82,11 @@ pub struct Plan {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// No worker runs, or none shall.
-    #[error("no worker runs, so there is nothing to replace; start the app instead")]
+    #[error("no worker runs, so there is nothing to replace; `systemctl restart` of its handle starts fresh ones")]
     NothingRuns,
+    /// The configuration wants no worker, and a roll replaces workers.
+    #[error("its configuration wants 0 workers, so there is nothing to put in place of those that run; `project-cluster stop` stops it")]
+    NoneWanted,
     /// A worker started now would get no listener.
     #[error("its socket is down ({0}), a new worker could not be reached; `systemctl restart` of the app mends it")]
     SocketDown(String),
@@ -104,7 +107,10 @@ pub enum Refusal {
 /// says "never one more" (no memory for it, say) means it, while the other 0 is but rounding.
 pub fn plan(wish: &Wish<'_>) -> Result<Plan, Refusal> {
     let lives = |state: &ActiveState| !matches!(state, ActiveState::Inactive | ActiveState::Failed);
-    if wish.count == 0 || !wish.world.values().any(|sight| lives(&sight.state)) {
+    if wish.count == 0 {
+        return Err(Refusal::NoneWanted);
+    }
+    if !wish.world.values().any(|sight| lives(&sight.state)) {
         return Err(Refusal::NothingRuns);
     }
     if let Some(socket) = wish.sockets_down.first() {
@@ -186,7 +192,7 @@ mod tests {
 
         let down = world(&[("1.4.1", ActiveState::Failed)]);
         assert_eq!(plan(&Wish { world: &down, ..wish.clone() }), Err(Refusal::NothingRuns));
-        assert_eq!(plan(&Wish { count: 0, ..wish.clone() }), Err(Refusal::NothingRuns));
+        assert_eq!(plan(&Wish { count: 0, ..wish.clone() }), Err(Refusal::NoneWanted));
         let sockets = ["a.socket".to_owned()];
         assert_eq!(plan(&Wish { sockets_down: &sockets, ..wish.clone() }), Err(Refusal::SocketDown("a.socket".into())));
         let refused = plan(&Wish { to: version(4), ..wish.clone() });

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
 use similar::TextDiff;
 
 use crate::names::ClusterName;
@@ -76,7 +77,7 @@ pub enum Change {
 }
 
 /// Why an install would harm what is not ours. Nothing is changed where there is one.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Conflict {
     /// Where.
     pub path: PathBuf,

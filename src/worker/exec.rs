@@ -64,19 +64,23 @@ fn become_app() -> Result<Infallible, Error> {
     let passed = sys::files::take_inherited(count);
     let directory = runtime_directory()?;
     let copy = inherited::read_copy(&directory)?;
-    settle(&passed, &copy)?;
     let places: Vec<_> = passed.iter().map(|socket| inherited::bound_to(socket.as_fd())).collect();
-    let order = inherited::order(&places, &copy)?;
+    let order = inherited::order(&places, &std::env::var("LISTEN_FDNAMES").unwrap_or_default(), &copy)?;
+    let passed: Vec<_> = {
+        // What is not in the order is closed here: the app would hold it, unknowing, for as long as it lives.
+        let mut passed: Vec<_> = passed.into_iter().map(Some).collect();
+        order.iter().filter_map(|place| passed[*place].take()).collect()
+    };
+    settle(&passed, &copy)?;
 
     enter(&copy)?;
     let mut environment = environment(std::env::vars_os(), &copy);
     let path = environment.get(OsStr::new("PATH")).cloned().unwrap_or_default();
     let program = find(&copy, &path)?;
+    environment.insert("LISTEN_FDS".into(), passed.len().to_string().into());
     if let Some(names) = environment.get_mut(OsStr::new("LISTEN_FDNAMES")) {
         *names = inherited::reorder_names(&names.to_string_lossy(), &order).into();
     }
-    let mut passed: Vec<_> = passed.into_iter().map(Some).collect();
-    let passed: Vec<_> = order.iter().filter_map(|place| passed[*place].take()).collect();
 
     if !copy.pin.listen.is_empty() {
         tell_ready(&copy, &passed, &directory)?;
@@ -115,7 +119,7 @@ pub fn enter(copy: &Copy) -> Result<(), Error> {
     std::env::set_current_dir(cwd).map_err(|why| {
         let app = &copy.app;
         let next = match (why.kind(), hidden_by(cwd)) {
-            (_, Some(key)) => format!("it may be there and hidden by the sandbox: write `{key} = false` under `[apps.{app}.sandbox]`, run `project-cluster apply` and reload, or move it to /srv"),
+            (_, Some(key)) => format!("it may be there and hidden by the sandbox: write `{key} = false` under `[apps.{app}.sandbox]`, run `project-cluster install` and reload, or move it to /srv"),
             (io::ErrorKind::NotFound, None) => format!("the release of generation {} was deleted: put it back, or `project-cluster reload {app}` for the current one", copy.pin.generation),
             (io::ErrorKind::PermissionDenied, None) => format!("the user of {app} may not enter it: give it the right to (`chmod o+x` on each directory of the path), or write another `user`"),
             _ => format!("make it a directory, then `project-cluster reload {app}`"),

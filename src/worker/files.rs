@@ -1,7 +1,7 @@
 //! Files replaced atomically and read within a bound.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
@@ -13,23 +13,16 @@ use super::error::Error;
 /// Most bytes of a file of ours that are read: the configuration of a large cluster has a few hundred kilobytes.
 pub const MAX_BYTES: u64 = 16 << 20;
 
-/// Reads JSON; `None` where there is no such file.
+/// Reads JSON; `None` where there is no such file. Who owns the directory may have put anything there: a symlink is not
+/// followed, a FIFO not waited for.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Error> {
-    match File::open(path) {
-        Ok(file) => parse_json(&file, path).map(Some),
+    match crate::files::read_bounded(path, MAX_BYTES) {
+        Ok(bytes) => {
+            serde_json::from_slice(&bytes).map(Some).map_err(|error| Error::new(format!("{} is damaged: {error}", path.display())))
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Error::new(format!("{} cannot be read: {error}", path.display()))),
     }
-}
-
-/// Reads JSON from an open file whose name is for messages alone.
-pub fn parse_json<T: DeserializeOwned>(file: &File, path: &Path) -> Result<T, Error> {
-    let mut bytes = Vec::new();
-    file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(|error| Error::new(format!("{} cannot be read: {error}", path.display())))?;
-    if bytes.len() as u64 > MAX_BYTES {
-        return Err(Error::new(format!("{} is larger than {} MiB: it is none of ours", path.display(), MAX_BYTES >> 20)));
-    }
-    serde_json::from_slice(&bytes).map_err(|error| Error::new(format!("{} is damaged: {error}", path.display())))
 }
 
 /// Replaces `path` by JSON of mode 0600 that survives a power cut: temporary file, fsync, rename, fsync of the directory.
@@ -60,4 +53,24 @@ pub fn make_directory(path: &Path, private: bool) -> Result<(), Error> {
         .mode(if private { 0o700 } else { 0o755 })
         .create(path)
         .map_err(|error| Error::new(format!("{} cannot be made: {error}", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_worker_put_in_the_way_is_not_followed_nor_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        assert_eq!(read_json::<u32>(&at("none")).unwrap(), None);
+        write_json(&at("file"), &7).unwrap();
+        assert_eq!(read_json::<u32>(&at("file")).unwrap(), Some(7));
+        std::os::unix::fs::symlink(at("file"), at("link")).unwrap();
+        assert!(read_json::<u32>(&at("link")).is_err());
+        let fifo = std::ffi::CString::new(at("fifo").to_str().unwrap()).unwrap();
+        // SAFETY: a NUL-terminated path that outlives the call.
+        assert_eq!(unsafe { libc::mkfifo(fifo.as_ptr(), 0o600) }, 0);
+        assert!(read_json::<u32>(&at("fifo")).is_err());
+    }
 }

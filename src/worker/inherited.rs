@@ -56,12 +56,13 @@ pub fn bound_to(socket: BorrowedFd<'_>) -> Option<Address> {
     }
 }
 
-/// Puts the passed descriptors in the order of the declared addresses, those that nobody declared behind them.
-/// Returns for each the place it had.
+/// Puts the passed descriptors in the order of the declared addresses, those of others (a drop-in's) behind them.
+/// Returns for each the place it had. Left out are sockets of ours, by their `names`, that this generation does not
+/// declare: those of another one, which may have a worker beside this.
 ///
 /// # Errors
 /// When one of the declared addresses is not among them.
-pub fn order(passed: &[Option<Address>], copy: &Copy) -> Result<Vec<usize>, Error> {
+pub fn order(passed: &[Option<Address>], names: &str, copy: &Copy) -> Result<Vec<usize>, Error> {
     let mut order = Vec::with_capacity(passed.len());
     for Listen { address, .. } in &copy.pin.listen {
         let place = |same: &dyn Fn(&Address) -> bool| {
@@ -75,7 +76,12 @@ pub fn order(passed: &[Option<Address>], copy: &Copy) -> Result<Vec<usize>, Erro
         };
         order.push(place);
     }
-    let rest: Vec<_> = (0..passed.len()).filter(|place| !order.contains(place)).collect();
+    let names: Vec<_> = names.split(':').collect();
+    let ours = |place: usize| match (&passed[place], names.get(place)) {
+        (Some(address), Some(name)) => names.len() == passed.len() && *name == address.fd_name(),
+        _ => false,
+    };
+    let rest: Vec<_> = (0..passed.len()).filter(|place| !order.contains(place) && !ours(*place)).collect();
     order.extend(rest);
     Ok(order)
 }
@@ -122,13 +128,11 @@ pub fn describe(sockets: &[OwnedFd], listen: &[Listen]) -> std::io::Result<Vec<S
     sockets.iter().zip(listen).map(describe).collect()
 }
 
-/// Reorders `LISTEN_FDNAMES` the same way; names that do not fit the number of descriptors are left as they are.
+/// Reorders `LISTEN_FDNAMES` the same way; names that do not fit the descriptors are left as they are.
 pub fn reorder_names(names: &str, order: &[usize]) -> String {
     let parts: Vec<_> = names.split(':').collect();
-    if parts.len() != order.len() {
-        return names.into();
-    }
-    order.iter().map(|place| parts[*place]).collect::<Vec<_>>().join(":")
+    let reordered: Option<Vec<_>> = order.iter().map(|place| parts.get(*place).copied()).collect();
+    reordered.map_or_else(|| names.into(), |names| names.join(":"))
 }
 
 /// Reads the worker's copy of its pin from its runtime directory.
@@ -189,16 +193,21 @@ pub(super) mod tests {
     #[test]
     fn sockets_are_told_apart_by_their_address() {
         let copy = copy(&["3000", "/run/x.sock", "127.0.0.1:80"]);
-        assert_eq!(order(&passed(&["127.0.0.1:80", "other", "[::]:3000", "/run/x.sock"]), &copy).unwrap(), [2, 3, 0, 1]);
+        assert_eq!(order(&passed(&["127.0.0.1:80", "other", "[::]:3000", "/run/x.sock"]), "", &copy).unwrap(), [2, 3, 0, 1]);
         // A host without IPv6.
-        assert_eq!(order(&passed(&["0.0.0.0:3000", "/run/x.sock", "127.0.0.1:80"]), &copy).unwrap(), [0, 1, 2]);
+        assert_eq!(order(&passed(&["0.0.0.0:3000", "/run/x.sock", "127.0.0.1:80"]), "", &copy).unwrap(), [0, 1, 2]);
+        // Another generation's socket is left out, a drop-in's is not.
+        let copy = super::tests::copy(&["3001"]);
+        let addresses = passed(&["[::]:3000", "[::]:3001", "127.0.0.1:9000"]);
+        assert_eq!(order(&addresses, "tcp-3000:tcp-3001:metrics", &copy).unwrap(), [1, 2]);
+        assert_eq!(reorder_names("tcp-3000:tcp-3001:metrics", &[1, 2]), "tcp-3001:metrics");
         assert_eq!(reorder_names("a:b:c:d", &[2, 3, 0, 1]), "c:d:a:b");
         assert_eq!(reorder_names("a:b", &[2, 3, 0, 1]), "a:b");
     }
 
     #[test]
     fn a_missing_socket_is_named_with_what_mends_it() {
-        let error = order(&passed(&["127.0.0.1:80"]), &copy(&["3000", "127.0.0.1:80"])).unwrap_err().to_string();
+        let error = order(&passed(&["127.0.0.1:80"]), "", &copy(&["3000", "127.0.0.1:80"])).unwrap_err().to_string();
         for part in [
             "2 sockets",
             "passed 1 (127.0.0.1:80)",
@@ -208,7 +217,7 @@ pub(super) mod tests {
         ] {
             assert!(error.contains(part), "{part}: {error}");
         }
-        assert!(order(&[], &copy(&["3000"])).unwrap_err().to_string().contains("passed none"));
+        assert!(order(&[], "", &copy(&["3000"])).unwrap_err().to_string().contains("passed none"));
     }
 
     #[test]

@@ -110,7 +110,7 @@ fn hand_over(copy: &Copy, directory: &Path) -> io::Result<()> {
     };
     let owner = parent.metadata()?.uid();
     if owner != 0 && owner != sys::process::effective_uid() {
-        return Err(io::Error::other("the directory above it belongs to another user; `project-cluster doctor` says more"));
+        return Err(io::Error::other("the directory above it belongs to another user: `chown root` it"));
     }
     let name = std::ffi::CString::new(name.as_encoded_bytes())?;
     let directory = sys::files::open_at(parent.as_fd(), &name, flags, 0)?;

@@ -61,7 +61,7 @@ impl Store {
         self.directory.join(app.as_str())
     }
 
-    /// The whole settings, with `env`, as `install` or `apply` last wrote them.
+    /// The whole settings, with `env`, as `install` last wrote them.
     ///
     /// # Errors
     /// Where there are none, or they are damaged or of a newer program.
@@ -138,7 +138,7 @@ impl Store {
         let settings = self.settings()?;
         let Some(wanted) = settings.apps.get(app) else {
             return Err(Error::new(format!(
-                "there is no app `{app}` in the configuration that was last installed: add `[apps.{app}]` and run `project-cluster apply`"
+                "there is no app `{app}` in the configuration that was last installed: add `[apps.{app}]` and run `project-cluster install`"
             )));
         };
         let pin = resolve(app, generation, wanted)?;
@@ -272,7 +272,7 @@ fn resolve(app: &AppName, generation: Generation, wanted: &App) -> Result<Pin, E
     let cwd = fs::canonicalize(&wanted.cwd).and_then(|cwd| if cwd.is_dir() { Ok(cwd) } else { Err(io::ErrorKind::NotADirectory.into()) });
     let cwd = cwd.map_err(|error| {
         Error::new(format!(
-            "the working directory of {app}, {}, cannot be used: {error}; make it, or change `cwd` of `[apps.{app}]` and run `project-cluster apply`",
+            "the working directory of {app}, {}, cannot be used: {error}; make it, or change `cwd` of `[apps.{app}]` and run `project-cluster install`",
             wanted.cwd.display()
         ))
         .with_code(super::error::CHDIR)

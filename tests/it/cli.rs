@@ -138,14 +138,44 @@ fn a_start_that_fails_says_the_apps_own_words_also_when_journald_is_late() {
     let journald = cluster.main_pid("systemd-journald.service").unwrap();
     cluster.kill(journald, "STOP");
     let start = cluster.spawn(&["project-cluster", "start", "api"]);
-    cluster.wait_until("a worker has died", SOON, || {
-        cluster.units("project-cluster-api@*", &["activating"]).iter().any(|unit| cluster.property(unit, "NRestarts") != "0")
-            || cluster.state("project-cluster@api") == "failed"
-    });
+    let workers = || cluster.units("project-cluster-api@*", &["active", "activating", "deactivating", "failed"]);
+    cluster.wait_until("the workers start", SOON, || !workers().is_empty());
+    cluster.wait_until("the workers have died and are stopped", SOON, || workers().is_empty());
     cluster.kill(journald, "CONT");
     fails_with_its_own_words(&cluster, &start.wait(3 * SOON).exits(1));
     // Mended, it starts.
     cluster.program("v1", HELLO);
     cluster.cli(&["start", "api"]).ok();
     assert!(cluster.get(ADDRESS, "/").unwrap().body.starts_with("v1 "));
+}
+
+#[test]
+fn with_json_every_answer_is_one_document_and_every_failure_an_error_object() {
+    let cluster = installed(&two_apps());
+    let json = |arguments: &[&str]| -> Value {
+        let text = cluster.cli(&[arguments, &["--json"]].concat()).ok();
+        serde_json::from_str(&text).unwrap_or_else(|why| panic!("{arguments:?}: {why}: {text}"))
+    };
+    assert!(json(&["--config", "/etc/other.toml", "init"])["created"] == "/etc/other.toml");
+    assert!(json(&["install", "--diff"])["diff"].as_str().unwrap().contains("project-cluster.target"));
+    let installed = json(&["install", "--now"]);
+    assert!(installed["changed"].as_array().unwrap().iter().any(|one| one["action"] == "created"), "{installed}");
+    assert_eq!(installed["workers"].as_array().unwrap().len(), 3, "{installed}");
+    assert_eq!(json(&["install"])["changed"], serde_json::json!([]));
+    for verb in ["stop", "start"] {
+        assert_eq!(json(&[verb, "--no-wait", "bg"])[0]["app"], "bg", "{verb}");
+        assert_eq!(json(&[verb, "bg"])[0]["app"], "bg", "{verb}");
+    }
+    let failed = |arguments: &[&str], code: i32| -> String {
+        let output = cluster.cli(&[arguments, &["--json"]].concat()).exits(code);
+        let error: Value = serde_json::from_str(&output.stderr).unwrap_or_else(|why| panic!("{arguments:?}: {why}: {output:?}"));
+        assert_eq!(error["error"]["exit_code"], code, "{error}");
+        error["error"]["message"].as_str().unwrap().to_owned()
+    };
+    assert!(failed(&["show", "nothing"], 2).contains("no app `nothing`"));
+    assert!(failed(&["no-such-verb"], 2).contains("no-such-verb"));
+    assert!(failed(&["--cluster", "nowhere", "ls"], 3).contains("nowhere"));
+    assert!(failed(&["--config", "/etc/other.toml", "init"], 1).contains("exists"));
+    let removed = json(&["uninstall"]);
+    assert!(removed["changed"].as_array().unwrap().iter().all(|one| one["action"] == "removed"), "{removed}");
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::support::sandbox::Options;
-use super::support::{Output, Sandbox, apps};
+use super::support::{Output, Running, Sandbox, apps};
 
 /// Long enough for anything that happens at all, on a machine under load.
 pub const SOON: Duration = Duration::from_secs(20);
@@ -154,6 +154,13 @@ impl Cluster {
         // In this order: the state of before the crash must not count.
         let back = || self.main_pid(unit).is_some_and(|new| new != pid) && self.state(unit) == "active";
         self.wait_until(&format!("{unit} is back"), SOON, back);
+    }
+
+    /// A client that connects to the tests' app and waits for its answer: it exits with 0 when there is one, 1 when the
+    /// connection ends without, 28 when nothing comes for a minute.
+    pub fn client(&self) -> Running {
+        let script = "import socket, sys\nclient = socket.create_connection(('127.0.0.1', 3000), 60)\ntry:\n    client.sendall(b'GET / HTTP/1.0\\r\\n\\r\\n')\n    sys.exit(0 if client.recv(99) else 1)\nexcept TimeoutError:\n    sys.exit(28)\n";
+        self.spawn(&["python3", "-c", script])
     }
 
     /// The inode of the listening TCP socket on this port, by the kernel's own table.

@@ -49,7 +49,7 @@ fn power_off_under_load_waits_for_no_time_out() {
 fn stop_with_all_workers_stopped_by_hand_and_a_client_waiting() {
     let cluster = cluster(&node(2));
     cluster.systemctl(&["stop", "project-cluster-api@*.service"]).ok();
-    let client = cluster.spawn(&["python3", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:3000/', timeout=60).read()"]);
+    let client = cluster.client();
     cluster.wait_for_state("project-cluster-first@api.service", "active", SOON);
     for _ in 0..3 {
         cluster.systemctl(&["stop", HANDLE]).ok();
@@ -95,9 +95,15 @@ fn restart_into_a_broken_version_closes_the_port_and_holds() {
     assert!(journal.contains("Error: "), "the app's own error: {journal}");
     // Held: neither a connection nor time starts it again.
     assert_eq!(cluster.units("project-cluster-api@*", &["active", "activating"]), Vec::<String>::new());
-    // A start is no deploy: the last version that worked serves again.
-    cluster.systemctl(&["start", HANDLE]).ok();
-    assert!(cluster.get(ADDRESS, "/").unwrap().body.starts_with("v1 "));
+    // And says so, with the app's own words.
+    cluster
+        .wait_until("the hold is told", SOON, || cluster.cli(&["show", "api"]).stdout.contains("Error: the broken version cannot start"));
+    assert!(cluster.cli(&["ls"]).stdout.contains("held, its start failed and its port is closed: api: none of 2 workers got ready"));
+    // What is mended meanwhile is what the next start takes, not what failed and not what served before.
+    cluster.sh("cp /srv/shop/v1/*.js /srv/shop/v2/").ok();
+    cluster.systemctl(&["restart", HANDLE]).ok();
+    assert!(cluster.get(ADDRESS, "/").unwrap().body.starts_with("v2 "));
+    assert!(cluster.app("api")["held"].is_null(), "{}", cluster.app("api"));
 }
 
 #[test]
@@ -111,6 +117,44 @@ fn a_worker_on_its_way_back_does_not_open_the_port_again() {
     assert_eq!([HANDLE, SOCKET, slow].map(|unit| cluster.state(unit)), ["failed", "inactive", "inactive"]);
     assert_eq!(cluster.units("project-cluster-api@*", &["active", "activating", "failed"]), Vec::<String>::new());
     assert!(cluster.get(ADDRESS, "/").is_err());
+}
+
+#[test]
+fn two_people_start_the_same_app_at_once() {
+    let cluster = cluster(&app("api", 1, "node /srv/apps/broken/slow.js 3000", "listen = 3000\nenv = { STARTS_AFTER = \"1500\" }"));
+    cluster.systemctl(&["stop", HANDLE]).ok();
+    let master = cluster.main_pid("project-cluster.service");
+    // systemd makes one job of both.
+    let both = [(); 2].map(|()| cluster.spawn(&["project-cluster", "start", "api"]));
+    for start in both {
+        start.wait(SOON).ok();
+    }
+    assert_eq!(cluster.main_pid("project-cluster.service"), master);
+}
+
+#[test]
+fn a_stop_with_damaged_settings_stops_all_the_same() {
+    let cluster = cluster(&node(2));
+    cluster.write("/var/lib/project-cluster/pins/settings.json", "{");
+    cluster.systemctl(&["stop", HANDLE]).ok();
+    assert_eq!(cluster.units("project-cluster-api@*", &["active", "activating", "deactivating"]), Vec::<String>::new());
+    assert_eq!(cluster.state(SOCKET), "inactive");
+}
+
+#[test]
+fn workers_stopped_by_hand_and_none_wanted_are_told_with_what_to_do() {
+    let cluster = cluster(&node(2));
+    cluster.systemctl(&["stop", "project-cluster-api@*.service"]).ok();
+    let start = cluster.cli(&["start", "api"]).exits(1);
+    assert!(start.stderr.contains("systemctl restart project-cluster@api"), "{}", start.stderr);
+    cluster.systemctl(&["restart", HANDLE]).ok();
+    assert_eq!(cluster.workers("api").len(), 2);
+    cluster.config(&node(0));
+    cluster.cli(&["install"]).ok();
+    let reload = cluster.cli(&["reload", "api"]).exits(1);
+    assert!(reload.stderr.contains("wants 0 workers"), "{}", reload.stderr);
+    cluster.systemctl(&["restart", HANDLE]).ok();
+    assert_eq!(cluster.workers("api"), Vec::<String>::new());
 }
 
 #[test]

@@ -136,9 +136,9 @@ fn install_now_with_an_app_that_fails_exits_1_and_says_why() {
     let bad = app("bad", 2, "node /srv/apps/broken/throws.js 3001", "listen = 3001");
     let cluster = installed(&(node(1) + &bad));
     let failed = cluster.cli(&["install", "--now"]).exits(1);
-    assert!(failed.stderr.contains("project-cluster@bad.service did not start"), "{}", failed.stderr);
+    assert!(failed.stderr.contains("bad did not start"), "{}", failed.stderr);
     assert!(failed.stderr.contains("Error: the broken version cannot start"), "the app's own words: {}", failed.stderr);
-    assert!(!failed.stderr.contains("@api.service did not start"), "{}", failed.stderr);
+    assert!(!failed.stderr.contains("api did not start"), "{}", failed.stderr);
     assert!(cluster.get(ADDRESS, "/").is_ok(), "the other one serves");
     // The same again once mended.
     cluster.config(&(node(1) + &app("bad", 2, "node /srv/apps/hello.js 3001", "listen = 3001")));

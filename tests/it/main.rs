@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod address;
 mod bytes;
 mod cli;
 mod cluster;

@@ -16,11 +16,13 @@ struct Fake {
     root: PathBuf,
     calls: RefCell<Vec<String>>,
     failing: RefCell<Option<&'static str>>,
+    /// By pattern, as asked.
+    running: RefCell<Vec<String>>,
 }
 
 impl Fake {
     fn new(root: &Path) -> Self {
-        Self { root: root.to_owned(), calls: RefCell::default(), failing: RefCell::default() }
+        Self { root: root.to_owned(), calls: RefCell::default(), failing: RefCell::default(), running: RefCell::default() }
     }
     fn call(&self, what: String) -> Result<(), LiveError> {
         let fails = self.failing.borrow().is_some_and(|failing| what.starts_with(failing));
@@ -56,6 +58,9 @@ impl Live for Fake {
     }
     fn start(&self, unit: &str) -> Result<(), LiveError> {
         self.call(format!("start {unit}"))
+    }
+    fn running(&self, patterns: &[String]) -> Result<Vec<String>, LiveError> {
+        Ok(patterns.iter().filter(|pattern| self.running.borrow().contains(*pattern)).cloned().collect())
     }
     fn stop(&self, units: &[String]) -> Result<(), LiveError> {
         self.call(format!("stop {}", units.join(" ")))
@@ -127,7 +132,7 @@ fn a_second_install_changes_nothing() {
             let report = install(settings, &options, None).unwrap();
             assert!(report.is_empty(), "{report}");
             assert!(report.to_string().starts_with("nothing to change for cluster "), "{report}");
-            assert_eq!(preview(settings, &options).unwrap().text, "");
+            assert_eq!(preview(settings, &options, None).unwrap().text, "");
         }
         assert_eq!(everything(directory.path()), before);
     }
@@ -207,7 +212,7 @@ fn live_calls_in_their_order() {
 
     settings.apps.remove(&"api".parse().unwrap());
     let report = install(&settings, &options, Some(&live)).unwrap();
-    let stopped = "stop project-cluster@api.service project-cluster-api@*.service project-cluster-first@api.service project-cluster-api-0.0.0.0:3000.socket";
+    let stopped = "stop project-cluster@api.service project-cluster-api@*.service project-cluster-first@api.service project-cluster-api-0.0.0.0:3000.socket system-project\\x2dcluster\\x2dapi.slice";
     assert_eq!(live.take(), [stopped, sysusers, "daemon-reload"]);
     let units = directory.path().join("etc/systemd/system");
     assert!(!units.join("project-cluster@api.service.d").exists(), "{report}");
@@ -215,7 +220,7 @@ fn live_calls_in_their_order() {
     assert!(units.join("project-cluster-bg@.service").exists());
 
     uninstall(&settings.name, &options, Some(&live)).unwrap();
-    let stopped = "stop project-cluster.target project-cluster@bg.service project-cluster.socket project-cluster-bg@*.service project-cluster-first@bg.service project-cluster.service";
+    let stopped = "stop project-cluster.target project-cluster@bg.service project-cluster.socket project-cluster-bg@*.service project-cluster-first@bg.service project-cluster.service system-project\\x2dcluster\\x2dbg.slice system-project\\x2dcluster.slice system-project\\x2dcluster\\x2dfirst.slice";
     assert_eq!(live.take(), [stopped, "disable project-cluster.target", "daemon-reload", "remove-user project-cluster"]);
 }
 
@@ -351,7 +356,7 @@ fn what_takes_effect_later_is_said() {
 fn a_preview_shows_no_secret_and_changes_nothing() {
     let (directory, options) = root();
     let mut settings = samples::every_option();
-    let created = preview(&settings, &options).unwrap().text;
+    let created = preview(&settings, &options, None).unwrap().text;
     assert!(created.contains("--- /dev/null\n+++ /etc/systemd/system/full.service\n"), "{created}");
     assert!(!created.contains("only-in-the-pin"));
     assert_eq!(everything(directory.path()).len(), 0);
@@ -360,7 +365,7 @@ fn a_preview_shows_no_secret_and_changes_nothing() {
     let api = settings.apps.get_mut(&"api".parse().unwrap()).unwrap();
     api.env.insert("TOKEN".into(), "another-secret".into());
     api.listen[1].backlog = 256;
-    let text = preview(&settings, &options).unwrap().text;
+    let text = preview(&settings, &options, None).unwrap().text;
     assert!(text.contains("-Backlog=128\n+Backlog=256\n"), "{text}");
     assert!(text.contains("pins/settings.json changes; it may hold secrets"), "{text}");
     assert!(!text.contains("another-secret") && !text.contains("only-in-the-pin"));
@@ -373,7 +378,7 @@ fn a_changed_mode_is_mended() {
     install(&settings, &options, None).unwrap();
     let secret = directory.path().join("var/lib/project-cluster/pins/settings.json");
     fs::set_permissions(&secret, fs::Permissions::from_mode(0o644)).unwrap();
-    assert!(preview(&settings, &options).unwrap().text.contains("becomes 0600"));
+    assert!(preview(&settings, &options, None).unwrap().text.contains("becomes 0600"));
     install(&settings, &options, None).unwrap();
     assert_eq!(fs::metadata(&secret).unwrap().mode() & 0o777, 0o600);
 }
@@ -386,5 +391,29 @@ fn control_characters_of_an_old_file_are_made_visible() {
     let unit = directory.path().join("etc/systemd/system/project-cluster.target");
     let old = fs::read_to_string(&unit).unwrap();
     fs::write(&unit, format!("{old}# \u{1b}[2J\n")).unwrap();
-    assert!(preview(&settings, &options).unwrap().text.contains("-# \\u{1b}[2J\n"));
+    assert!(preview(&settings, &options, None).unwrap().text.contains("-# \\u{1b}[2J\n"));
+}
+
+#[test]
+fn what_is_kept_of_an_app_goes_with_it() {
+    let (directory, options) = furnished();
+    let settings = samples::shop();
+    let fake = Fake::new(directory.path());
+    install(&settings, &options, Some(&fake)).unwrap();
+    let var = directory.path().join("var/lib").join(settings.name.as_str());
+    fs::create_dir_all(var.join("generations")).unwrap();
+    for app in ["api", "bg"] {
+        fs::create_dir_all(var.join("pins").join(app)).unwrap();
+        fs::write(var.join("pins").join(app).join("1.json"), "{\"env\":{\"TOKEN\":\"secret\"}}").unwrap();
+        fs::write(var.join("generations").join(app), "1\n").unwrap();
+    }
+    let mut less = settings.clone();
+    less.apps.retain(|name, _| name.as_str() == "api");
+    let said = install(&less, &options, Some(&fake)).unwrap().to_string();
+    for path in ["pins/bg", "generations/bg"] {
+        assert!(!var.join(path).exists(), "{path}");
+        assert!(said.contains(&format!("removed /var/lib/{}/{path}\n", settings.name)), "{said}");
+    }
+    assert!(var.join("pins/api/1.json").exists() && var.join("generations/api").exists());
+    assert!(install(&less, &options, Some(&fake)).unwrap().is_empty());
 }

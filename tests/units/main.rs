@@ -6,6 +6,7 @@
 mod golden;
 mod hostile;
 mod install;
+mod package;
 mod samples;
 mod tools;
 mod traps;

@@ -90,6 +90,7 @@ fn of_an_apps_name() {
     ] {
         check(&[("", code, 1, 7, words)], |_| format!("[apps.{name}]\ncommand = \"x\"\n"));
     }
+    check(&[("", "unknown-key", 3, 9, "in [apps.\"a.b\".sandbox]")], |_| "[apps.\"a.b\"]\ncommand = \"x\"\nsandbox.nets = 1\n".into());
     // A slice's name escapes each dash to four bytes.
     let dashes = format!("a{}", "-".repeat(63));
     check(&[("", "unit-name", 1, 7, "counts four times")], |_| format!("[apps.{dashes}]\ncommand = \"x\"\n"));
@@ -99,9 +100,10 @@ fn of_an_apps_name() {
 fn of_an_app() {
     check(
         &[
+            ("worker = 2", "unknown-key", 3, 1, "unknown key `worker` in [apps.api]"),
             ("worker = 2", "unknown-key", 3, 1, "did you mean `workers`?"),
             ("instances = 2", "unknown-key", 3, 1, "here it is called `workers`"),
-            ("kill = 2", "unknown-key", 3, 1, "belongs into [timeout] or [apps.X.timeout]"),
+            ("kill = 2", "unknown-key", 3, 1, "belongs into [timeout] or [apps.api.timeout]"),
             ("hooks = 2", "unknown-key", 3, 1, "known keys are"),
             ("workers = 1025", "out-of-range", 3, 11, "0 to 1024"),
             ("workers = \"many\"", "wrong-type", 3, 11, "\"auto\""),
@@ -349,6 +351,9 @@ fn of_what_is_no_file() {
 
 #[test]
 fn warnings() {
+    let told_of_api = |more: &str| told(&load_text(&format!("[api]\n{more}\n[apps.api]\ncommand = \"app\"\n")).unwrap().warnings);
+    assert!(told_of_api("port = 9000").contains("no TCP listener yet"));
+    assert_eq!(told_of_api("enabled = false"), "");
     for (rest, code, line, column, words) in [
         ("command = \"npm start\"", "wrapper", 2, 11, "node FILE"),
         ("command = \"npm run serve\"", "wrapper", 2, 11, "swallows SIGTERM"),

@@ -35,7 +35,7 @@ out-of-range
 
 unknown-key
 
-  × unknown key `comand` in [apps.X]
+  × unknown key `comand` in [apps.api]
    ╭─[cluster.toml:5:1]
  5 │ comand = "node api.js"
    · ──────
@@ -111,7 +111,7 @@ fn problems_as_an_editor_reads_them() {
     assert_eq!(
         json[1],
         serde_json::json!({
-            "code": "unknown-key", "severity": "error", "message": "unknown key `comand` in [apps.X]",
+            "code": "unknown-key", "severity": "error", "message": "unknown key `comand` in [apps.api]",
             "help": "did you mean `command`?", "file": "cluster.toml", "line": 5, "column": 1,
             "span": { "start": 41, "end": 47 }, "related": []
         })

@@ -60,7 +60,17 @@ fn name(cluster: &Cluster, findings: &mut Findings) -> ClusterName {
 fn api<A>(cluster: &Cluster, context: &mut Context<'_, A>) -> settings::Api {
     let mut api = settings::Api { enabled: true, host: IpAddr::V4(Ipv4Addr::LOCALHOST), port: 8887 };
     let mut place: Option<Place> = None;
-    if let Some(table) = cluster.api.value() {
+    if let Some(at) = cluster.api.get() {
+        let table = &at.value;
+        if table.enabled.value() != Some(&false) {
+            let message = "this version has no TCP listener yet; the API is at its unix socket alone";
+            context.findings.warn(
+                "api-not-yet",
+                &at.key,
+                message,
+                "leave [api] out, or write `enabled = false`; the address is reserved until then",
+            );
+        }
         if let Some(enabled) = table.enabled.value() {
             api.enabled = *enabled;
         }

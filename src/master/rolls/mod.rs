@@ -18,6 +18,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub use self::records::Rolls;
+pub(super) use self::records::unix_ms;
 
 use self::kept::Kept;
 use super::{Master, lock};
@@ -127,7 +128,7 @@ impl<S: Systemd> Master<S> {
     }
 
     /// The highest generation that `prepare` has pinned, as it says it.
-    fn highest(&self, name: &AppName) -> Option<Generation> {
+    pub(super) fn highest(&self, name: &AppName) -> Option<Generation> {
         let text = files::read_bounded(&self.places.generation(name), 64).ok()?;
         String::from_utf8(text).ok()?.trim().parse().ok().map(Generation)
     }

@@ -159,6 +159,6 @@ fn record(app: &AppName, ticket: Ticket, state: RollState) -> types::Roll {
 }
 
 /// Milliseconds of Unix time.
-pub(super) fn unix_ms() -> u64 {
+pub(in crate::master) fn unix_ms() -> u64 {
     u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
 }

@@ -11,15 +11,18 @@ const REMEMBERED: usize = 4096;
 
 #[derive(Debug, Default)]
 pub(super) struct Jobs {
-    pub(super) waiting: HashMap<String, oneshot::Sender<JobEnd>>,
+    /// Several may wait for one job: systemd merges a second request of the same kind into it.
+    waiting: HashMap<String, Vec<oneshot::Sender<JobEnd>>>,
     ended: VecDeque<(String, JobEnd)>,
 }
 
 impl Jobs {
     pub(super) fn end(&mut self, path: String, end: JobEnd) {
-        if let Some(waiter) = self.waiting.remove(&path) {
-            // The waiter may have given up meanwhile: then nobody wants to know.
-            let _ = waiter.send(end);
+        if let Some(waiters) = self.waiting.remove(&path) {
+            for waiter in waiters {
+                // One that has given up meanwhile does not want to know.
+                let _ = waiter.send(end);
+            }
             return;
         }
         if self.ended.len() == REMEMBERED {
@@ -30,18 +33,43 @@ impl Jobs {
 
     pub(super) fn wait(&mut self, path: &str) -> oneshot::Receiver<JobEnd> {
         let (sender, receiver) = oneshot::channel();
-        match self.ended.iter().position(|(ended, _)| ended == path).and_then(|at| self.ended.remove(at)) {
+        match self.ended.iter().find(|(ended, _)| ended == path) {
             // The receiver is in our hands, so it is there.
-            Some((_, end)) => drop(sender.send(end)),
-            None => drop(self.waiting.insert(path.to_owned(), sender)),
+            Some((_, end)) => {
+                let _ = sender.send(*end);
+            }
+            None => self.waiting.entry(path.to_owned()).or_default().push(sender),
         }
         receiver
+    }
+
+    /// Nobody waits for this one any more who has not given up.
+    pub(super) fn forget(&mut self, path: &str) {
+        if let Some(waiters) = self.waiting.get_mut(path) {
+            waiters.retain(|waiter| !waiter.is_closed());
+            if waiters.is_empty() {
+                self.waiting.remove(path);
+            }
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn several_wait_for_one_job() {
+        let mut jobs = Jobs::default();
+        let (mut first, mut second, third) = (jobs.wait("/job/1"), jobs.wait("/job/1"), jobs.wait("/job/1"));
+        drop(third);
+        jobs.forget("/job/1");
+        jobs.end("/job/1".into(), JobEnd::Done);
+        assert_eq!((first.try_recv(), second.try_recv()), (Ok(JobEnd::Done), Ok(JobEnd::Done)));
+        drop(jobs.wait("/job/2"));
+        jobs.forget("/job/2");
+        assert!(jobs.waiting.is_empty());
+    }
 
     #[test]
     fn a_job_that_ended_before_its_waiter_came_is_remembered() {

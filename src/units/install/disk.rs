@@ -187,10 +187,11 @@ impl Root {
         absent(fs::remove_file(&real)).map_err(error("remove", &real))
     }
 
-    /// Removes a directory with all that is in it, following no link; one that is gone already is fine.
+    /// Removes a file, or a directory with all that is in it, following no link; what is gone already is fine.
     pub(super) fn remove_all(&self, path: &Path) -> Result<(), Error> {
         let real = self.inside(path)?;
-        absent(fs::remove_dir_all(&real)).map_err(error("remove", &real))
+        let directory = real.symlink_metadata().is_ok_and(|meta| meta.is_dir());
+        absent(if directory { fs::remove_dir_all(&real) } else { fs::remove_file(&real) }).map_err(error("remove", &real))
     }
 
     /// Whether the directory is gone now. One that is not empty stays: somebody uses it.

@@ -34,6 +34,11 @@ pub trait Live {
     /// # Errors
     /// It did not start.
     fn start(&self, unit: &str) -> Result<(), LiveError>;
+    /// The names of the loaded units that match one of these patterns and are neither inactive nor failed.
+    ///
+    /// # Errors
+    /// systemd did not answer.
+    fn running(&self, patterns: &[String]) -> Result<Vec<String>, LiveError>;
     /// Stops these units, one after another in this order, waits for each, and resets those that failed. A name may
     /// be a glob (`shop-api@*.service`): all loaded units that match. One that is not loaded is no error.
     ///

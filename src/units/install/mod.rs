@@ -6,6 +6,7 @@
 
 mod account;
 mod disk;
+mod kept;
 mod live;
 mod report;
 mod scan;
@@ -13,18 +14,19 @@ mod uninstall;
 
 use std::path::{Path, PathBuf};
 
-use crate::config::settings::Settings;
-use crate::names::{Address, AppName, AppUnits, ClusterName, UNIT_NAME_MAX};
+use crate::config::settings::{Listen, Settings};
+use crate::names::{Address, AppName, AppUnits, ClusterName, Generation, UNIT_NAME_MAX};
 
-use super::diff::{self, Change, Conflict, Disk, Plan};
+use super::diff::{self, Change, Conflict, Disk, Found, Plan};
 use super::model::{self, Host, Tree};
-use super::render::{APP_DROP_IN, render};
+use super::render::{self, APP_DROP_IN, render_beside};
 
 pub use live::{Live, LiveError};
 pub use report::{Action, Report};
 pub use uninstall::uninstall;
 
 use disk::{Ledger, Root};
+use kept::Kept;
 
 /// Where and how.
 #[derive(Debug, Clone)]
@@ -101,13 +103,20 @@ pub struct Preview {
 ///
 /// # Errors
 /// A file that cannot be read.
-pub fn preview(settings: &Settings, options: &Options) -> Result<Preview, Error> {
+pub fn preview(settings: &Settings, options: &Options, live: Option<&dyn Live>) -> Result<Preview, Error> {
     let root = Root::open(&options.root)?;
-    let tree = render(settings, &options.host);
+    let kept = kept::kept(settings, options, &root, live)?;
+    let tree = tree(settings, &options.host, &kept);
     let disk = scan::scan(&root, &options.host, &tree)?;
     let plan = checked_plan(settings, &tree, &disk);
     let text = diff::text(&plan, &tree, &disk);
     Ok(Preview { plan, text })
+}
+
+fn tree(settings: &Settings, host: &Host, kept: &Kept) -> Tree {
+    let listens = |kept: &Vec<(Listen, Generation)>| kept.iter().map(|(listen, _)| listen.clone()).collect();
+    let kept: render::Kept = kept.iter().map(|(app, kept)| (app.clone(), listens(kept))).collect();
+    render_beside(settings, host, &kept)
 }
 
 fn checked_plan(settings: &Settings, tree: &Tree, disk: &Disk) -> Plan {
@@ -134,7 +143,8 @@ pub fn install(settings: &Settings, options: &Options, live: Option<&dyn Live>) 
     let root = Root::open(&options.root)?;
     let _lock = root.lock()?;
     let cluster = &settings.name;
-    let tree = render(settings, &options.host);
+    let kept = kept::kept(settings, options, &root, live)?;
+    let tree = tree(settings, &options.host, &kept);
     let mut disk = scan::scan(&root, &options.host, &tree)?;
     let mut plan = checked_plan(settings, &tree, &disk);
     if !plan.conflicts.is_empty() {
@@ -143,7 +153,8 @@ pub fn install(settings: &Settings, options: &Options, live: Option<&dyn Live>) 
     let mut ledger = Ledger::read(&root, cluster)?;
     let cut_off = ledger.as_ref().is_some_and(|ledger| !ledger.complete);
     let mut report = Report::new(cluster, &root);
-    let stale = !plan.is_empty() || cut_off;
+    let gone = gone(&root, settings)?;
+    let stale = !plan.is_empty() || cut_off || !gone.is_empty();
     let fresh_account = live.is_some() && disk.group.is_none();
 
     if stale || fresh_account {
@@ -164,13 +175,20 @@ pub fn install(settings: &Settings, options: &Options, live: Option<&dyn Live>) 
             root.remove_file(path)?;
             report.did(Action::Removed, path);
         }
+        // With the secrets of their `env`, now that nothing of these apps runs.
+        for path in &gone {
+            root.remove_all(path)?;
+            report.did(Action::Removed, path);
+        }
         ledger.directories.retain(|path| !root.remove_directory_if_empty(path));
         if let Some(live) = live {
             live.daemon_reload().map_err(|source| Error::Live { what: "making systemd read its units again".into(), source })?;
+            start_sockets(settings, live, &mut report)?;
         }
         ledger.complete = true;
         ledger.write(&root, cluster)?;
-        report.advise(&tree, &plan, settings, &options.host);
+        report.advise(&tree, &plan, &disk, settings, &options.host);
+        report.tell_kept(cluster, &kept);
     }
     if disk.group.is_none() {
         report.note(format!(
@@ -206,6 +224,51 @@ fn stop_removed(plan: &Plan, cluster: &ClusterName, live: Option<&dyn Live>, rep
         report.note(format!("stopped {}", units.join(", ")));
     }
     Ok(())
+}
+
+/// Starts the sockets of apps that are up: a new address listens from now on, and a reload finds it.
+fn start_sockets(settings: &Settings, live: &dyn Live, report: &mut Report) -> Result<(), Error> {
+    let cluster = &settings.name;
+    let failed = |what: String| |source| Error::Live { what, source };
+    for (name, app) in &settings.apps {
+        let units = AppUnits::new(cluster, name);
+        let up = if app.on_demand { cluster.target() } else { units.handle() };
+        let mut all: Vec<String> = app.listen.iter().map(|listen| units.socket(&listen.address)).collect();
+        all.push(up.clone());
+        let running = live.running(&all).map_err(failed(format!("looking at the sockets of {name}")))?;
+        let down: Vec<&String> = all.iter().filter(|unit| !running.contains(unit)).collect();
+        if !running.contains(&up) || down.is_empty() {
+            continue;
+        }
+        // A socket does not start while its service is active.
+        live.stop(&[units.trigger()]).map_err(failed(format!("stopping {}", units.trigger())))?;
+        for socket in down {
+            match live.start(socket) {
+                Ok(()) => report.note(format!("started {socket}")),
+                // Taken, maybe by workers of this very app that still hold an address which overlaps.
+                Err(why) => report.note(format!(
+                    "{socket} cannot listen ({why}): if no other program has the address (`ss -lptn`), `systemctl restart {}` starts it, with all workers anew",
+                    units.handle()
+                )),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What is kept of apps that the settings no longer have: their pins and the number of their last generation.
+fn gone(root: &Root, settings: &Settings) -> Result<Vec<PathBuf>, Error> {
+    let (pins, mut gone) = (model::pins(&settings.name), Vec::new());
+    for name in root.list(&pins)? {
+        let path = pins.join(&name);
+        let app = name.parse::<AppName>().is_ok_and(|app| !settings.apps.contains_key(&app));
+        if app && matches!(root.find(&path)?, Some(Found::Directory(_))) {
+            let generation = pins.with_file_name("generations").join(&name);
+            gone.push(path);
+            gone.extend(root.find(&generation)?.is_some().then_some(generation));
+        }
+    }
+    Ok(gone)
 }
 
 /// The apps whose handle's drop-in goes.

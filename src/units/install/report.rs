@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 
 use crate::config::settings::Settings;
 use crate::names::{AppUnits, ClusterName};
-use crate::units::diff::{Change, Plan};
+use crate::units::diff::{Change, Disk, Found, Plan};
 use crate::units::model::{Host, Tree, prepare_settings};
 use crate::units::text;
 
 use super::disk::Root;
+use super::kept::Kept;
 
 /// What was done at a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +21,17 @@ pub enum Action {
     Updated,
     /// Removed.
     Removed,
+}
+
+impl Action {
+    /// As people and programs read it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Updated => "updated",
+            Self::Removed => "removed",
+        }
+    }
 }
 
 /// What was done, in the order in which it was done.
@@ -54,7 +66,7 @@ impl Report {
     }
 
     /// What was rewritten and takes effect only later.
-    pub(super) fn advise(&mut self, tree: &Tree, plan: &Plan, settings: &Settings, host: &Host) {
+    pub(super) fn advise(&mut self, tree: &Tree, plan: &Plan, disk: &Disk, settings: &Settings, host: &Host) {
         let cluster = &tree.cluster;
         let updated = |path: &Path| matches!(plan.change(path), Change::Update { contents: true, .. });
         if updated(&prepare_settings(cluster)) {
@@ -62,7 +74,8 @@ impl Report {
         }
         for (name, app) in &settings.apps {
             let units = AppUnits::new(cluster, name);
-            if updated(&host.units.join(format!("{}@.service", units.prefix()))) {
+            let template = host.units.join(units.template());
+            if updated(&template) && !same_but_sockets(&template, tree, disk) {
                 self.note(format!("the unit of {name}'s workers changed: `systemctl reload {cluster}@{name}`"));
             }
             for socket in app.listen.iter().map(|listen| units.socket(&listen.address)) {
@@ -83,18 +96,39 @@ impl Report {
     }
 }
 
+impl Report {
+    /// What stays for workers of an older generation.
+    pub(super) fn tell_kept(&mut self, cluster: &ClusterName, kept: &Kept) {
+        for (name, listens) in kept {
+            let units = AppUnits::new(cluster, name);
+            for (listen, generation) in listens {
+                self.note(format!(
+                    "{} stays as long as generation {generation} of {name} is in use. `systemctl reload {cluster}@{name}`; the next `project-cluster install` removes it",
+                    units.socket(&listen.address)
+                ));
+            }
+        }
+    }
+}
+
+/// Whether a worker template differs in nothing but its sockets, which running workers have.
+fn same_but_sockets(path: &Path, tree: &Tree, disk: &Disk) -> bool {
+    let strip = |text: &str| -> Vec<String> {
+        text.lines().filter(|line| !line.starts_with("Sockets=") && !line.starts_with('#')).map(str::to_owned).collect()
+    };
+    match (disk.found.get(path), tree.files.get(path)) {
+        (Some(Found::File { contents, .. }), Some(file)) => strip(&String::from_utf8_lossy(contents)) == strip(&file.contents),
+        _ => false,
+    }
+}
+
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.root != "/" && !self.actions.is_empty() {
             writeln!(f, "in {}:", self.root)?;
         }
         for (action, path) in &self.actions {
-            let word = match action {
-                Action::Created => "created",
-                Action::Updated => "updated",
-                Action::Removed => "removed",
-            };
-            writeln!(f, "{word} {}", text::visible(&path.to_string_lossy()))?;
+            writeln!(f, "{} {}", action.word(), text::visible(&path.to_string_lossy()))?;
         }
         if self.actions.is_empty() {
             writeln!(f, "nothing to change for cluster {}", self.cluster)?;

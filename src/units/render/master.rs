@@ -6,7 +6,7 @@ use crate::units::model::{Host, pins};
 use crate::units::text;
 
 use super::ini::Ini;
-use super::{sandbox, starts_at_boot};
+use super::{Kept, sandbox, starts_at_boot};
 
 /// `NAME.service`.
 pub(super) fn service(cluster: &ClusterName, host: &Host) -> String {
@@ -65,7 +65,7 @@ pub(super) fn socket(cluster: &ClusterName) -> String {
 }
 
 /// `NAME.target`.
-pub(super) fn target(settings: &Settings) -> String {
+pub(super) fn target(settings: &Settings, kept: &Kept) -> String {
     let cluster = &settings.name;
     let mut ini = Ini::new(cluster);
     ini.say("Everything of this cluster: `systemctl stop` of it stops all, `start` starts what starts at boot.")
@@ -77,7 +77,7 @@ pub(super) fn target(settings: &Settings) -> String {
         let units = AppUnits::new(cluster, name);
         if app.on_demand {
             ini.say(&format!("{name} is on demand: only its sockets, the first connection starts its workers."));
-            for listen in &app.listen {
+            for listen in app.listen.iter().chain(kept.get(name).into_iter().flatten()) {
                 ini.set("Wants", units.socket(&listen.address));
             }
         } else if starts_at_boot(app) {

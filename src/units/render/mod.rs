@@ -14,13 +14,23 @@ mod sandbox;
 mod sockets;
 mod worker;
 
-use crate::config::settings::{App, Settings, Workers};
+use std::collections::BTreeMap;
+
+use crate::config::settings::{App, Listen, Settings, Workers};
 use crate::names::{AppName, AppUnits, ClusterName};
 
 use super::model::{self, File, Host, Owner, Tree};
 
+/// Addresses that an app no longer declares and that workers of an older generation still use.
+pub type Kept = BTreeMap<AppName, Vec<Listen>>;
+
 /// Everything that `install` writes for these settings.
 pub fn render(settings: &Settings, host: &Host) -> Tree {
+    render_beside(settings, host, &Kept::new())
+}
+
+/// The same beside the sockets of older generations.
+pub fn render_beside(settings: &Settings, host: &Host, kept: &Kept) -> Tree {
     let cluster = &settings.name;
     let mut tree = Tree::new(cluster);
     let mut unit = |name: String, contents: String| {
@@ -29,15 +39,16 @@ pub fn render(settings: &Settings, host: &Host) -> Tree {
 
     unit(cluster.master(), master::service(cluster, host));
     unit(cluster.api_socket(), master::socket(cluster));
-    unit(cluster.target(), master::target(settings));
+    unit(cluster.target(), master::target(settings, kept));
     unit(format!("{cluster}@.service"), handle::service(cluster, host));
     unit(format!("{cluster}-first@.service"), handle::trigger(cluster, host));
     for (name, app) in &settings.apps {
         let units = AppUnits::new(cluster, name);
-        let one = One { cluster, name, app, units: &units };
+        let kept = kept.get(name).map_or(&[][..], Vec::as_slice);
+        let one = One { cluster, name, app, units: &units, kept };
         unit(format!("{}.d/{APP_DROP_IN}", units.handle()), handle::drop_in(&one));
         unit(format!("{}@.service", units.prefix()), worker::service(&one, host));
-        for listen in &app.listen {
+        for listen in app.listen.iter().chain(kept) {
             unit(units.socket(&listen.address), sockets::socket(&one, listen));
         }
         if !app.limits.is_empty() {
@@ -63,6 +74,7 @@ struct One<'a> {
     name: &'a AppName,
     app: &'a App,
     units: &'a AppUnits<'a>,
+    kept: &'a [Listen],
 }
 
 /// Whether the app's handle belongs to what starts at boot.

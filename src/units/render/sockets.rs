@@ -33,7 +33,7 @@ pub(super) fn socket(one: &One<'_>, listen: &Listen) -> String {
             } else if !tcp.ip().is_unspecified() && !tcp.ip().is_loopback() {
                 ini.say("The address may come later than this socket at boot.").set("FreeBind", "yes");
             }
-            ini.set("FileDescriptorName", format!("tcp-{}", tcp.port()));
+            ini.set("FileDescriptorName", listen.address.fd_name());
         }
         Address::Unix(path) => {
             ini.set("ListenStream", text::percent(&path.to_string_lossy()))
@@ -44,7 +44,7 @@ pub(super) fn socket(one: &One<'_>, listen: &Listen) -> String {
             if let Some(group) = &listen.group {
                 ini.set("SocketGroup", text::percent(group));
             }
-            ini.set("RemoveOnStop", "yes").set("FileDescriptorName", "unix");
+            ini.set("RemoveOnStop", "yes").set("FileDescriptorName", listen.address.fd_name());
         }
     }
     ini.set("Backlog", listen.backlog.to_string())

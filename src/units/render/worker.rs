@@ -18,7 +18,7 @@ const START_RESERVE: Duration = Duration::from_secs(5);
 
 /// `NAME-APP@.service`. No dependency on the master and no ordering after handle or master.
 pub(super) fn service(one: &One<'_>, host: &Host) -> String {
-    let One { cluster, name, app, units } = one;
+    let One { cluster, name, app, units, kept } = one;
     let program = text::program(&host.program);
     let command = text::command(&app.command);
     let mut ini = Ini::new(cluster);
@@ -27,7 +27,7 @@ pub(super) fn service(one: &One<'_>, host: &Host) -> String {
         .section("Unit")
         .set("Description", format!("project-cluster: {name} of {cluster}, worker %i ({})", text::percent(&command)))
         .set("After", "network.target remote-fs.target nss-lookup.target")
-        .say("Without it one worker that crashes in a loop would take the shared socket down. The master breaks such loops.")
+        .say("Without it one worker that crashes in a loop would take the shared socket down.")
         .set("StartLimitIntervalSec", "0")
         .section("Service");
     if app.ready == Ready::Notify {
@@ -42,7 +42,13 @@ pub(super) fn service(one: &One<'_>, host: &Host) -> String {
     for listen in &app.listen {
         ini.set("Sockets", units.socket(&listen.address));
     }
-    if !app.listen.is_empty() {
+    if !kept.is_empty() {
+        ini.say("Of an older generation: a worker of it that comes back listens where it did. The others do without.");
+    }
+    for listen in *kept {
+        ini.set("Sockets", units.socket(&listen.address));
+    }
+    if !(app.listen.is_empty() && kept.is_empty()) {
         ini.say("The flag is shared by all workers: `no` would make the listeners of running event loops block at each start.")
             .set("NonBlocking", "yes");
     }

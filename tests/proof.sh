@@ -1,0 +1,100 @@
+#!/bin/bash
+# Everything that `make test` has and what is too slow for it, and the report: docs/proof.md. `make proof` calls it.
+#
+# As root. `tests/proof.sh PART...` runs these parts alone and prints their report instead of writing it.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+make=${MAKE:-make}
+cargo=${CARGO:-cargo}
+logs=target/proof
+parts=(lint unit doc proof-tests test-257 bench)
+only=("$@")
+[ "$#" -gt 0 ] && parts=("$@")
+mkdir -p "$logs"
+
+# Ruby and Java too: before the versions are asked for.
+tests/setup.sh proof || exit 1
+
+first_line() { "$@" 2>&1 | head -n 1; }
+
+versions() {
+    echo "| | |"
+    echo "|---|---|"
+    echo "| date | $(date --utc '+%Y-%m-%d %H:%M UTC') |"
+    echo "| commit | $(git rev-parse --short HEAD 2> /dev/null || echo unknown)$(git diff --quiet HEAD 2> /dev/null || echo ', with changes') |"
+    echo "| processors | $(nproc) |"
+    echo "| kernel | $(uname -sr) |"
+    echo "| systemd | $(first_line systemctl --version), and $(cat "$logs/systemd-257" 2> /dev/null || echo 'no second one') |"
+    echo "| rustc | $(first_line rustc --version) |"
+    echo "| node | $(first_line node --version) |"
+    echo "| go | $(first_line go version) |"
+    echo "| python | $(first_line /usr/bin/python3 --version) |"
+    echo "| ruby | $(first_line /usr/bin/ruby --version) |"
+    echo "| java | $(first_line java -version) |"
+    echo "| wrk | $(first_line wrk --version) |"
+}
+
+# Escape sequences out, and nothing of this machine's directories in.
+plain() { sed -e 's/\x1b\[[0-9;]*m//g' -e "s|$PWD/||g"; }
+
+# The line or lines that say what a part came to.
+result() {
+    case $1 in
+        lint) echo "rustfmt and clippy, warnings denied" ;;
+        doc) echo "cargo doc, warnings denied" ;;
+        # The figures are a section of their own.
+        bench) echo "see the figures below" ;;
+        *) plain < "$logs/$1.log" | grep -E '^ *Summary|^test result:' | sed 's/^ *//' | paste -sd ';' | sed 's/;/; /g' ;;
+    esac
+}
+
+declare -A code took
+failed=0
+for part in "${parts[@]}"; do
+    echo "proof: $part" >&2
+    begun=$SECONDS
+    "$make" --no-print-directory "$part" CARGO="$cargo" > "$logs/$part.log" 2>&1
+    code[$part]=$?
+    took[$part]=$((SECONDS - begun))
+    if [ "${code[$part]}" -ne 0 ]; then
+        failed=1
+        echo "proof: $part failed, the end of $logs/$part.log:" >&2
+        tail -n 40 "$logs/$part.log" >&2
+    fi
+    if [ "$part" = test-257 ] && root=$(tests/root-257.sh 2> /dev/null); then
+        chroot "$root" systemctl --version | head -n 1 > "$logs/systemd-257"
+    fi
+done
+
+report() {
+    echo "# Proof"
+    echo
+    echo "Made by \`make proof\`. [testing.md](testing.md) says what each part is."
+    echo
+    versions
+    echo
+    echo "## Parts"
+    echo
+    echo "| part | exit code | seconds | result |"
+    echo "|---|---|---|---|"
+    for part in "${parts[@]}"; do
+        echo "| \`make $part\` | ${code[$part]} | ${took[$part]} | $(result "$part" | sed 's/|/\\|/g') |"
+    done
+    if [ -n "${code[bench]-}" ]; then
+        echo
+        echo "## Figures"
+        echo
+        # What cargo and make say of building is no figure.
+        plain < "$logs/bench.log" | grep -vE '^ *(Compiling|Finished|Running|Downloaded|Downloading|Blocking|Locking|Updating) |^(cargo|tests/setup.sh)|^setup:' |
+            awk '/^\|/ { if (!table) print ""; table = 1; print; next } { if (table) print ""; table = 0; if ($0 != "") print "- " $0 }'
+    fi
+}
+
+if [ "${#only[@]}" -eq 0 ]; then
+    report > docs/proof.md.new && mv docs/proof.md.new docs/proof.md
+    echo "proof: docs/proof.md is written" >&2
+else
+    report
+fi
+exit "$failed"
