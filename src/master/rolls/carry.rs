@@ -53,8 +53,9 @@ impl<S: Systemd> Master<S> {
         }
         self.refresh(&watch::Dirty::All).await;
         let culprit = *lock(&culprit);
-        let reason = self.why(&units, Self::target(app), &outcome, culprit, begin).await;
-        self.finish(&name, to, &outcome, reason.as_deref());
+        let why = self.why(&units, Self::target(app), &outcome, culprit, begin).await;
+        self.finish(&name, to, &outcome, why.as_ref().map(|why| why.kept.as_str()));
+        let reason = why.map(|why| why.told);
         let took_ms = clock.now().saturating_sub(begin);
         announce(&name, to, took_ms, reason.as_deref());
         let Some(mut record) = lock(&self.rolls).get(&name, ticket.0) else { return self.end(&name) };
@@ -113,27 +114,28 @@ impl<S: Systemd> Master<S> {
         Ok(())
     }
 
-    /// Why a roll that began then failed, with the app's own last lines; nothing when it did not.
-    async fn why(&self, units: &AppUnits<'_>, target: u16, outcome: &Outcome, culprit: Option<Instance>, begin: u64) -> Option<String> {
-        let mut reason = match outcome {
+    /// Why a roll that began then failed; nothing when it did not.
+    async fn why(&self, units: &AppUnits<'_>, target: u16, outcome: &Outcome, culprit: Option<Instance>, begin: u64) -> Option<Why> {
+        let (reason, now) = match outcome {
             Outcome::AllNew => return None,
-            Outcome::Overtaken => return Some(format!("{} was stopped or restarted meanwhile", units.handle())),
+            Outcome::Overtaken => (format!("{} was stopped or restarted meanwhile", units.handle()), String::new()),
             Outcome::AllOld { reason } => match lock(&self.world).ready(units) {
-                ready if ready >= target => format!("{reason}. The old workers serve as before"),
-                ready => format!("{reason}. Only {ready} of {target} old workers serve"),
+                ready if ready >= target => (reason.clone(), ". The old workers serve as before".to_owned()),
+                ready => (reason.clone(), format!(". Only {ready} of {target} old workers serve")),
             },
             Outcome::Mixed { reason, who } => {
                 let who: Vec<String> =
                     who.iter().map(|(worker, stage)| format!("{}: {}", words::who(units.app, worker), stage.name())).collect();
-                format!("{reason}. Left in a mix: {}", who.join(", "))
+                (reason.clone(), format!(". Left in a mix: {}", who.join(", ")))
             }
         };
-        if let Some(instance) = culprit {
+        let mut lines = String::new();
+        if let Some(instance) = culprit.filter(|_| *outcome != Outcome::Overtaken) {
             for line in self.journal.last_lines(&units.worker(&instance), begin * 1000, LINES).await {
-                reason.push_str(&format!("\n{line}"));
+                lines.push_str(&format!("\n{line}"));
             }
         }
-        Some(reason)
+        Some(Why { told: format!("{reason}{now}{lines}"), kept: format!("{reason}{lines}") })
     }
 
     /// Remembers how a roll ended.
@@ -147,6 +149,14 @@ impl<S: Systemd> Master<S> {
             (Some(reason), _) => intent.held = Some(Hold::new(unix_ms(), reason, to.generation)),
         });
     }
+}
+
+/// Why a roll failed, with the app's own last lines.
+struct Why {
+    /// Also who serves now.
+    told: String,
+    /// For later, when that may have changed: `ls` and `show` count anew.
+    kept: String,
 }
 
 /// The journal's lines of an end.

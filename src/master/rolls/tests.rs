@@ -333,6 +333,8 @@ async fn old_workers_that_are_dead_are_not_said_to_serve() {
         reason.starts_with("api:02 (generation 2) failed: it exited with 1. ") && reason.contains("Only 2 of 3 old workers serve"),
         "{reason}"
     );
+    // What is remembered says nothing that may change.
+    assert_eq!(stage.intent().held.unwrap().reason, "api:02 (generation 2) failed: it exited with 1");
 }
 
 #[tokio::test(start_paused = true)]
