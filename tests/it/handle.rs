@@ -79,7 +79,7 @@ fn restart_into_a_broken_version_closes_the_port_and_holds() {
     let cluster = installed(&app("api", 2, "node app.js 3000", "listen = 3000"));
     // The first release has no app.js: nothing gets ready, and the install says so.
     let failed = cluster.cli(&["install", "--now"]).exits(1);
-    assert!(failed.stderr.contains("project-cluster@api.service did not start"), "{}", failed.stderr);
+    assert!(failed.stderr.contains("api did not start"), "{}", failed.stderr);
     assert_eq!(cluster.state(HANDLE), "failed");
     cluster.sh("cp -r /srv/apps/*.js /srv/shop/v1/; mv /srv/shop/v1/hello.js /srv/shop/v1/app.js").ok();
     cluster.sh("mkdir -p /srv/shop/v2; cp /srv/apps/broken/throws.js /srv/shop/v2/app.js").ok();
