@@ -2,7 +2,8 @@
 //!
 //! Of the ground that the tests stand on: how long a throw-away systemd takes to boot, and whether the tests' load generator
 //! keeps up with `wrk`. Of the product: what `worker prepare` and `worker exec` add to the start of a plain unit, how long a
-//! start takes until `worker ready` has seen the app listen, and the memory of a bind supervisor.
+//! start takes until `worker ready` has seen the app listen, the memory of a bind supervisor and of the idle master, and how
+//! long `ls` takes.
 
 #[path = "../tests/support/mod.rs"]
 mod support;
@@ -17,7 +18,8 @@ const SECONDS: u64 = 5;
 
 fn main() -> Result<(), String> {
     ground()?;
-    starts()
+    starts()?;
+    master()
 }
 
 fn ground() -> Result<(), String> {
@@ -147,6 +149,36 @@ fn starts() -> Result<(), String> {
     }
     for (key, values) in memory {
         println!("bind supervisors of 4 workers, {key} {}", values.join(", "));
+    }
+    Ok(())
+}
+
+/// The master of 32 workers, and the list command beside systemd's own and a program that does nothing.
+fn master() -> Result<(), String> {
+    let sandbox = Sandbox::start();
+    let app =
+        |name: &str| format!("[apps.{name}]\nworkers = 16\ncommand = \"sleep infinity\"\nready = \"none\"\nreload.min_ready = \"10ms\"\n");
+    sandbox.write("/etc/project-cluster/cluster.toml", app("api") + &app("bg"));
+    sandbox.run(&["project-cluster", "install", "--now"]).ok();
+    let pid = sandbox.main_pid("project-cluster.service").ok_or("the master does not run")?;
+    let line = |file: &str, key: &str| {
+        let text = sandbox.read(format!("/proc/{pid}/{file}"));
+        text.lines().find_map(|line| line.strip_prefix(key)).map_or_else(String::new, |value| value.trim().to_owned())
+    };
+    println!("the idle master of 32 workers: RSS {}, PSS {}", line("status", "VmRSS:"), line("smaps_rollup", "Pss:"));
+    let kinds: [(&str, &[&str]); 3] = [
+        ("`project-cluster ls` of 32 workers", &["project-cluster", "ls"]),
+        ("`systemctl list-units` of the same", &["systemctl", "list-units", "project-cluster*"]),
+        ("`true`", &["true"]),
+    ];
+    let mut times = kinds.map(|_| Vec::new());
+    for _ in 0..STARTS {
+        for (times, (_, command)) in times.iter_mut().zip(kinds) {
+            times.push(sandbox.run(command).took);
+        }
+    }
+    for ((name, _), times) in kinds.iter().zip(times) {
+        println!("{name}, each through nsenter: median {:?}", median(times));
     }
     Ok(())
 }

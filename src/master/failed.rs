@@ -1,30 +1,27 @@
 //! Starts that failed, as holds: the handle is failed, the port is closed, nothing is tried until a person acts. The
 //! handle's own last lines are the reason.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::rolls::unix_ms;
 use super::{LINES, Master, lock};
 use crate::intent::Hold;
 use crate::names::{AppName, AppUnits, Generation};
+use crate::say::say;
 use crate::systemd::{ActiveState, Systemd};
-
-/// A start that failed while no master looked is found failed, and its lines may be this old.
-const LOOK_BACK_US: u64 = 3600 * 1_000_000;
 
 /// Looks at every change of the world for handles that have failed.
 pub(super) async fn watch<S: Systemd>(master: Arc<Master<S>>) {
     let mut seen = master.seen.subscribe();
-    let mut known: BTreeSet<AppName> = BTreeSet::new();
+    // By the generation that failed: between two looks one may have come up and the next have failed.
+    let mut known: BTreeMap<AppName, Generation> = BTreeMap::new();
     loop {
-        let settings = master.settings();
-        for name in settings.apps.keys() {
-            let failed = lock(&master.world).active(&AppUnits::new(&settings.name, name).handle()) == ActiveState::Failed;
-            if !failed {
-                known.remove(name);
-            } else if known.insert(name.clone()) {
-                master.hold_failed_start(name).await;
+        for name in master.settings().apps.keys() {
+            let generation = master.highest(name).unwrap_or(Generation(0));
+            if master.start_failed(name) && known.insert(name.clone(), generation) != Some(generation) {
+                // Its lines may be a second late, and other apps shall not wait for them.
+                tokio::spawn(hold(master.clone(), name.clone(), generation));
             }
         }
         if seen.changed().await.is_err() {
@@ -33,18 +30,27 @@ pub(super) async fn watch<S: Systemd>(master: Arc<Master<S>>) {
     }
 }
 
+async fn hold<S: Systemd>(master: Arc<Master<S>>, name: AppName, generation: Generation) {
+    if master.intent_of(&name).held.is_some_and(|held| held.generation == generation) {
+        // The master before has told it.
+        return;
+    }
+    let settings = master.settings();
+    let handle = AppUnits::new(&settings.name, &name).handle();
+    let since = match master.systemd.details(&handle).await {
+        Ok(details) => details.begun_us,
+        Err(why) => return say!(Warning, "{name}: its start failed, and why cannot be read: {why}"),
+    };
+    let lines = master.journal.last_lines(&handle, since, LINES).await;
+    let reason = if lines.is_empty() { format!("the start of {handle} failed") } else { lines.join("\n") };
+    // A person may have mended and started it meanwhile.
+    if master.start_failed(&name) && master.highest(&name).unwrap_or(Generation(0)) == generation {
+        master.remember(&name, |intent| intent.held = Some(Hold { since_ms: unix_ms(), reason, generation }));
+    }
+}
+
 impl<S: Systemd> Master<S> {
-    async fn hold_failed_start(&self, name: &AppName) {
-        let settings = self.settings();
-        let handle = AppUnits::new(&settings.name, name).handle();
-        let generation = self.highest(name).unwrap_or(Generation(0));
-        if self.intent_of(name).held.is_some_and(|held| held.generation == generation) {
-            // Told by the master before.
-            return;
-        }
-        let since = crate::journal::monotonic_us_now().saturating_sub(LOOK_BACK_US);
-        let lines = self.journal.last_lines(&handle, since, LINES).await;
-        let reason = if lines.is_empty() { format!("the start of {handle} failed") } else { lines.join("\n") };
-        self.remember(name, |intent| intent.held = Some(Hold { since_ms: unix_ms(), reason, generation }));
+    fn start_failed(&self, name: &AppName) -> bool {
+        lock(&self.world).active(&AppUnits::new(&self.settings().name, name).handle()) == ActiveState::Failed
     }
 }

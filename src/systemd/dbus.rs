@@ -231,23 +231,23 @@ impl Systemd for Bus {
     async fn details(&self, unit: &str) -> Result<Details, Error> {
         let path = unit_path(unit);
         let get = |interface, name| self.property(&path, interface, name);
-        let (pid, restarts, since, group, result, status, code) = future::try_join(
-            future::try_join4(
-                get(SERVICE, "MainPID"),
-                get(SERVICE, "NRestarts"),
-                get(UNIT, "ActiveEnterTimestampMonotonic"),
-                get(SERVICE, "ControlGroup"),
+        let (service, unit) = future::try_join(
+            future::try_join_all(
+                ["MainPID", "NRestarts", "ControlGroup", "Result", "ExecMainStatus", "ExecMainCode"].map(|name| get(SERVICE, name)),
             ),
-            future::try_join3(get(SERVICE, "Result"), get(SERVICE, "ExecMainStatus"), get(SERVICE, "ExecMainCode")),
+            future::try_join(get(UNIT, "ActiveEnterTimestampMonotonic"), get(UNIT, "InactiveExitTimestampMonotonic")),
         )
-        .await
-        .map(|((pid, restarts, since, group), (result, status, code))| (pid, restarts, since, group, result, status, code))?;
+        .await?;
+        let Ok([pid, restarts, group, result, status, code]) = <[OwnedVariant; 6]>::try_from(service) else {
+            return Err(Error::Refused { what: format!("read {unit}", unit = &path), why: "it answered less than was asked".into() });
+        };
         // ExecMainCode is siginfo's si_code: CLD_KILLED 2, CLD_DUMPED 3 (waitid(2)).
         let code = i32::try_from(code).unwrap_or(0);
         Ok(Details {
             main_pid: u32::try_from(pid).ok().filter(|pid| *pid != 0),
             restarts: u32::try_from(restarts).unwrap_or(0),
-            active_since_us: u64::try_from(since).unwrap_or(0),
+            active_since_us: u64::try_from(unit.0).unwrap_or(0),
+            begun_us: u64::try_from(unit.1).unwrap_or(0),
             control_group: text(group),
             result: text(result),
             exit_status: i32::try_from(status).unwrap_or(0),

@@ -107,6 +107,8 @@ pub struct Details {
     pub restarts: u32,
     /// When it became active, microseconds of `CLOCK_MONOTONIC`.
     pub active_since_us: u64,
+    /// When it last began to start, microseconds of `CLOCK_MONOTONIC`.
+    pub begun_us: u64,
     /// Its control group below the cgroup root, `/system.slice/...`.
     pub control_group: String,
     /// `Result` of the service: `success`, `exit-code`, `timeout`, ...

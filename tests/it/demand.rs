@@ -139,3 +139,25 @@ fn a_broken_wake_up_after_sleep_is_held_too() {
     let output = cluster.cli(&["sleep", "api"]);
     assert_eq!(cluster.state(SOCKET), "inactive", "{output:?}");
 }
+
+#[test]
+fn a_sleeping_app_is_stopped_when_asked_to_and_what_does_not_run_cannot_sleep() {
+    let cluster = installed(&demand(1, "node app.js 3000", ""));
+    cluster.sh("cp /srv/apps/common.js /srv/shop/v1/; cp /srv/apps/hello.js /srv/shop/v1/app.js").ok();
+    cluster.cli(&["install", "--now"]).ok();
+    assert!(cluster.cli(&["sleep", "api"]).ok().contains("asleep already"));
+    cluster.cli(&["stop", "api"]).ok();
+    assert_eq!(cluster.state(SOCKET), "inactive", "stopped is stopped, from sleep as well");
+    assert_eq!(cluster.get(ADDRESS, "/").map(|response| response.status), Err(super::support::http::Failure::Refused));
+    let refused = cluster.cli(&["sleep", "api"]).exits(1);
+    assert!(refused.stderr.contains("project-cluster start api"), "{}", refused.stderr);
+    // A start that fails, a sleep that is refused: neither leaves anything that would keep a port open at the next stop.
+    cluster.sh("cp /srv/apps/broken/throws.js /srv/shop/v1/app.js").ok();
+    cluster.cli(&["start", "api"]).exits(1);
+    cluster.cli(&["sleep", "api"]).exits(1);
+    cluster.sh("cp /srv/apps/hello.js /srv/shop/v1/app.js").ok();
+    cluster.cli(&["start", "api"]).ok();
+    assert_eq!(cluster.get(ADDRESS, "/").unwrap().status, 200);
+    cluster.systemctl(&["stop", HANDLE]).ok();
+    assert_eq!(cluster.state(SOCKET), "inactive");
+}
