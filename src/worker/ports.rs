@@ -61,6 +61,9 @@ impl Book {
 }
 
 /// Looks up or assigns the port of a worker and writes the book where it changed. The caller holds the app's lock.
+///
+/// # Errors
+/// The outer ones are of the book's file; the inner one says that all ports are taken, by workers that may be retiring.
 pub fn assign(
     _lock: &Lock,
     paths: &Paths,
@@ -69,7 +72,7 @@ pub fn assign(
     instance: Instance,
     first: u16,
     range: Option<(u16, u16)>,
-) -> Result<u16, Error> {
+) -> Result<Result<u16, Error>, Error> {
     let directory = paths.ports(cluster);
     files::make_directory(&paths.run.join(cluster.as_str()), false)?;
     files::make_directory(&directory, true)?;
@@ -77,7 +80,7 @@ pub fn assign(
     let old = files::read_json::<Book>(&path)?.unwrap_or_default();
     let mut book = Book { format: 1, ..old.clone() };
     let workers = paths.workers(cluster, app);
-    let port = book.assign(instance, first, range, |other| is_live(&workers, other))?;
+    let port = book.assign(instance, first, range, |other| is_live(&workers, other));
     if book != old {
         files::write_json(&path, &book)?;
     }

@@ -9,6 +9,7 @@ use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use super::error::Error;
 use super::paths::Paths;
@@ -17,6 +18,12 @@ use super::store::{Lock, Store};
 use super::{ports, sys};
 use crate::config::settings::Spawn;
 use crate::names::{AppName, ClusterName, Generation, Instance};
+
+/// How long a worker waits for a port. A roll starts the next one as soon as an old one retires, and that one gives its
+/// port back only when it has ended: after SIGTERM and perhaps `timeout.kill`.
+const PORT_WAIT: Duration = Duration::from_secs(10);
+/// How often it looks. Nothing tells of a runtime directory that goes but a watch that costs more than this.
+const PORT_LOOK: Duration = Duration::from_millis(20);
 
 /// Name of the copy while it is written.
 const TEMPORARY: &CStr = c".pin.json.new";
@@ -46,17 +53,30 @@ pub fn prepare(cluster: &ClusterName, app: &AppName, instance: &str, paths: &Pat
         )));
     }
     let store = Store::open(cluster, paths);
-    let copy = {
-        let lock = store.lock(app)?;
-        let pin = pin_for(&store, &lock, app, &instance)?;
-        let port = match pin.spawn {
-            Spawn::Child { port: Some(first), ports } => Some(ports::assign(&lock, paths, cluster, app, instance, first, ports)?),
-            Spawn::Child { port: None, .. } | Spawn::Cluster => None,
-        };
-        let nonblocking = if pin.listen.is_empty() { None } else { siblings(&store, app, &instance)? };
-        Copy { cluster: cluster.clone(), app: app.clone(), instance, port, nonblocking, pin }
+    let until = Instant::now() + PORT_WAIT;
+    let copy = loop {
+        match copy_for(&store, cluster, app, instance, paths)? {
+            Ok(copy) => break copy,
+            Err(full) if Instant::now() >= until => return Err(full),
+            Err(_) => std::thread::sleep(PORT_LOOK),
+        }
     };
     hand_over(&copy, directory).map_err(|error| Error::new(format!("{} cannot be written: {error}", directory.join(Copy::FILE).display())))
+}
+
+/// What the worker gets; the inner error says that no port is free. The app's lock is held no longer than this takes.
+fn copy_for(store: &Store, cluster: &ClusterName, app: &AppName, instance: Instance, paths: &Paths) -> Result<Result<Copy, Error>, Error> {
+    let lock = store.lock(app)?;
+    let pin = pin_for(store, &lock, app, &instance)?;
+    let port = match pin.spawn {
+        Spawn::Child { port: Some(first), ports } => match ports::assign(&lock, paths, cluster, app, instance, first, ports)? {
+            Ok(port) => Some(port),
+            Err(full) => return Ok(Err(full)),
+        },
+        Spawn::Child { port: None, .. } | Spawn::Cluster => None,
+    };
+    let nonblocking = if pin.listen.is_empty() { None } else { siblings(store, app, &instance)? };
+    Ok(Ok(Copy { cluster: cluster.clone(), app: app.clone(), instance, port, nonblocking, pin }))
 }
 
 /// The pin of a worker's generation: the existing one, else made now if the generation is the next one.

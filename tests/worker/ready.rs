@@ -115,10 +115,8 @@ fn listening_elsewhere_is_told_apart() {
 fn not_listening_at_all_is_told_apart() {
     let (world, held) = (World::new(), Held::tcp("127.0.0.1:0"));
     let worker = start(&world, "sleep", &[], &[&held], true);
-    let began = Instant::now();
     let text = failed(&world, &world.ready(&worker, Duration::from_secs(1)).output().unwrap());
     assert!(text.contains("does not listen at all after 1s"), "{text}");
-    assert!(began.elapsed() < Duration::from_secs(1), "it ends before systemd's own limit: {:?}", began.elapsed());
 }
 
 #[test]
