@@ -14,8 +14,10 @@ use crate::names::{AppName, ClusterName, Generation};
 
 /// Format of the file; raised when an older program could misread it.
 const FORMAT: u32 = 1;
-/// 64 KiB is far beyond what a hundred apps need.
-const LIMIT: u64 = 64 * 1024;
+/// A thousand apps with holds of ordinary texts; two hundred and fifty-six with the longest.
+const LIMIT: u64 = 4 * 1024 * 1024;
+/// Bytes of a hold's reason that are kept.
+const REASON: usize = 2 * 1024;
 
 /// The whole file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,6 +56,18 @@ pub struct Hold {
     pub generation: Generation,
 }
 
+impl Hold {
+    /// From now on; a long reason is cut.
+    pub fn new(since_ms: u64, reason: &str, generation: Generation) -> Self {
+        let mut kept = reason.to_owned();
+        if kept.len() > REASON {
+            kept.truncate((0..=REASON).rev().find(|at| kept.is_char_boundary(*at)).unwrap_or(0));
+            kept.push_str(" ...");
+        }
+        Self { since_ms, reason: kept, generation }
+    }
+}
+
 impl Intent {
     /// Where it lies.
     pub fn path(cluster: &ClusterName) -> PathBuf {
@@ -90,6 +104,22 @@ impl Intent {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn as_many_holds_as_there_may_be_apps_are_read_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("apps.json");
+        let mut intent = Intent::default();
+        for at in 0..256 {
+            // Each of these takes six bytes as JSON.
+            let held = Hold::new(1, &"\u{1}".repeat(100_000), Generation(2));
+            intent.apps.insert(format!("app{at}").parse().unwrap(), AppIntent { held: Some(held), ..AppIntent::default() });
+        }
+        intent.write(&path).unwrap();
+        assert_eq!(Intent::read(&path).unwrap(), intent);
+        assert_eq!(Hold::new(1, &"\u{e9}".repeat(2000), Generation(2)).reason.len(), REASON + 4);
+        assert_eq!(Hold::new(1, "short", Generation(2)).reason, "short");
+    }
 
     #[test]
     fn absent_is_empty_damaged_is_an_error() {

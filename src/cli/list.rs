@@ -63,8 +63,14 @@ fn remark(app: &App) -> Option<(String, Tone)> {
         return Some((text, Tone::Red));
     }
     if let Some(held) = &app.held {
-        let text =
-            format!("held since generation {} failed: {}. `project-cluster show {}`", held.generation, first(&held.reason), app.name);
+        let text = format!(
+            "held since generation {} failed: {}. {} of {} ready. `project-cluster show {}`",
+            held.generation,
+            first(&held.reason),
+            app.ready,
+            app.target,
+            app.name
+        );
         return Some((text, Tone::Red));
     }
     if let Some(socket) = app.sockets.iter().find(|socket| !socket.active && app.state != AppState::Stopped) {

@@ -45,7 +45,7 @@ async fn hold<S: Systemd>(master: Arc<Master<S>>, name: AppName, generation: Gen
     let reason = if lines.is_empty() { format!("the start of {handle} failed") } else { lines.join("\n") };
     // A person may have mended and started it meanwhile.
     if master.start_failed(&name) && master.highest(&name).unwrap_or(Generation(0)) == generation {
-        master.remember(&name, |intent| intent.held = Some(Hold { since_ms: unix_ms(), reason, generation }));
+        master.remember(&name, |intent| intent.held = Some(Hold::new(unix_ms(), &reason, generation)));
     }
 }
 

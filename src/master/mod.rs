@@ -12,6 +12,7 @@
 
 mod failed;
 mod places;
+mod renew;
 pub mod rolls;
 mod run;
 pub mod usage;
@@ -45,6 +46,9 @@ const LINES: usize = 12;
 /// A question of a person waits no longer for systemd; the message says that it does not answer.
 const GLANCE: Duration = Duration::from_secs(3);
 
+/// After a reading that failed.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
+
 /// The master of one cluster.
 #[derive(Debug)]
 pub struct Master<S> {
@@ -53,9 +57,13 @@ pub struct Master<S> {
     journal: Journal,
     systemd: Arc<S>,
     settings: RwLock<Arc<Settings>>,
+    /// Which settings file that was.
+    settings_file: Mutex<Option<renew::Stamp>>,
     world: Mutex<World>,
     /// Held from a reading's first question until the world has it, so that an older reading never follows a newer.
     reading: tokio::sync::Mutex<()>,
+    /// A reading failed: all is to be read again.
+    unread: tokio::sync::Notify,
     /// Grows with every reading of the world.
     seen: channel::Sender<u64>,
     intent: Mutex<Intent>,
@@ -77,8 +85,10 @@ impl<S: Systemd> Master<S> {
             journal,
             systemd,
             settings: RwLock::new(Arc::new(settings)),
+            settings_file: Mutex::default(),
             world: Mutex::default(),
             reading: tokio::sync::Mutex::default(),
+            unread: tokio::sync::Notify::new(),
             seen: channel::Sender::new(0),
             intent: Mutex::new(intent),
             rolls: Mutex::default(),
@@ -144,20 +154,43 @@ impl<S: Systemd> Master<S> {
 
     /// Changes what is remembered of an app and writes it before it returns.
     fn remember(&self, name: &AppName, change: impl FnOnce(&mut AppIntent)) {
+        self.change_intent(|intent| change(intent.apps.entry(name.clone()).or_default()));
+    }
+
+    fn change_intent(&self, change: impl FnOnce(&mut Intent)) {
         let mut intent = lock(&self.intent);
-        let before = intent.apps.get(name).cloned();
-        change(intent.apps.entry(name.clone()).or_default());
-        if intent.apps.get(name) != before.as_ref()
+        let before = intent.clone();
+        change(&mut intent);
+        if *intent != before
             && let Err(why) = intent.write(&self.places.intent())
         {
             say!(Error, "what was asked for cannot be written and is lost at the next restart: {why}");
         }
     }
 
-    /// Reads the world again; when that fails, the log says so.
+    /// Reads the world again; when that fails, the log says so and `run` goes on trying.
     async fn refresh(&self, dirty: &watch::Dirty) {
         if let Err(why) = self.read(dirty).await {
             say!(Warning, "{why}");
+            self.unread.notify_one();
+        }
+    }
+
+    /// Keeps the world true, until systemd's edge is gone.
+    async fn follow(&self, mut changes: tokio::sync::broadcast::Receiver<systemd::Change>) {
+        loop {
+            let settings = self.settings();
+            let dirty = tokio::select! {
+                dirty = watch::next(&mut changes, &settings) => dirty,
+                () = self.unread.notified() => {
+                    tokio::time::sleep(TRY_AGAIN).await;
+                    Some(watch::Dirty::All)
+                }
+            };
+            match dirty {
+                Some(dirty) => self.refresh(&dirty).await,
+                None => return,
+            }
         }
     }
 
@@ -211,7 +244,9 @@ impl<S: Systemd> Master<S> {
     }
 
     /// Takes over what runs: an app whose workers are all of one generation, with none rolling, is of that generation.
+    /// What is remembered of apps that are none any more goes.
     fn adopt(&self, settings: &Settings) {
+        self.change_intent(|intent| intent.apps.retain(|name, _| settings.apps.contains_key(name)));
         for (name, app) in &settings.apps {
             if lock(&self.rolls).under_way(name) {
                 continue;
@@ -221,8 +256,9 @@ impl<S: Systemd> Master<S> {
             if let Some((generation, pin)) = one {
                 self.remember(name, |intent| {
                     if intent.generation != Some(generation) {
-                        // A person's restart brought another one up: that ends a hold.
-                        *intent = AppIntent { generation: Some(generation), pin, held: None };
+                        (intent.generation, intent.pin) = (Some(generation), pin);
+                        // A person's restart brought a later one up: that ends a hold.
+                        intent.held.take_if(|held| generation > held.generation);
                     }
                 });
             }

@@ -15,10 +15,9 @@ use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
+use super::renew::read_settings;
 use super::{Master, Places, failed, watch};
 use crate::api::server;
-use crate::config::settings::{self, Settings};
-use crate::files;
 use crate::intent::Intent;
 use crate::journal::Journal;
 use crate::names::ClusterName;
@@ -26,8 +25,6 @@ use crate::say::say;
 use crate::systemd::Systemd;
 use crate::systemd::dbus::Bus;
 
-/// Settings of a thousand apps are below 8 MiB.
-const SETTINGS: u64 = 8 * 1024 * 1024;
 /// How long answers under way may take when the master is asked to leave.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -81,7 +78,8 @@ async fn run(cluster: &ClusterName) -> Result<(), String> {
     master.take_up();
 
     let mut tasks = JoinSet::new();
-    tasks.spawn(follow(master.clone(), changes));
+    let follower = master.clone();
+    tasks.spawn(async move { follower.follow(changes).await });
     tasks.spawn(failed::watch(master.clone()));
     for listener in listeners {
         let routes = server::routes(master.clone());
@@ -99,14 +97,11 @@ async fn run(cluster: &ClusterName) -> Result<(), String> {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = hangup.recv() => match read_settings(&places) {
-                Ok(settings) => {
-                    master.set_settings(settings);
-                    master.refresh(&watch::Dirty::All).await;
-                    master.tell_status();
-                }
-                Err(why) => say!(Error, "{why}; going on with the settings of before"),
-            },
+            _ = hangup.recv() => {
+                master.renew_settings();
+                master.refresh(&watch::Dirty::All).await;
+                master.tell_status();
+            }
             () = tick(&mut alive) => notify(&[NotifyState::Watchdog]),
             // A task that ends takes the process with it; systemd brings it back whole.
             Some(_) = tasks.join_next() => return Err("a task of the master ended; leaving, so that systemd starts it again".into()),
@@ -127,17 +122,6 @@ async fn tick(alive: &mut Option<tokio::time::Interval>) {
     }
 }
 
-/// Keeps the world true.
-async fn follow<S: Systemd>(master: Arc<Master<S>>, mut changes: tokio::sync::broadcast::Receiver<crate::systemd::Change>) {
-    loop {
-        let settings = master.settings();
-        match watch::next(&mut changes, &settings).await {
-            Some(dirty) => master.refresh(&dirty).await,
-            None => return,
-        }
-    }
-}
-
 /// The listeners that systemd passes.
 fn listeners(cluster: &ClusterName) -> Result<Vec<UnixListener>, String> {
     let mut inherited = ListenFd::from_env();
@@ -155,23 +139,6 @@ fn listeners(cluster: &ClusterName) -> Result<Vec<UnixListener>, String> {
         ));
     }
     Ok(listeners)
-}
-
-fn read_settings(places: &Places) -> Result<Settings, String> {
-    let path = places.settings();
-    let bytes = files::read_bounded(&path, SETTINGS)
-        .map_err(|why| format!("{} cannot be read ({why}): `project-cluster install` writes it", path.display()))?;
-    let settings: Settings = serde_json::from_slice(&bytes)
-        .map_err(|why| format!("{} is damaged ({why}): `project-cluster install` writes it again", path.display()))?;
-    if settings.format > settings::FORMAT {
-        return Err(format!(
-            "{} is of a newer project-cluster (format {}, this one knows {}): `project-cluster install` with this one writes it again",
-            path.display(),
-            settings.format,
-            settings::FORMAT
-        ));
-    }
-    Ok(settings)
 }
 
 /// A damaged memory is moved aside and said loudly; the cluster goes on by what runs.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::time::{Instant, timeout_at};
 
 use super::world::{self, Kind, World};
 use crate::config::settings::Settings;
@@ -14,8 +15,10 @@ use crate::systemd::{Change, Details, Error, Systemd, UnitState};
 
 /// Signals of one event (two `PropertiesChanged` and a `JobRemoved`) come within this.
 const BURST: Duration = Duration::from_millis(2);
+/// A burst that does not end is read all the same.
+const LONGEST: Duration = Duration::from_millis(20);
 
-/// Reads units and, for workers, more about them.
+/// Reads units and, for workers and handles, more about them.
 ///
 /// # Errors
 /// When systemd cannot be asked.
@@ -24,6 +27,7 @@ pub async fn read<S: Systemd>(systemd: &S, settings: &Settings, names: &[String]
     for state in systemd.units(names).await? {
         let details = match world::owner(settings, &state.name) {
             Some((_, Kind::Worker(_))) => systemd.details(&state.name).await?,
+            Some((_, Kind::Handle)) => Details { active_since_us: systemd.active_since(&state.name).await?, ..Details::default() },
             _ => Details::default(),
         };
         rows.push((state, details));
@@ -40,32 +44,30 @@ pub enum Dirty {
     All,
 }
 
-/// Waits for a burst of changes of our units. `None` when systemd's edge is gone.
+/// Waits for a burst of changes of our units; others neither begin nor prolong one. `None` when systemd's edge is gone.
 pub async fn next(changes: &mut Receiver<Change>, settings: &Settings) -> Option<Dirty> {
     let mut units = BTreeSet::new();
     let mut all = false;
+    // When the last of ours came, and the first.
+    let mut times: Option<(Instant, Instant)> = None;
     loop {
-        let change = if units.is_empty() && !all {
-            changes.recv().await
-        } else {
-            match tokio::time::timeout(BURST, changes.recv()).await {
+        let change = match times.map(|(last, first)| (last + BURST).min(first + LONGEST)) {
+            // A channel that is never empty must not keep the burst open.
+            Some(end) if Instant::now() >= end => break,
+            Some(end) => match timeout_at(end, changes.recv()).await {
                 Ok(change) => change,
                 Err(_) => break,
-            }
+            },
+            None => changes.recv().await,
         };
         match change {
-            Ok(Change::Unit(unit)) => {
-                if world::owner(settings, &unit).is_some() {
-                    units.insert(unit);
-                }
-            }
+            Ok(Change::Unit(unit)) if world::owner(settings, &unit).is_none() => continue,
+            Ok(Change::Unit(unit)) => drop(units.insert(unit)),
             Ok(Change::All) | Err(RecvError::Lagged(_)) => all = true,
             Err(RecvError::Closed) => return None,
         }
-        // A burst that never ends must not starve its readers.
-        if units.len() >= 256 {
-            break;
-        }
+        let now = Instant::now();
+        times = Some((now, times.map_or(now, |(_, first)| first)));
     }
     Some(if all { Dirty::All } else { Dirty::Units(units.into_iter().collect()) })
 }

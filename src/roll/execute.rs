@@ -8,16 +8,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 
 use super::machine::{Phase, Roll};
-use super::stage::{Sight, World};
+use super::stage::Sight;
 use super::words::{Action, Event, Outcome, Step};
 use crate::config::settings::Timeouts;
 use crate::names::{AppName, AppUnits, ClusterName, Instance};
-use crate::systemd::{ActiveState, Change, Error, JobEnd, Systemd, UnitState, Verb};
+use crate::systemd::{ActiveState, Change, Details, Error, JobEnd, Systemd, UnitState, Verb};
 
 /// How often everything is read while a roll runs, beside what signals ask for: a signal can be lost across a
 /// daemon-reload (systemd PR 8803). A whole reading costs PID 1 about a millisecond.
@@ -69,19 +68,10 @@ impl Clock {
     }
 }
 
-/// What the master may say to a roll.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Control {
-    /// Go back; the text says who or why.
-    Abort(String),
-    /// The handle has left active: stop acting.
-    HandleLeft,
-}
-
 /// Who keeps and watches a roll: the master.
 pub trait Keeper: Send {
-    /// Writes the roll down, before the first call of a step and at its end. An error aborts a roll on its way
-    /// forward; the text says why it could not be written.
+    /// Writes the roll down, before the first call of a step and at its end. An error turns a roll back that is on its
+    /// way forward, and the calls of that step are not made; the text says why it could not be written.
     fn persist(&mut self, roll: &Roll) -> Result<(), String>;
     /// A step was made or seen; `roll` is as it stands after it.
     fn report(&mut self, step: &Step, roll: &Roll);
@@ -102,15 +92,19 @@ pub struct Deps<K> {
     pub clock: Clock,
     /// Who keeps and watches it.
     pub keeper: K,
-    /// Orders; when the sender is gone, none will come.
-    pub control: mpsc::Receiver<Control>,
+    /// When the app's handle had become active as the roll began ([`Systemd::active_since`]): another time, and it was
+    /// restarted meanwhile.
+    pub handle_since: u64,
 }
 
 /// Carries a roll out to its end: a new one, or one that was read back and [`Roll::resumed`].
 ///
+/// Nothing is judged and no call made but behind a reading that shows the handle active, and without a break since the
+/// roll began: this process may have been away for a while, and what runs may be the handle's own by now.
+///
 /// When it returns, old workers may still be on their way down; their stops go on by themselves. Dropping it leaves
 /// all workers as they are.
-pub async fn execute<S: Systemd, K: Keeper>(systemd: Arc<S>, mut roll: Roll, mut deps: Deps<K>) -> Outcome {
+pub async fn execute<S: Systemd, K: Keeper>(systemd: Arc<S>, roll: &mut Roll, mut deps: Deps<K>) -> Outcome {
     // A roll that was read back may have ended before the end of it was remembered.
     if let Phase::Ended(outcome) = roll.phase() {
         return outcome.clone();
@@ -121,36 +115,32 @@ pub async fn execute<S: Systemd, K: Keeper>(systemd: Arc<S>, mut roll: Roll, mut
     let mut poll = interval_at(Instant::now() + POLL, POLL);
     poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut wake = roll.until().unwrap_or(0);
-    let (mut stale, mut orders_come, mut signals_come) = (true, true, true);
+    let (mut stale, mut signals_come) = (true, true);
     let app = (deps.cluster.clone(), deps.app.clone());
     let units = AppUnits::new(&app.0, &app.1);
+    let handle = units.handle();
     loop {
-        // In this order: an order is never kept waiting; a reading is begun anew after a job's end, so that it is
+        // In this order: a reading is begun anew after a job's end, so that it is
         // never older than what was told before; signals are taken when no reading is due, so that a storm of them
         // cannot starve it.
         let event = tokio::select! {
             biased;
-            order = deps.control.recv(), if orders_come => match order {
-                Some(Control::Abort(reason)) => Event::Abort { reason },
-                Some(Control::HandleLeft) => Event::HandleLeft,
-                None => { orders_come = false; continue }
-            },
             Some(ended) = jobs.join_next() => match ended {
                 Ok(event) => event,
                 // Which one, nobody knows: readings judge them all.
-                Err(_) => { roll = roll.resumed(); stale = true; continue }
+                Err(_) => { *roll = roll.clone().resumed(); stale = true; continue }
             },
-            world = read(&*systemd, &units), if stale => {
+            reading = read(&*systemd, &units, deps.handle_since), if stale => {
                 stale = false;
-                match world {
-                    Ok(world) => Event::World(world),
+                match reading {
+                    Ok(event) => event,
                     Err(error) => { deps.keeper.trouble(&error); continue }
                 }
             }
             () = sleep_until(deps.clock.at(wake)) => Event::Timer,
             change = changes.recv(), if signals_come && !stale => {
                 stale = match change {
-                    Ok(Change::Unit(unit)) => units.instance(&unit).is_some(),
+                    Ok(Change::Unit(unit)) => unit == handle || units.instance(&unit).is_some(),
                     Ok(Change::All) | Err(RecvError::Lagged(_)) => true,
                     Err(RecvError::Closed) => { signals_come = false; false }
                 };
@@ -158,13 +148,27 @@ pub async fn execute<S: Systemd, K: Keeper>(systemd: Arc<S>, mut roll: Roll, mut
             }
             _ = poll.tick(), if !stale => { stale = true; continue }
         };
-        let mut actions = roll.step(event, deps.clock.now());
-        if actions.iter().any(|action| matches!(action, Action::Start(_) | Action::Stop(_) | Action::Ended(_)))
-            && let Err(why) = deps.keeper.persist(&roll)
+        let event = match event {
+            Event::World(_) | Event::HandleLeft => event,
+            // Before it is judged: a start that a stop of the app has cancelled is no failure.
+            other => match read(&*systemd, &units, deps.handle_since).await {
+                Ok(Event::HandleLeft) => Event::HandleLeft,
+                _ => other,
+            },
+        };
+        let now = deps.clock.now();
+        let mut actions = roll.step(event, now);
+        if actions.iter().any(|action| is_call(action) || matches!(action, Action::Ended(_)))
+            && let Err(why) = deps.keeper.persist(roll)
+            && matches!(roll.phase(), Phase::Forward { .. })
         {
             // Whoever comes after us could not tell what we did: the less we do, the better.
+            for lost in forgo(&mut actions) {
+                roll.step(lost, now);
+            }
+            stale = true;
             let reason = format!("the state of the roll could not be written: {why}");
-            actions.extend(roll.step(Event::Abort { reason }, deps.clock.now()));
+            actions.extend(roll.step(Event::Abort { reason }, now));
         }
         for action in actions {
             let (verb, worker, limit) = match action {
@@ -175,7 +179,7 @@ pub async fn execute<S: Systemd, K: Keeper>(systemd: Arc<S>, mut roll: Roll, mut
                     continue;
                 }
                 Action::Progress(step) => {
-                    deps.keeper.report(&step, &roll);
+                    deps.keeper.report(&step, roll);
                     continue;
                 }
                 Action::Ended(outcome) => {
@@ -188,10 +192,33 @@ pub async fn execute<S: Systemd, K: Keeper>(systemd: Arc<S>, mut roll: Roll, mut
     }
 }
 
-/// Every loaded worker of the app.
-pub async fn read<S: Systemd>(systemd: &S, units: &AppUnits<'_>) -> Result<World, Error> {
-    let read = systemd.units(&[units.worker_glob()]).await?;
-    Ok(read.iter().filter_map(|unit| Some((units.instance(&unit.name)?, sight(unit)))).collect())
+/// Whether this asks systemd for something.
+fn is_call(action: &Action) -> bool {
+    matches!(action, Action::Start(_) | Action::Stop(_))
+}
+
+/// Takes the calls out, and what would be told of them; what the roll is to know of them instead comes back.
+fn forgo(actions: &mut Vec<Action>) -> Vec<Event> {
+    let lost = actions.iter().filter_map(|action| match action {
+        Action::Start(instance) => Some(Event::JobLost { instance: *instance, verb: Verb::Start }),
+        Action::Stop(instance) => Some(Event::JobLost { instance: *instance, verb: Verb::Stop }),
+        _ => None,
+    });
+    let lost = lost.collect();
+    actions.retain(|action| !is_call(action) && !matches!(action, Action::Progress(Step::Starting(_) | Step::Retiring(_))));
+    lost
+}
+
+/// Every loaded worker of the app, or that its handle has left active since it became so at `handle_since`.
+async fn read<S: Systemd>(systemd: &S, units: &AppUnits<'_>, handle_since: u64) -> Result<Event, Error> {
+    let handle = units.handle();
+    let rows = systemd.units(&[units.worker_glob(), handle.clone()]).await?;
+    let is_active = |row: &UnitState| row.name == handle && matches!(row.active, ActiveState::Active | ActiveState::Reloading);
+    // A restart that falls between two readings shows in the time alone.
+    if !rows.iter().any(is_active) || systemd.active_since(&handle).await? != handle_since {
+        return Ok(Event::HandleLeft);
+    }
+    Ok(Event::World(rows.iter().filter_map(|unit| Some((units.instance(&unit.name)?, sight(unit)))).collect()))
 }
 
 /// What a unit's row says. From systemd 254 on a unit that will be restarted is `failed` or `inactive` for a moment,
@@ -220,10 +247,17 @@ async fn run_job<S: Systemd>(systemd: Arc<S>, verb: Verb, instance: Instance, un
     Event::JobEnded { instance, verb, end, state }
 }
 
-/// In a person's words; none where systemd's answer is gone (the next automatic start wipes it) or says nothing more.
+/// None where systemd's answer is gone (the next automatic start wipes it) or says nothing more.
 async fn why_it_failed<S: Systemd>(systemd: &S, unit: &str) -> Option<String> {
-    let details = systemd.details(unit).await.ok()?;
+    reason_of(&systemd.details(unit).await.ok()?)
+}
+
+/// Why a start failed, in a person's words.
+fn reason_of(details: &Details) -> Option<String> {
     match details.result.as_str() {
+        // The code is that of another step: `prepare`, before there was a main process, or `ready`, behind whose failure
+        // systemd sent SIGTERM. Its own lines say why.
+        "exit-code" if details.by_signal || matches!(details.exit_status, 0 | 143) => Some("it was not ready, and was ended".into()),
         "exit-code" => Some(format!("it exited with {}", details.exit_status)),
         "signal" | "core-dump" => Some(format!("signal {} ended it", details.exit_status)),
         "timeout" => Some("it was not ready within its `timeout.start`".into()),

@@ -187,7 +187,7 @@ impl Roll {
 
     /// A worker failed; where it `matters`, the direction does.
     fn fail(&mut self, step: Step, matters: bool, now: u64, out: &mut Vec<Action>) {
-        let reason = step.to_string();
+        let reason = step.text(&self.plan.app);
         out.push(Action::Progress(step));
         if matters {
             self.give_up(reason, now, out);

@@ -28,7 +28,7 @@ pub mod words;
 #[cfg(test)]
 mod history;
 
-pub use execute::{Clock, Control, Deps, Keeper, Limits, execute};
+pub use execute::{Clock, Deps, Keeper, Limits, execute};
 pub use machine::{Phase, Roll};
 pub use plan::{Plan, Refusal, Version, Wish, plan};
 pub use queue::{Queue, Ticket};

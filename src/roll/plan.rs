@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::stage::World;
 use crate::config::settings::Reload;
-use crate::names::{Generation, Instance, Slot};
+use crate::names::{AppName, Generation, Instance, Slot};
 use crate::systemd::ActiveState;
 
 /// A generation, and whose pin it uses.
@@ -41,6 +41,8 @@ impl fmt::Display for Version {
 /// What a roll is asked to do, and what it finds.
 #[derive(Debug, Clone)]
 pub struct Wish<'a> {
+    /// Whose workers.
+    pub app: &'a AppName,
     /// What serves now.
     pub from: Version,
     /// What shall serve: a generation that nothing runs of yet.
@@ -58,6 +60,8 @@ pub struct Wish<'a> {
 /// The bounds of one roll. Times are milliseconds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
+    /// Whose workers, for texts.
+    pub app: AppName,
     /// What serves when it starts, and again when it fails.
     pub from: Version,
     /// What serves when it succeeds.
@@ -119,6 +123,7 @@ pub fn plan(wish: &Wish<'_>) -> Result<Plan, Refusal> {
     }
     let (surge, unavailable) = bounds(wish.reload, wish.count);
     Ok(Plan {
+        app: wish.app.clone(),
         from: wish.from,
         to: wish.to,
         slots: Slot::first(wish.count).collect(),
@@ -180,7 +185,8 @@ mod tests {
     fn refusals_say_what_to_do_first() {
         let reload = reload(Count(1), Count(0));
         let up = world(&[("1.4.1", ActiveState::Active), ("2.4.1", ActiveState::Activating)]);
-        let wish = Wish { from: version(4), to: version(5), count: 2, reload: &reload, sockets_down: &[], world: &up };
+        let app = "api".parse().unwrap();
+        let wish = Wish { app: &app, from: version(4), to: version(5), count: 2, reload: &reload, sockets_down: &[], world: &up };
         let fine = plan(&wish).unwrap();
         assert_eq!((fine.slots.len(), fine.surge, fine.unavailable, fine.min_ready, fine.deadline), (2, 1, 0, 1000, 600_000));
 

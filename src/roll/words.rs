@@ -2,12 +2,10 @@
 //!
 //! Pure data.
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
 
 use super::stage::{Stage, World};
-use crate::names::Instance;
+use crate::names::{AppName, Instance, Uid};
 use crate::systemd::{ActiveState, JobEnd, Verb};
 
 /// How a roll ended.
@@ -103,17 +101,24 @@ pub enum Step {
     GoingBack(String),
 }
 
-impl fmt::Display for Step {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Step {
+    /// For people: workers by their uid, with the generation.
+    pub fn text(&self, app: &AppName) -> String {
+        let who = |instance: &Instance| who(app, instance);
         match self {
-            Self::Starting(worker) => write!(f, "{worker} starts"),
-            Self::Ready(worker) => write!(f, "{worker} is ready"),
-            Self::Left(worker, why) => write!(f, "{worker} does not serve any more: {why}"),
-            Self::Failed(worker, why) => write!(f, "{worker} did not get ready: {why}"),
-            Self::Retiring(worker) => write!(f, "{worker} retires"),
-            Self::Stopped(worker) => write!(f, "{worker} has stopped"),
-            Self::Stuck(worker, why) => write!(f, "{worker} could not be stopped: {why}"),
-            Self::GoingBack(reason) => write!(f, "going back: {reason}"),
+            Self::Starting(worker) => format!("{} starts", who(worker)),
+            Self::Ready(worker) => format!("{} is ready", who(worker)),
+            Self::Left(worker, why) => format!("{} left: {why}", who(worker)),
+            Self::Failed(worker, why) => format!("{} failed: {why}", who(worker)),
+            Self::Retiring(worker) => format!("{} retires", who(worker)),
+            Self::Stopped(worker) => format!("{} is gone", who(worker)),
+            Self::Stuck(worker, why) => format!("{} cannot be stopped: {why}", who(worker)),
+            Self::GoingBack(why) => format!("going back to the old generation: {why}"),
         }
     }
+}
+
+/// A worker for people: `api:01 (generation 7)`.
+pub fn who(app: &AppName, worker: &Instance) -> String {
+    format!("{} (generation {})", Uid { app: app.clone(), slot: worker.slot }, worker.generation)
 }

@@ -130,15 +130,6 @@ impl Bus {
         Ok(text(self.property(ROOT, MANAGER, "SystemState").await?))
     }
 
-    /// Version of systemd, `252` of `252.38-1~deb12u1`.
-    ///
-    /// # Errors
-    /// When systemd cannot be reached.
-    pub async fn version(&self) -> Result<u32, Error> {
-        let version = text(self.property(ROOT, MANAGER, "Version").await?);
-        Ok(version.chars().take_while(char::is_ascii_digit).collect::<String>().parse().unwrap_or(0))
-    }
-
     /// Type of the job that waits or runs for a unit: how a stop step learns why it runs.
     ///
     /// # Errors
@@ -253,6 +244,10 @@ impl Systemd for Bus {
             exit_status: i32::try_from(status).unwrap_or(0),
             by_signal: code == 2 || code == 3,
         })
+    }
+
+    async fn active_since(&self, unit: &str) -> Result<u64, Error> {
+        Ok(u64::try_from(self.property(&unit_path(unit), UNIT, "ActiveEnterTimestampMonotonic").await?).unwrap_or(0))
     }
 
     async fn job(&self, verb: Verb, unit: &str, limit: Duration) -> Result<JobEnd, Error> {

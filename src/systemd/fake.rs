@@ -126,6 +126,8 @@ struct Unit {
     restarts: u32,
     result: &'static str,
     exit_status: i32,
+    /// When it last became active, since the fake was made.
+    since: Duration,
     /// Counts its changes, so that a timer of an earlier state does nothing.
     epoch: u64,
 }
@@ -146,6 +148,7 @@ impl Unit {
             restarts: 0,
             result: "success",
             exit_status: 0,
+            since: Duration::ZERO,
             epoch: 0,
         }
     }
@@ -253,6 +256,9 @@ impl Fake {
     /// Moves a unit and tells it.
     fn set(&self, state: &mut State, name: &str, active: ActiveState, sub: &'static str) {
         if let Some(unit) = state.units.get_mut(name) {
+            if active == ActiveState::Active && unit.active != active {
+                unit.since = self.shared.born.elapsed();
+            }
             (unit.active, unit.sub) = (active, sub);
             unit.epoch += 1;
         }
@@ -437,6 +443,11 @@ impl Systemd for Fake {
             by_signal: unit.result == "timeout",
             ..Details::default()
         })
+    }
+
+    async fn active_since(&self, unit: &str) -> Result<u64, Error> {
+        self.reach()?;
+        Ok(self.lock().units.get(unit).map_or(0, |unit| u64::try_from(unit.since.as_micros()).unwrap_or(u64::MAX)))
     }
 
     async fn job(&self, verb: Verb, unit: &str, limit: Duration) -> Result<JobEnd, Error> {

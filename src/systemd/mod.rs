@@ -161,6 +161,8 @@ pub trait Systemd: Send + Sync + 'static {
     fn units(&self, patterns: &[String]) -> impl Future<Output = Result<Vec<UnitState>, Error>> + Send;
     /// More about one service.
     fn details(&self, unit: &str) -> impl Future<Output = Result<Details, Error>> + Send;
+    /// When a unit last became active, microseconds of `CLOCK_MONOTONIC`; a reload of it changes nothing.
+    fn active_since(&self, unit: &str) -> impl Future<Output = Result<u64, Error>> + Send;
     /// Asks for a job and waits for its end. Dropping the future does not cancel the job. Requests reach systemd in
     /// the order in which their futures are first polled: a stop must not overtake the start that it takes back.
     fn job(&self, verb: Verb, unit: &str, limit: Duration) -> impl Future<Output = Result<JobEnd, Error>> + Send;

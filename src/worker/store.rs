@@ -130,11 +130,6 @@ impl Store {
         Ok(counter)
     }
 
-    /// The number of the next generation: what a roll starts its workers with.
-    pub fn next_generation(&self, app: &AppName) -> Result<Generation, Error> {
-        Ok(self.counter(app)?.generation.next())
-    }
-
     /// Makes the pin of the next generation from the settings, every symlink of `cwd` resolved. The caller holds the lock.
     ///
     /// # Errors
@@ -181,11 +176,6 @@ impl Store {
             .map_err(|error| io_error("be written", &path.display().to_string(), &error))
     }
 
-    /// The generation that the handle last started.
-    pub fn started(&self, app: &AppName) -> Result<Option<Generation>, Error> {
-        Ok(self.counter(app)?.started)
-    }
-
     /// Remembers what the handle starts, for the next boot.
     pub fn set_started(&self, app: &AppName, generation: Generation) -> Result<(), Error> {
         let _lock = self.lock(app)?;
@@ -212,11 +202,6 @@ impl Store {
             .map_err(|error| io_error("be opened", &path.display().to_string(), &error))
     }
 
-    /// Marks a generation ready.
-    pub fn mark_ready(&self, app: &AppName, generation: Generation) -> Result<(), Error> {
-        self.ready_mark(app, generation)?.set(false)
-    }
-
     /// Whether ready workers of this generation had their shared sockets non-blocking.
     pub fn is_nonblocking(&self, app: &AppName, generation: Generation) -> Result<bool, Error> {
         let path = self.app(app).join(format!("{generation}.ready"));
@@ -227,14 +212,6 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(io_error("be read", &path.display().to_string(), &error)),
         }
-    }
-
-    /// The generations that have a pin, lowest first.
-    pub fn generations(&self, app: &AppName) -> Result<Vec<Generation>, Error> {
-        let mut found: Vec<_> =
-            self.entries(app)?.into_iter().filter(|(_, kind)| *kind == Kind::Pin).map(|(generation, _)| generation).collect();
-        found.sort_unstable();
-        Ok(found)
     }
 
     /// Pins and set marks of an app, in no order.

@@ -173,3 +173,23 @@ fn a_journal_that_goes_away_takes_neither_the_master_nor_a_roll_with_it() {
     cluster.run(&["python3", "-c", UNREAD, "project-cluster", "show", "nobody"]).exits(2);
     cluster.run(&["python3", "-c", UNREAD, "project-cluster", "reload", "api"]).exits(0);
 }
+
+#[test]
+fn held_up_while_the_app_is_stopped_or_restarted_in_a_roll_it_starts_nothing_more() {
+    let cluster = shop(3, "reload.min_ready = \"500ms\"");
+    let (handle, socket) = ("project-cluster@api", "project-cluster-api-:::3000.socket");
+    for verb in ["stop", "restart"] {
+        let reload = reload_half_way(&cluster);
+        let master = cluster.main_pid(MASTER).expect("a master");
+        cluster.kill(master, "STOP");
+        cluster.systemctl(&[verb, handle]).ok();
+        let workers = cluster.workers("api");
+        cluster.kill(master, "CONT");
+        let failed = reload.wait(SOON).exits(1);
+        assert!(failed.stderr.contains("was stopped or restarted meanwhile"), "{verb}: {}", failed.stderr);
+        assert_eq!(cluster.units("project-cluster-api@*", &["active", "activating", "deactivating"]), workers, "{verb}");
+        assert_eq!((workers.len(), cluster.state(socket).as_str()), if verb == "stop" { (0, "inactive") } else { (3, "active") });
+        assert_eq!(cluster.main_pid(MASTER), Some(master), "it is the same master");
+        cluster.systemctl(&["start", handle]).ok();
+    }
+}

@@ -182,6 +182,7 @@ fn whenever_a_version_fails_all_is_old_again() {
     // Never ready.
     let said = fails_and_all_is_old(&cluster, "v3", "console.log('still thinking'); setInterval(() => {}, 1000);");
     assert!(said.contains("timeout.start") && said.contains("still thinking"), "{said}");
+    assert!(said.contains("it was not ready") && !said.contains("exited with"), "{said}");
     assert_eq!(cluster.pids("api"), old, "no old one was touched");
     // At the third of four: two old ones were replaced already and come back.
     let third = format!("if (process.env.PROJECT_CLUSTER_SLOT === '3') throw new Error('not on the third'); {HELLO}");

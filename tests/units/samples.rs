@@ -120,7 +120,7 @@ pub fn child_spawn() -> Settings {
         ready: Ready::Http("/healthz".into()),
         ..app("node apps/web.js")
     };
-    cluster("farm", &[("web", web)])
+    cluster("fleet", &[("web", web)])
 }
 
 pub fn on_demand() -> Settings {

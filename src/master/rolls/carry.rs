@@ -1,44 +1,61 @@
 //! Carries one roll out on behalf of the master: stopped when its handle leaves, its end remembered and told.
 
 use std::sync::Arc;
-
-use tokio::sync::mpsc;
+use std::time::Duration;
 
 use super::kept::{self, Kept};
 use super::recorder::Recorder;
 use super::records::unix_ms;
 use super::{Begun, lock};
 use crate::api::types::RollState;
+use crate::config::settings;
 use crate::intent::Hold;
 use crate::master::{LINES, Master, watch};
 use crate::names::{AppName, AppUnits, Instance};
-use crate::roll::execute::{self, Control, Deps, Limits};
+use crate::roll::execute::{self, Deps, Limits};
+use crate::roll::machine::Roll;
 use crate::roll::plan::Version;
-use crate::roll::words::Outcome;
+use crate::roll::words::{self, Outcome};
 use crate::say::say;
-use crate::systemd::{ActiveState, Systemd};
+use crate::systemd::{ActiveState, Change, Error, Systemd, Verb};
+
+/// How often a handle that is being stopped is looked at beside what signals tell.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 impl<S: Systemd> Master<S> {
     pub(super) async fn carry_out(self: Arc<Self>, name: AppName, begun: Begun, culprit: Option<Instance>) {
-        let Begun { ticket, roll, clock, begin } = begun;
+        let Begun { ticket, mut roll, clock, begin, handle_since } = begun;
         let settings = self.settings();
-        let Some(app) = settings.apps.get(&name) else { return self.end(&name) };
+        let Some(app) = settings.apps.get(&name) else {
+            return self.never_begins(&name, ticket, &format!("{name} was removed from the configuration"));
+        };
         let units = AppUnits::new(&settings.name, &name);
-        let (orders, control) = mpsc::channel(4);
-        let watcher = tokio::spawn(self.clone().watch_handle(units.handle(), orders));
         let to = roll.plan().to;
         let culprit = Arc::new(std::sync::Mutex::new(culprit));
         let path = self.places.roll(&name);
-        let keeper =
-            Recorder { master: self.clone(), app: name.clone(), ticket, begin, clock, culprit: Arc::clone(&culprit), path: path.clone() };
+        let keeper = Recorder {
+            master: self.clone(),
+            app: name.clone(),
+            ticket,
+            begin,
+            handle_since,
+            clock,
+            culprit: Arc::clone(&culprit),
+            path: path.clone(),
+        };
         let limits = Limits::of(&app.timeout);
-        let deps = Deps { cluster: settings.name.clone(), app: name.clone(), limits, clock, keeper, control };
-        let outcome = execute::execute(self.systemd.clone(), roll, deps).await;
-        watcher.abort();
+        let deps = Deps { cluster: settings.name.clone(), app: name.clone(), limits, clock, keeper, handle_since };
+        let outcome = execute::execute(self.systemd.clone(), &mut roll, deps).await;
+        if outcome == Outcome::Overtaken
+            && let Err(why) = self.sweep(&units, app, &roll, handle_since).await
+        {
+            say!(Warning, "{name}: {why}; what a start behind its stop left running is not stopped. `systemctl stop {}`", units.handle());
+        }
         self.refresh(&watch::Dirty::All).await;
         let culprit = *lock(&culprit);
-        let reason = self.why(&units, &outcome, culprit, begin).await;
-        self.finish(&name, to, &outcome, reason.as_deref());
+        let why = self.why(&units, Self::target(app), &outcome, culprit, begin).await;
+        self.finish(&name, to, &outcome, why.as_ref().map(|why| why.kept.as_str()));
+        let reason = why.map(|why| why.told);
         let took_ms = clock.now().saturating_sub(begin);
         announce(&name, to, took_ms, reason.as_deref());
         let Some(mut record) = lock(&self.rolls).get(&name, ticket.0) else { return self.end(&name) };
@@ -49,45 +66,76 @@ impl<S: Systemd> Master<S> {
             say!(Warning, "{name}: the end of the roll cannot be kept for a master to come ({why}): {}", path.display());
         }
         // Told and over at once: whoever hears of it may reload again.
+        let stopped = outcome == Outcome::Overtaken && lock(&self.world).active(&units.handle()) == ActiveState::Inactive;
         let mut rolls = lock(&self.rolls);
+        if stopped && let Some(waiting) = rolls.forget(&name) {
+            let why = format!("{name} was stopped before this reload could begin. Start it: `project-cluster start {name}`");
+            rolls.fail(&name, waiting, why);
+        }
         let next = rolls.ended(&name);
         rolls.change(&name, ticket, |known| *known = record);
         drop(rolls);
         self.follow_up(&name, next);
     }
 
-    /// Tells the roll when its handle leaves active: then everything belongs to the handle's stop step.
-    async fn watch_handle(self: Arc<Self>, handle: String, orders: mpsc::Sender<Control>) {
-        let mut seen = self.seen.subscribe();
-        loop {
-            if !matches!(lock(&self.world).active(&handle), ActiveState::Active | ActiveState::Reloading) {
-                // The roll may have ended meanwhile.
-                let _ = orders.send(Control::HandleLeft).await;
-                return;
+    /// After an app was stopped in the middle of a roll: a start that was asked for just before may have brought a
+    /// worker up behind the stop, and with it the sockets, which a stopped app keeps closed.
+    async fn sweep(&self, units: &AppUnits<'_>, app: &settings::App, roll: &Roll, handle_since: u64) -> Result<(), Error> {
+        let handle = units.handle();
+        let sockets: Vec<String> = app.listen.iter().map(|listen| units.socket(&listen.address)).collect();
+        let mut changes = self.systemd.changes();
+        let rows = loop {
+            let rows = self.systemd.units(&[&[units.worker_glob(), handle.clone()], &sockets[..]].concat()).await?;
+            match rows.iter().find(|row| row.name == handle).map_or(ActiveState::Inactive, |row| row.active) {
+                ActiveState::Inactive | ActiveState::Failed => break rows,
+                ActiveState::Deactivating => {}
+                // Restarted: what runs is what its start step left or took over.
+                _ => return Ok(()),
             }
-            if seen.changed().await.is_err() {
-                return;
+            // Its stop step is at work; systemd bounds it. A signal of its end may get lost.
+            let _ = tokio::time::timeout(LOOK_AGAIN, async { while changes.recv().await != Ok(Change::Unit(handle.clone())) {} }).await;
+        };
+        let limit = Limits::of(&app.timeout).stop;
+        let lives =
+            |unit: &str| rows.iter().any(|row| row.name == unit && !matches!(row.active, ActiveState::Inactive | ActiveState::Failed));
+        for (worker, _) in roll.workers().iter().filter(|(_, known)| known.fresh) {
+            let unit = units.worker(worker);
+            if lives(&unit) {
+                say!(Notice, "{}: stopping {unit}, which came up behind the stop of {handle}", units.app);
+                self.systemd.job(Verb::Stop, &unit, limit).await?;
             }
         }
+        for socket in sockets {
+            // One that sleep left open is older than the handle's last start.
+            if self.systemd.active_since(&socket).await? > handle_since {
+                self.systemd.job(Verb::Stop, &socket, limit).await?;
+            }
+        }
+        Ok(())
     }
 
-    /// Why a roll that began then failed, with the app's own last lines; nothing when it did not.
-    async fn why(&self, units: &AppUnits<'_>, outcome: &Outcome, culprit: Option<Instance>, begin: u64) -> Option<String> {
-        let mut reason = match outcome {
+    /// Why a roll that began then failed; nothing when it did not.
+    async fn why(&self, units: &AppUnits<'_>, target: u16, outcome: &Outcome, culprit: Option<Instance>, begin: u64) -> Option<Why> {
+        let (reason, now) = match outcome {
             Outcome::AllNew => return None,
-            Outcome::Overtaken => return Some(format!("{} was stopped or restarted meanwhile", units.handle())),
-            Outcome::AllOld { reason } => format!("{reason}. The old workers serve as before"),
+            Outcome::Overtaken => (format!("{} was stopped or restarted meanwhile", units.handle()), String::new()),
+            Outcome::AllOld { reason } => match lock(&self.world).ready(units) {
+                ready if ready >= target => (reason.clone(), ". The old workers serve as before".to_owned()),
+                ready => (reason.clone(), format!(". Only {ready} of {target} old workers serve")),
+            },
             Outcome::Mixed { reason, who } => {
-                let who: Vec<String> = who.iter().map(|(worker, stage)| format!("{worker} ({})", stage.name())).collect();
-                format!("{reason}. Left in a mix: {}", who.join(", "))
+                let who: Vec<String> =
+                    who.iter().map(|(worker, stage)| format!("{}: {}", words::who(units.app, worker), stage.name())).collect();
+                (reason.clone(), format!(". Left in a mix: {}", who.join(", ")))
             }
         };
-        if let Some(instance) = culprit {
+        let mut lines = String::new();
+        if let Some(instance) = culprit.filter(|_| *outcome != Outcome::Overtaken) {
             for line in self.journal.last_lines(&units.worker(&instance), begin * 1000, LINES).await {
-                reason.push_str(&format!("\n{line}"));
+                lines.push_str(&format!("\n{line}"));
             }
         }
-        Some(reason)
+        Some(Why { told: format!("{reason}{now}{lines}"), kept: format!("{reason}{lines}") })
     }
 
     /// Remembers how a roll ended.
@@ -98,9 +146,17 @@ impl<S: Systemd> Master<S> {
                 intent.held = None;
             }
             (Some(_), Outcome::Overtaken) => {}
-            (Some(reason), _) => intent.held = Some(Hold { since_ms: unix_ms(), reason: reason.to_owned(), generation: to.generation }),
+            (Some(reason), _) => intent.held = Some(Hold::new(unix_ms(), reason, to.generation)),
         });
     }
+}
+
+/// Why a roll failed, with the app's own last lines.
+struct Why {
+    /// Also who serves now.
+    told: String,
+    /// For later, when that may have changed: `ls` and `show` count anew.
+    kept: String,
 }
 
 /// The journal's lines of an end.

@@ -31,6 +31,8 @@ pub(super) struct Kept {
     record: types::Roll,
     /// When it began, milliseconds of `CLOCK_MONOTONIC`.
     begin: u64,
+    /// Since when the handle had been active then.
+    handle_since: u64,
     /// The worker that made it turn back.
     culprit: Option<Instance>,
     /// The roll; none once its end has been remembered.
@@ -39,12 +41,12 @@ pub(super) struct Kept {
 
 impl Kept {
     /// One that goes on.
-    pub fn under_way(record: types::Roll, begin: u64, culprit: Option<Instance>, roll: &Roll) -> Self {
-        Self { record: short(record), begin, culprit, roll: Some(roll.clone()) }
+    pub fn under_way(record: types::Roll, begin: u64, handle_since: u64, culprit: Option<Instance>, roll: &Roll) -> Self {
+        Self { record: short(record), begin, handle_since, culprit, roll: Some(roll.clone()) }
     }
     /// One whose end has been remembered.
     pub fn ended(record: types::Roll) -> Self {
-        Self { record: short(record), begin: 0, culprit: None, roll: None }
+        Self { record: short(record), begin: 0, handle_since: 0, culprit: None, roll: None }
     }
 }
 
@@ -83,8 +85,8 @@ impl<S: Systemd> Master<S> {
             match read(&path) {
                 Err(why) if why.kind() == io::ErrorKind::NotFound => {}
                 Err(why) => self.lost(name, &path, &why),
-                Ok(Kept { record, begin, culprit, roll: Some(roll) }) => {
-                    self.resume(name, record, begin, culprit, roll);
+                Ok(Kept { record, begin, handle_since, culprit, roll: Some(roll) }) => {
+                    self.resume(name, record, (begin, handle_since), culprit, roll);
                     if waits {
                         lock(&self.rolls).ask(name);
                     }
@@ -101,7 +103,8 @@ impl<S: Systemd> Master<S> {
         }
     }
 
-    fn resume(self: &Arc<Self>, name: &AppName, record: types::Roll, begin: u64, culprit: Option<Instance>, roll: Roll) {
+    fn resume(self: &Arc<Self>, name: &AppName, record: types::Roll, times: (u64, u64), culprit: Option<Instance>, roll: Roll) {
+        let (begin, handle_since) = times;
         let roll = roll.resumed();
         let clock = clock();
         say!(Notice, "{name}: taking up the roll to generation {}", roll.plan().to);
@@ -110,7 +113,7 @@ impl<S: Systemd> Master<S> {
         let ticket = rolls.adopt(record);
         rolls.step(name, ticket, figure(roll.served().0), step);
         drop(rolls);
-        tokio::spawn(self.clone().carry_out(name.clone(), Begun { ticket, roll, clock, begin }, culprit));
+        tokio::spawn(self.clone().carry_out(name.clone(), Begun { ticket, roll, clock, begin, handle_since }, culprit));
     }
 
     /// The roll of before cannot be known: a person must look, so the app is held.
@@ -120,7 +123,7 @@ impl<S: Systemd> Master<S> {
         );
         say!(Critical, "{name}: {reason}: {}. `project-cluster reload {name}` replaces them all", path.display());
         let generation = self.highest(name).or(self.intent_of(name).generation).unwrap_or(Generation(0));
-        self.remember(name, |intent| intent.held = Some(Hold { since_ms: unix_ms(), reason, generation }));
+        self.remember(name, |intent| intent.held = Some(Hold::new(unix_ms(), &reason, generation)));
         if let Err(why) = std::fs::remove_file(path) {
             say!(Warning, "{}: {why}", path.display());
         }

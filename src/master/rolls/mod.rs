@@ -41,6 +41,8 @@ struct Begun {
     clock: Clock,
     /// When it began, by that clock.
     begin: u64,
+    /// Since when the handle had been active then.
+    handle_since: u64,
 }
 
 fn clock() -> Clock {
@@ -53,6 +55,7 @@ impl<S: Systemd> Master<S> {
     /// # Errors
     /// When the app does not run, a socket of it is down, or systemd cannot be asked.
     pub async fn reload(self: &Arc<Self>, name: &AppName) -> Result<types::Roll, Refusal> {
+        self.renew_settings();
         Self::app_settings(&self.settings(), name)?;
         self.look().await?;
         let (ticket, now) = lock(&self.rolls).ask(name);
@@ -78,11 +81,12 @@ impl<S: Systemd> Master<S> {
         let app = Self::app_settings(&settings, name)?;
         let units = AppUnits::new(&settings.name, name);
         let conflict = |why: String| Refusal::new(Code::Conflict, why);
-        let (handle, world, down) = {
+        let (handle, handle_since, world, down) = {
             let world = lock(&self.world);
             let down = app.listen.iter().map(|listen| units.socket(&listen.address));
             let down: Vec<String> = down.filter(|unit| world.active(unit) != ActiveState::Active).collect();
-            (world.active(&units.handle()), world.sights(&units), down)
+            let since = world.get(&units.handle()).map_or(0, |seen| seen.details.active_since_us);
+            (world.active(&units.handle()), since, world.sights(&units), down)
         };
         if let Some(why) = not_running(name, handle) {
             return Err(conflict(why));
@@ -101,7 +105,7 @@ impl<S: Systemd> Master<S> {
         })?;
         let highest = [self.highest(name), intent.generation, world.keys().map(|worker| worker.generation).max()];
         let to = Version { generation: highest.into_iter().flatten().max().unwrap_or(Generation(0)).next(), pin: None };
-        let wish = Wish { from, to, count: Self::target(app), reload: &app.reload, sockets_down: &down, world: &world };
+        let wish = Wish { app: name, from, to, count: Self::target(app), reload: &app.reload, sockets_down: &down, world: &world };
         let plan = plan::plan(&wish).map_err(|why| conflict(format!("{name}: {why}")))?;
         let clock = clock();
         let begin = clock.now();
@@ -115,12 +119,12 @@ impl<S: Systemd> Master<S> {
         });
         // Before anybody is told that it has begun: a master to come carries it out as promised.
         let path = self.places.roll(name);
-        if let Some(Err(why)) = begun.map(|record| kept::write(&path, &Kept::under_way(record, begin, None, &roll))) {
+        if let Some(Err(why)) = begun.map(|record| kept::write(&path, &Kept::under_way(record, begin, handle_since, None, &roll))) {
             let why = format!("{name}: nothing was begun, since the roll cannot be written down ({why}): {}", path.display());
             return Err(Refusal::new(Code::Failed, why));
         }
         say!(Notice, "{name}: roll to generation {to} begins");
-        Ok(Begun { ticket, roll, clock, begin })
+        Ok(Begun { ticket, roll, clock, begin, handle_since })
     }
 
     /// The highest generation that `prepare` has pinned, as it says it.
@@ -137,15 +141,15 @@ impl<S: Systemd> Master<S> {
         };
         match begun {
             Ok(begun) => Box::pin(self.carry_out(name, begun, None)).await,
-            Err(why) => {
-                say!(Warning, "{name}: the reload that waited is not begun: {why}");
-                lock(&self.rolls).change(&name, ticket, |record| {
-                    record.state = RollState::Failed;
-                    record.reason = Some(why.to_string());
-                });
-                self.end(&name);
-            }
+            Err(why) => self.never_begins(&name, ticket, &why.to_string()),
         }
+    }
+
+    /// The refusal of a roll that others wait for is its end.
+    fn never_begins(self: &Arc<Self>, name: &AppName, ticket: Ticket, why: &str) {
+        say!(Warning, "{name}: the reload is not begun: {why}");
+        lock(&self.rolls).fail(name, ticket, why.to_owned());
+        self.end(name);
     }
 
     /// The next one, where one waits.

@@ -7,7 +7,7 @@ use super::kept::{self, Kept};
 use super::{figure, lock};
 use crate::api::types;
 use crate::master::Master;
-use crate::names::{AppName, Instance, Uid};
+use crate::names::{AppName, Instance};
 use crate::roll::execute::{Clock, Keeper};
 use crate::roll::machine::Roll;
 use crate::roll::queue::Ticket;
@@ -22,6 +22,8 @@ pub(super) struct Recorder<S> {
     pub ticket: Ticket,
     /// When it began, by its clock.
     pub begin: u64,
+    /// Since when the handle had been active then.
+    pub handle_since: u64,
     pub clock: Clock,
     /// The first worker that made it turn back: its last lines are the reason.
     pub culprit: Arc<Mutex<Option<Instance>>>,
@@ -32,7 +34,7 @@ impl<S: Systemd> Keeper for Recorder<S> {
     fn persist(&mut self, roll: &Roll) -> Result<(), String> {
         let record = lock(&self.master.rolls).get(&self.app, self.ticket.0).ok_or("its record is gone")?;
         let culprit = *lock(&self.culprit);
-        kept::write(&self.path, &Kept::under_way(record, self.begin, culprit, roll))
+        kept::write(&self.path, &Kept::under_way(record, self.begin, self.handle_since, culprit, roll))
             .map_err(|why| format!("{}: {why}", self.path.display()))
     }
 
@@ -43,7 +45,7 @@ impl<S: Systemd> Keeper for Recorder<S> {
             lock(&self.culprit).get_or_insert(*instance);
         }
         let at_ms = self.clock.now().saturating_sub(self.begin);
-        let text = tell(&self.app, step);
+        let text = step.text(&self.app);
         say!(Info, "{}: {text}", self.app);
         let (ready, target) = roll.served();
         lock(&self.master.rolls).step(&self.app, self.ticket, figure(ready), types::Step { at_ms, text });
@@ -54,20 +56,5 @@ impl<S: Systemd> Keeper for Recorder<S> {
 
     fn trouble(&mut self, error: &Error) {
         say!(Warning, "{}: {error}; the roll goes on", self.app);
-    }
-}
-
-/// A step for people: workers by their uid, with the generation.
-fn tell(app: &AppName, step: &Step) -> String {
-    let who = |instance: &Instance| format!("{} (generation {})", Uid { app: app.clone(), slot: instance.slot }, instance.generation);
-    match step {
-        Step::Starting(worker) => format!("{} starts", who(worker)),
-        Step::Ready(worker) => format!("{} is ready", who(worker)),
-        Step::Left(worker, why) => format!("{} left: {why}", who(worker)),
-        Step::Failed(worker, why) => format!("{} failed: {why}", who(worker)),
-        Step::Retiring(worker) => format!("{} retires", who(worker)),
-        Step::Stopped(worker) => format!("{} is gone", who(worker)),
-        Step::Stuck(worker, why) => format!("{} cannot be stopped: {why}", who(worker)),
-        Step::GoingBack(why) => format!("going back to the old generation: {why}"),
     }
 }

@@ -86,6 +86,16 @@ impl Rolls {
         self.of(app).queue.ended().map(|(ticket, ())| ticket)
     }
 
+    /// The app was stopped: what waits is not wanted any more.
+    pub(super) fn forget(&mut self, app: &AppName) -> Option<Ticket> {
+        self.of(app).queue.forget()
+    }
+
+    /// A roll that never began ends.
+    pub(super) fn fail(&mut self, app: &AppName, ticket: Ticket, why: String) {
+        self.change(app, ticket, |record| (record.state, record.reason) = (RollState::Failed, Some(why)));
+    }
+
     /// A roll that the master before began goes on here under its own number: who waits for it asks by that.
     pub(super) fn adopt(&mut self, record: types::Roll) -> Ticket {
         let queue = &mut self.of(&record.app).queue;

@@ -1,5 +1,6 @@
 //! Reloads over the fake systemd, in virtual time: the queue, holds, and a master after another.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{broadcast, watch as channel};
@@ -12,12 +13,15 @@ use crate::master::{Places, watch};
 use crate::systemd::fake::{App, Fake};
 use crate::systemd::{Change, Details, Error, JobEnd, UnitState, Verb};
 
+const SOCKET: &str = "project-cluster-api-:::3000.socket";
+const API: &str = "[apps.api]\nworkers = 3\ncommand = \"/usr/bin/node x.js\"\ncwd = \"/srv\"\nlisten = 3000\n";
 const SECOND: Duration = Duration::from_secs(1);
 
 /// The fake as one master sees it: from that master's death on nobody hears it any more.
 struct Mortal {
     fake: Fake,
     dead: channel::Receiver<bool>,
+    deaf: Arc<AtomicBool>,
 }
 
 impl Mortal {
@@ -34,10 +38,16 @@ impl Mortal {
 
 impl Systemd for Mortal {
     async fn units(&self, patterns: &[String]) -> Result<Vec<UnitState>, Error> {
+        if self.deaf.load(Ordering::Relaxed) {
+            return Err(Error::Refused { what: "list units".into(), why: "no memory".into() });
+        }
         self.live(self.fake.units(patterns)).await
     }
     async fn details(&self, unit: &str) -> Result<Details, Error> {
         self.live(self.fake.details(unit)).await
+    }
+    async fn active_since(&self, unit: &str) -> Result<u64, Error> {
+        self.live(self.fake.active_since(unit)).await
     }
     async fn job(&self, verb: Verb, unit: &str, limit: Duration) -> Result<JobEnd, Error> {
         self.live(self.fake.job(verb, unit, limit)).await
@@ -56,6 +66,7 @@ struct Stage {
     directory: tempfile::TempDir,
     app: AppName,
     death: channel::Sender<bool>,
+    deaf: Arc<AtomicBool>,
 }
 
 impl Stage {
@@ -65,10 +76,16 @@ impl Stage {
             let is_broken = broken.iter().any(|generation| unit == format!("project-cluster-api@2.{generation}.1.service"));
             if is_broken { App::crashing(Duration::from_millis(30)) } else { App::ready_after(Duration::from_millis(100)) }
         });
-        for unit in ["project-cluster@api.service", "project-cluster-api-:::3000.socket"] {
+        for unit in [SOCKET, "project-cluster@api.service"] {
             assert_eq!(fake.job(Verb::Start, unit, SECOND).await, Ok(JobEnd::Done));
         }
-        let stage = Self { fake, directory: tempfile::tempdir().unwrap(), app: "api".parse().unwrap(), death: channel::Sender::new(false) };
+        let stage = Self {
+            fake,
+            directory: tempfile::tempdir().unwrap(),
+            app: "api".parse().unwrap(),
+            death: channel::Sender::new(false),
+            deaf: Arc::default(),
+        };
         for slot in 1..=3 {
             stage.start(&format!("{slot}.1.1")).await;
         }
@@ -88,19 +105,14 @@ impl Stage {
 
     /// A master as `main` makes it: what the one before left is taken up.
     async fn master(&self) -> Arc<Master<Mortal>> {
-        let text = "[apps.api]\nworkers = 3\ncommand = \"/usr/bin/node x.js\"\ncwd = \"/srv\"\nlisten = 3000\n";
-        let settings = settings(text);
+        let settings = settings(API);
         let intent = Intent::read(&self.places().intent()).unwrap();
-        let mortal = Mortal { fake: self.fake.clone(), dead: self.death.subscribe() };
+        let mortal = Mortal { fake: self.fake.clone(), dead: self.death.subscribe(), deaf: Arc::clone(&self.deaf) };
         let master = Master::new(Arc::new(mortal), settings, intent, self.places(), Journal::read_by("true"));
         master.look().await.unwrap();
         master.take_up();
-        let (follower, mut changes) = (master.clone(), self.fake.changes());
-        tokio::spawn(async move {
-            while let Some(dirty) = watch::next(&mut changes, &follower.settings()).await {
-                follower.refresh(&dirty).await;
-            }
-        });
+        let (follower, changes) = (master.clone(), self.fake.changes());
+        tokio::spawn(async move { follower.follow(changes).await });
         master
     }
 
@@ -206,17 +218,35 @@ async fn a_stop_in_a_roll_ends_it_and_holds_nothing() {
     let roll = stage.ended(&master, &first).await;
     assert!(roll.reason.unwrap().contains("was stopped or restarted meanwhile"));
     let waited = stage.ended(&master, &waits).await;
-    assert!(waited.reason.unwrap().contains("nothing to replace"));
+    assert!(waited.reason.unwrap().contains("was stopped before this reload could begin"));
     assert_eq!(stage.intent().held, None);
     let refused = master.reload(&stage.app).await.unwrap_err();
     assert!(refused.to_string().contains("`project-cluster start api`"), "{refused}");
+    // The roll's own worker, which the fake's stop has left, is stopped. The old ones are the handle's, and the socket,
+    // which nobody has opened again, may be that of an app asleep.
+    assert_eq!(stage.up(), ["1.1.1", "2.1.1", "3.1.1"]);
+    assert!(stage.fake.active().contains(&SOCKET.to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_socket_that_a_late_start_opened_again_is_closed() {
+    let stage = Stage::set(&[]).await;
+    let master = stage.master().await;
+    let roll = master.reload(&stage.app).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    for (verb, unit) in [(Verb::Restart, SOCKET), (Verb::Stop, "project-cluster@api.service")] {
+        assert_eq!(stage.fake.job(verb, unit, SECOND).await, Ok(JobEnd::Done));
+    }
+    stage.ended(&master, &roll).await;
+    assert_eq!(stage.up(), ["1.1.1", "2.1.1", "3.1.1"]);
+    assert!(!stage.fake.active().contains(&SOCKET.to_owned()));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_socket_that_is_down_refuses_the_roll_with_what_mends_it() {
     let stage = Stage::set(&[]).await;
     let master = stage.master().await;
-    assert_eq!(stage.fake.job(Verb::Stop, "project-cluster-api-:::3000.socket", SECOND).await, Ok(JobEnd::Done));
+    assert_eq!(stage.fake.job(Verb::Stop, SOCKET, SECOND).await, Ok(JobEnd::Done));
     let refused = master.reload(&stage.app).await.unwrap_err();
     assert!(refused.to_string().contains("`systemctl restart project-cluster@api.service`"), "{refused}");
     assert_eq!(stage.up(), ["1.1.1", "2.1.1", "3.1.1"]);
@@ -290,4 +320,100 @@ async fn a_question_is_answered_by_the_present_also_when_signals_are_lost() {
     assert_eq!(master.app(&stage.app).unwrap().ready, 2);
     stage.fake.set_reachable(false);
     assert_eq!(master.glance().await.unwrap_err().code(), Code::Unavailable);
+}
+
+#[tokio::test(start_paused = true)]
+async fn old_workers_that_are_dead_are_not_said_to_serve() {
+    let stage = Stage::set(&[2]).await;
+    let master = stage.master().await;
+    assert_eq!(stage.fake.job(Verb::Stop, "project-cluster-api@2.1.1.service", SECOND).await, Ok(JobEnd::Done));
+    let roll = master.reload(&stage.app).await.unwrap();
+    let reason = stage.ended(&master, &roll).await.reason.unwrap();
+    assert!(
+        reason.starts_with("api:02 (generation 2) failed: it exited with 1. ") && reason.contains("Only 2 of 3 old workers serve"),
+        "{reason}"
+    );
+    // What is remembered says nothing that may change.
+    assert_eq!(stage.intent().held.unwrap().reason, "api:02 (generation 2) failed: it exited with 1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_roll_of_an_app_that_left_the_settings_ends() {
+    let stage = Stage::set(&[]).await;
+    let master = stage.master().await;
+    let roll = master.reload(&stage.app).await.unwrap();
+    // Before it is carried out.
+    master.set_settings(settings("[apps.other]\ncommand = \"/usr/bin/node x.js\"\ncwd = \"/srv\"\n"));
+    let roll = stage.ended(&master, &roll).await;
+    assert_eq!((roll.state, roll.reason.as_deref()), (RollState::Failed, Some("api was removed from the configuration")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_storm_of_signals_is_read_within_20_milliseconds() {
+    for storm in ["project-cluster-api@1.1.1.service", "other.service"] {
+        let (changes, mut heard) = broadcast::channel(64);
+        let noise = async {
+            let ours = |unit: &str| changes.send(Change::Unit(unit.into())).unwrap();
+            ours("project-cluster-api@2.1.1.service");
+            loop {
+                ours(storm);
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let settings = settings(API);
+        let begin = tokio::time::Instant::now();
+        let dirty = tokio::select! { dirty = watch::next(&mut heard, &settings) => dirty, () = noise => None };
+        let watch::Dirty::Units(units) = dirty.unwrap() else { panic!("all") };
+        assert!(units.contains(&"project-cluster-api@2.1.1.service".to_owned()), "{units:?}");
+        assert!(begin.elapsed() <= Duration::from_millis(if storm == "other.service" { 4 } else { 21 }), "{:?}", begin.elapsed());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reading_that_failed_is_made_again() {
+    let stage = Stage::set(&[]).await;
+    let master = stage.master().await;
+    stage.deaf.store(true, Ordering::Relaxed);
+    assert_eq!(stage.fake.job(Verb::Stop, "project-cluster-api@2.1.1.service", SECOND).await, Ok(JobEnd::Done));
+    tokio::time::sleep(5 * SECOND).await;
+    assert_eq!(master.app(&stage.app).unwrap().ready, 3);
+    stage.deaf.store(false, Ordering::Relaxed);
+    // No signal says so.
+    tokio::time::sleep(2 * SECOND).await;
+    assert_eq!(master.app(&stage.app).unwrap().ready, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hold_ends_by_a_later_generation_alone_and_an_app_that_left_is_forgotten() {
+    let stage = Stage::set(&[]).await;
+    let held = Some(crate::intent::Hold::new(1, "it failed", Generation(2)));
+    let mut intent = Intent::default();
+    // The master's memory of the generation is lost; what failed is not.
+    intent.apps.insert(stage.app.clone(), AppIntent { held, ..AppIntent::default() });
+    intent.apps.insert("gone".parse().unwrap(), AppIntent { generation: Some(Generation(4)), ..AppIntent::default() });
+    intent.write(&stage.places().intent()).unwrap();
+    let master = stage.master().await;
+    let known = stage.intent();
+    assert_eq!((known.generation, known.held.map(|held| held.generation)), (Some(Generation(1)), Some(Generation(2))));
+    assert_eq!(Intent::read(&stage.places().intent()).unwrap().apps.len(), 1);
+    // A person's restart.
+    for slot in 1..=3 {
+        let old = format!("project-cluster-api@{slot}.1.1.service");
+        assert_eq!(stage.fake.job(Verb::Stop, &old, SECOND).await, Ok(JobEnd::Done));
+        stage.start(&format!("{slot}.3.1")).await;
+    }
+    master.glance().await.unwrap();
+    assert_eq!((stage.intent().generation, stage.intent().held), (Some(Generation(3)), None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reload_takes_settings_that_no_signal_told_of() {
+    let stage = Stage::set(&[]).await;
+    let master = stage.master().await;
+    for workers in [2, 4] {
+        let installed = settings(&API.replace("workers = 3", &format!("workers = {workers}")));
+        crate::files::replace(&stage.places().settings(), &serde_json::to_vec(&installed).unwrap(), 0o600).unwrap();
+        let roll = stage.ended(&master, &master.reload(&stage.app).await.unwrap()).await;
+        assert_eq!((roll.state, roll.target, stage.up().len()), (RollState::Done, workers, usize::from(workers)), "{roll:?}");
+    }
 }

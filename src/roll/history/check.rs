@@ -46,6 +46,7 @@ pub(super) fn live(scenario: &Scenario, expected: Option<&str>) -> Result<(), St
 fn live_once(scenario: &Scenario, expected: Option<&str>, logged: bool) -> Result<(), String> {
     let mut world = Units::new(scenario, logged);
     let plan = Plan {
+        app: "api".parse().unwrap(),
         from: OLD,
         to: NEW,
         slots: Slot::first(u16::try_from(scenario.old.len()).unwrap()).collect(),
@@ -200,7 +201,7 @@ impl History<'_> {
         let mut woken = false;
         for action in actions {
             match action {
-                Action::Progress(step) => self.world.say(|| format!("< {step}")),
+                Action::Progress(step) => self.world.say(|| format!("< {step:?}")),
                 Action::WakeAt(at) => {
                     woken = at > now;
                     self.world.at(at, Due::Timer);
