@@ -59,3 +59,22 @@ fn an_address_that_overlaps_with_the_old_one_comes_by_a_restart() {
     assert!(cluster.get(ADDRESS, "/").is_ok());
     assert_eq!(listeners(&cluster, 3000).lines().count(), 1);
 }
+
+#[test]
+fn a_sleeping_app_wakes_at_its_old_address_until_a_reload() {
+    let sleepy = |port: u16| app("api", 1, &format!("node /srv/apps/hello.js {port}"), &format!("listen = {port}\non_demand = true"));
+    let cluster = cluster(&sleepy(3000));
+    assert!(cluster.get(ADDRESS, "/").is_ok());
+    cluster.cli(&["sleep", "api"]).ok();
+    cluster.config(&sleepy(3010));
+    let said = cluster.cli(&["install"]).ok();
+    assert!(said.contains(&format!("started {NEW}")) && said.contains(&format!("{OLD} stays")), "{said}");
+    assert!(cluster.get(ADDRESS, "/").is_ok(), "a start is no deploy");
+    cluster.cli(&["reload", "api"]).ok();
+    assert!(cluster.get(NEW_ADDRESS, "/").is_ok());
+    cluster.cli(&["install"]).ok();
+    assert_eq!(listeners(&cluster, 3000), "");
+    cluster.cli(&["sleep", "api"]).ok();
+    assert!(cluster.get(NEW_ADDRESS, "/").is_ok());
+    assert_eq!(cluster.generations("api"), [2]);
+}
