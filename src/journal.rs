@@ -66,10 +66,13 @@ impl Journal {
     }
 
     async fn read(&self, unit: &str, since_us: u64, count: usize) -> Vec<String> {
-        let mut arguments: Vec<String> = ["--quiet", "--no-pager", "--output=cat", "--all"].map(String::from).to_vec();
+        let mut arguments: Vec<String> = ["--quiet", "--no-pager", "--output=cat", "--all", "--reverse"].map(String::from).to_vec();
         arguments.extend([format!("--lines={count}"), format!("_SYSTEMD_UNIT={unit}"), "_TRANSPORT=stdout".into()]);
         arguments.push(format!("--since={}", wall_clock(since_us)));
-        clean(&self.ask(&arguments, unit).await.unwrap_or_default())
+        // Backwards: with `--since=` alone journalctl 252 takes `--lines=` for the first ones, not the last.
+        let mut lines = clean(&self.ask(&arguments, unit).await.unwrap_or_default());
+        lines.reverse();
+        lines
     }
 
     /// What it answers; none when it fails. Without its lines a message still says what happened; why they are missing
