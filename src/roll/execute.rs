@@ -183,6 +183,10 @@ pub async fn execute<S: Systemd, K: Keeper>(systemd: Arc<S>, roll: &mut Roll, mu
                     continue;
                 }
                 Action::Ended(outcome) => {
+                    if outcome == Outcome::Overtaken {
+                        // A start that is still on its way would come up behind whoever looks next.
+                        while jobs.join_next().await.is_some() {}
+                    }
                     jobs.detach_all();
                     return outcome;
                 }

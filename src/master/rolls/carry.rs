@@ -78,21 +78,20 @@ impl<S: Systemd> Master<S> {
         self.follow_up(&name, next);
     }
 
-    /// After an app was stopped in the middle of a roll: a start that was asked for just before may have brought a
-    /// worker up behind the stop, and with it the sockets, which a stopped app keeps closed.
+    /// After an app was stopped or restarted in the middle of a roll: a start that was asked for just before may have brought a
+    /// worker up behind that, and with it the sockets, which a stopped app keeps closed.
     async fn sweep(&self, units: &AppUnits<'_>, app: &settings::App, roll: &Roll, handle_since: u64) -> Result<(), Error> {
         let handle = units.handle();
         let sockets: Vec<String> = app.listen.iter().map(|listen| units.socket(&listen.address)).collect();
         let mut changes = self.systemd.changes();
-        let rows = loop {
+        let (stopped, rows) = loop {
             let rows = self.systemd.units(&[&[units.worker_glob(), handle.clone()], &sockets[..]].concat()).await?;
             match rows.iter().find(|row| row.name == handle).map_or(ActiveState::Inactive, |row| row.active) {
-                ActiveState::Inactive | ActiveState::Failed => break rows,
-                ActiveState::Deactivating => {}
-                // Restarted: what runs is what its start step left or took over.
-                _ => return Ok(()),
+                ActiveState::Inactive | ActiveState::Failed => break (true, rows),
+                ActiveState::Active | ActiveState::Reloading => break (false, rows),
+                ActiveState::Activating | ActiveState::Deactivating => {}
             }
-            // Its stop step is at work; systemd bounds it. A signal of its end may get lost.
+            // One of its steps is at work; systemd bounds it. A signal of its end may get lost.
             let _ = tokio::time::timeout(LOOK_AGAIN, async { while changes.recv().await != Ok(Change::Unit(handle.clone())) {} }).await;
         };
         let limit = Limits::of(&app.timeout).stop;
@@ -100,12 +99,18 @@ impl<S: Systemd> Master<S> {
             |unit: &str| rows.iter().any(|row| row.name == unit && !matches!(row.active, ActiveState::Inactive | ActiveState::Failed));
         for (worker, _) in roll.workers().iter().filter(|(_, known)| known.fresh) {
             let unit = units.worker(worker);
-            if lives(&unit) {
+            // The start step of a restart leaves in a slot who lives there: only one beside another is too many.
+            let doubled = || {
+                rows.iter().any(|row| {
+                    row.name != unit && lives(&row.name) && units.instance(&row.name).is_some_and(|other| other.slot == worker.slot)
+                })
+            };
+            if lives(&unit) && (stopped || doubled()) {
                 say!(Notice, "{}: stopping {unit}, which came up behind the stop of {handle}", units.app);
                 self.systemd.job(Verb::Stop, &unit, limit).await?;
             }
         }
-        for socket in sockets {
+        for socket in sockets.into_iter().filter(|_| stopped) {
             // One that sleep left open is older than the handle's last start.
             if self.systemd.active_since(&socket).await? > handle_since {
                 self.systemd.job(Verb::Stop, &socket, limit).await?;

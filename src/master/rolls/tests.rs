@@ -417,3 +417,14 @@ async fn a_reload_takes_settings_that_no_signal_told_of() {
         assert_eq!((roll.state, roll.target, stage.up().len()), (RollState::Done, workers, usize::from(workers)), "{roll:?}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn behind_a_restart_none_of_its_own_is_left_beside_another() {
+    let stage = Stage::set(&[]).await;
+    let master = stage.master().await;
+    let roll = master.reload(&stage.app).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    assert_eq!(stage.fake.job(Verb::Restart, "project-cluster@api.service", SECOND).await, Ok(JobEnd::Done));
+    assert!(stage.ended(&master, &roll).await.reason.unwrap().contains("stopped or restarted meanwhile"));
+    assert_eq!(stage.up(), ["1.1.1", "2.1.1", "3.1.1"]);
+}
