@@ -1,5 +1,4 @@
-//! project-cluster makes systemd run many copies of any server behind one port, and replaces them without losing a
-//! connection.
+//! project-cluster makes systemd run many copies of any server behind one port, and replaces them, new before old.
 //!
 //! ```text
 //! cluster.toml -> config -> units (render, diff, install)          at install time

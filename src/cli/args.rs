@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::names::ClusterName;
 
-/// Runs many copies of any server behind one port, on systemd, and replaces them without losing a connection.
+/// Runs many copies of any server behind one port, on systemd, and replaces them, new before old.
 #[derive(Debug, Parser)]
 #[command(name = "project-cluster", version, max_term_width = 100, after_help = EXIT_CODES, disable_help_subcommand = true)]
 pub struct Cli {

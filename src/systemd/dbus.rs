@@ -174,19 +174,21 @@ impl Bus {
         }
     }
 
-    /// `systemctl enable`, or `disable`.
+    /// `systemctl enable`, or `disable`. Like systemctl it reloads when a link was made or removed: systemd 257 says of
+    /// every unit that it needs one until then.
     ///
     /// # Errors
     /// When systemd refuses or cannot be reached.
     pub async fn enable(&self, unit: &str, on: bool) -> Result<(), Error> {
         type Links = Vec<(String, String, String)>;
-        if on {
+        let links: Links = if on {
             let what = format!("enable {unit}");
-            let _: (bool, Links) = self.call(ROOT, MANAGER, "EnableUnitFiles", &(vec![unit], false, false), &what).await?;
+            let done: (bool, Links) = self.call(ROOT, MANAGER, "EnableUnitFiles", &(vec![unit], false, false), &what).await?;
+            done.1
         } else {
-            let _: Links = self.call(ROOT, MANAGER, "DisableUnitFiles", &(vec![unit], false), &format!("disable {unit}")).await?;
-        }
-        Ok(())
+            self.call(ROOT, MANAGER, "DisableUnitFiles", &(vec![unit], false), &format!("disable {unit}")).await?
+        };
+        if links.is_empty() { Ok(()) } else { self.reload().await }
     }
 
     /// Whether the job went away without its signal reaching us; then the unit's state tells how it ended.

@@ -116,7 +116,7 @@ fn a_worker_that_is_not_ready_says_what_it_does_instead() {
             &format!("{short}spawn = \"child\"\nport = 4010\nports = \"4110-4110\"\nready = {{ http = \"/up\" }}"),
         ),
         app("probe", 1, "node /srv/apps/worker.js", &format!("{short}ready = {{ exec = \"/bin/false\" }}")),
-        app("gone", 1, "node /srv/apps/broken/exits.js", "ready = \"none\""),
+        app("gone", 1, "node /srv/apps/broken/exits.js", "ready = \"none\"\nreload.min_ready = \"20s\""),
     ];
     let cluster = installed(&toml.concat());
     cluster.write("/srv/odd.py", ODD);
