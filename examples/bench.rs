@@ -139,7 +139,7 @@ fn starts() -> Result<(), String> {
         sandbox.systemctl(&["start", unit]).ok();
     }
     for pid in units.iter().flat_map(|unit| sandbox.pids_of_unit(unit)) {
-        if sandbox.read(format!("/proc/{pid}/comm")).trim() == "pc-swap" {
+        if sandbox.read(format!("/proc/{pid}/comm")).starts_with("pc-swap") {
             let text = sandbox.read(format!("/proc/{pid}/smaps_rollup"));
             for (key, values) in &mut memory {
                 let value = text.lines().find_map(|line| line.strip_prefix(*key)).ok_or_else(|| format!("no {key} in smaps_rollup"))?;
@@ -148,7 +148,7 @@ fn starts() -> Result<(), String> {
         }
     }
     for (key, values) in memory {
-        println!("bind supervisors of 4 workers, {key} {}", values.join(", "));
+        println!("bind supervisors of 4 workers and their watchers, {key} {}", values.join(", "));
     }
     Ok(())
 }

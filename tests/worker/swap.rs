@@ -231,3 +231,27 @@ fn without_its_supervisor_a_bind_fails_and_nothing_hangs() {
     world.touch("go");
     worker.says("bind: ENOSYS");
 }
+
+#[test]
+fn a_supervisor_that_is_killed_later_is_told_once_and_the_app_goes_on() {
+    let (world, held) = (World::new(), Held::tcp("127.0.0.1:0"));
+    let worker = one(&world, &python("bind", &[&held.port().to_string()]), &held);
+    worker.is_given(&held);
+    let supervisor = worker.sockets().supervisor.unwrap();
+    Command::new("kill").args(["-9", &supervisor.to_string()]).status().unwrap();
+    worker.says("was killed (signal 9)");
+    has_answered(&held, "bind", &worker);
+    assert_eq!(worker.log().matches("supervisor").count(), 1, "{}", worker.log());
+}
+
+#[test]
+fn the_end_of_a_worker_is_no_news_of_its_supervisor() {
+    let (world, held) = (World::new(), Held::tcp("127.0.0.1:0"));
+    let mut worker = one(&world, &python("bind", &[&held.port().to_string()]), &held);
+    worker.is_given(&held);
+    let supervisor = worker.sockets().supervisor.unwrap();
+    worker.kill();
+    let status = |pid: u32| std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    until("it leaves", || status(supervisor).is_empty() || status(supervisor).contains("State:\tZ"));
+    assert!(!worker.log().contains("supervisor"), "{}", worker.log());
+}

@@ -27,12 +27,9 @@ use crate::worker::sys::{files, process};
 /// wait for the next one, perhaps for ever.
 const ANNOUNCED: u32 = 1;
 
-/// The life of the supervisor process; returns its exit status.
+/// The life of the supervisor, and of the watcher that stays as its parent; returns the exit status of either.
 pub fn main(parent: BorrowedFd<'_>, shared: &[Shared], directory: &File, main: u32) -> i32 {
-    // The other side's end of the pair too: else its death would not be seen.
-    close_all_but(&[parent.as_raw_fd()], shared, directory);
     process::new_session();
-    process::set_name(c"pc-swap");
     process::ignore_signals(&[
         libc::SIGHUP,
         libc::SIGINT,
@@ -43,6 +40,38 @@ pub fn main(parent: BorrowedFd<'_>, shared: &[Shared], directory: &File, main: u
         libc::SIGUSR2,
         libc::SIGTSTP,
     ]);
+    match process::fork() {
+        Ok(None) => supervise(parent, shared, directory, main),
+        Ok(Some(supervisor)) => watch(supervisor, main),
+        Err(_) => 1,
+    }
+}
+
+/// Waits for the supervisor and says so when it was killed under the app: without it the kernel refuses the app's next
+/// bind (ENOSYS), which nobody would understand. Nearly all its memory is shared with the supervisor.
+fn watch(supervisor: i32, main: u32) -> i32 {
+    process::close_all_but(vec![libc::STDERR_FILENO]);
+    process::set_name(c"pc-swap-watch");
+    let _ = std::env::set_current_dir("/");
+    let Ok(app) = process::pidfd_open(main) else { return 0 };
+    let Ok(Some(signal)) = process::wait(supervisor) else { return 0 };
+    // At the end of a worker systemd kills all that is left of it.
+    let runs = process::poll([app.as_fd()], Some(std::time::Duration::ZERO)).is_ok_and(|[events]| events == 0);
+    if runs {
+        say(
+            Priority::Error,
+            &format!(
+                "the bind supervisor of this worker was killed (signal {signal}): the app's next bind fails (ENOSYS); restart the worker"
+            ),
+        );
+    }
+    0
+}
+
+fn supervise(parent: BorrowedFd<'_>, shared: &[Shared], directory: &File, main: u32) -> i32 {
+    // The other side's end of the pair too: else its death would not be seen.
+    close_all_but(&[parent.as_raw_fd()], shared, directory);
+    process::set_name(c"pc-swap");
     // The release must not be kept from being removed or unmounted.
     let _ = std::env::set_current_dir("/");
     let Ok(()) = process::interrupt_on_alarm().and_then(|()| sockets::send(parent, std::process::id(), None)) else { return 1 };

@@ -242,6 +242,21 @@ pub fn spawn_orphan(child: impl FnOnce() -> i32) -> io::Result<()> {
     if libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(libc::EAGAIN)) }
 }
 
+/// Forks; the child gets none, the parent the child's PID. Only for a process with a single thread, as
+/// [`spawn_orphan`].
+pub fn fork() -> io::Result<Option<i32>> {
+    // SAFETY: the process has one thread (the caller's promise), so the child may do whatever this process may.
+    check(unsafe { libc::fork() }).map(|pid| (pid != 0).then_some(pid))
+}
+
+/// Waits for a child's end, however long that takes; the signal that ended it, where one did.
+pub fn wait(child: i32) -> io::Result<Option<i32>> {
+    let mut status = 0;
+    // SAFETY: `status` is borrowed mutably through the call.
+    retry(|| check(unsafe { libc::waitpid(child, &raw mut status, 0) }))?;
+    Ok(libc::WIFSIGNALED(status).then(|| libc::WTERMSIG(status)))
+}
+
 /// Ends this process at once, running nothing on the way.
 pub fn exit_now(code: i32) -> ! {
     // SAFETY: takes a number and does not return.
