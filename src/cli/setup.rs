@@ -18,7 +18,7 @@ use crate::units::install::{self, Options, Report};
 use crate::units::model::Host;
 
 /// How many lines of a failed app's handle are told: more than one failed start writes.
-const LINES: usize = 20;
+const LINES: usize = 30;
 
 /// How long the table waits for the master to have seen what systemd has done.
 const CATCH_UP: Duration = Duration::from_secs(3);

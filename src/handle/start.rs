@@ -13,8 +13,8 @@ use crate::names::{ClusterName, Instance};
 use crate::say::say;
 use crate::systemd::{self, ActiveState, JobEnd, Systemd, Verb};
 
-/// Lines of a failed worker that the message shows.
-const LINES: usize = 10;
+/// Lines of a failed worker that the message shows: a stack of Node with its source line and its error is over 20.
+const LINES: usize = 25;
 
 pub(super) async fn run(handle: &Handle<'_>, cluster: &ClusterName) -> Result<(), Error> {
     let begun = journal::monotonic_us_now();

@@ -41,8 +41,8 @@ use crate::systemd::{self, ActiveState, JobEnd, Systemd, Verb};
 
 /// PID 1 on a machine under load, beside what a step takes by itself.
 const SLACK: Duration = Duration::from_secs(45);
-/// Lines of a failed step that a message shows.
-const LINES: usize = 12;
+/// Lines of a failed step that a message shows: a stack of Node with its source line and its error is over 20.
+const LINES: usize = 30;
 /// A question of a person waits no longer for systemd; the message says that it does not answer.
 const GLANCE: Duration = Duration::from_secs(3);
 
