@@ -1,21 +1,32 @@
 //! What `make proof` shows and `make test` has no time for: runtimes that start slowly. `.config/nextest.toml` leaves this
 //! module out of the default profile; the profile `proof` runs it and nothing else.
 
-use super::cluster::{app, installed};
+use std::collections::BTreeSet;
+
+use super::cluster::{SOON, app, installed};
 
 #[test]
-fn ruby_and_java_run_in_the_default_sandbox() {
+fn ruby_and_java_share_their_sockets_in_the_default_sandbox() {
     let servers = [("ruby", "/usr/bin/ruby /srv/apps/hello.rb 3000"), ("java", "/usr/bin/java -cp /srv/java Hello 3001")];
     let slow = "timeout.start = \"90s\"";
     let apps =
-        servers.iter().enumerate().map(|(index, (name, command))| app(name, 2, command, &format!("listen = {}\n{slow}", 3000 + index)));
+        servers.iter().enumerate().map(|(index, (name, command))| app(name, 4, command, &format!("listen = {}\n{slow}", 3000 + index)));
     let cluster = installed(&apps.collect::<String>());
     cluster.sh("mkdir -p /srv/java && javac -d /srv/java /srv/apps/Hello.java").ok();
     cluster.cli(&["install", "--now"]).ok();
     for (index, (name, _)) in servers.iter().enumerate() {
-        assert_eq!(cluster.workers(name).len(), 2, "{name}");
-        let answer = cluster.get(&format!("127.0.0.1:{}", 3000 + index), "/").unwrap();
-        assert!(answer.body.starts_with("v1 "), "{name}: {answer:?}");
+        assert_eq!(cluster.workers(name).len(), 4, "{name}");
+        let port = u16::try_from(3000 + index).unwrap();
+        let inode = cluster.socket_inode(port);
+        // Four copies on one socket, and each of them answers.
+        let mut answered = BTreeSet::new();
+        cluster.wait_until("all four have answered", SOON, || {
+            let answer = cluster.get(&format!("127.0.0.1:{port}"), "/").unwrap();
+            assert!(answer.body.starts_with("v1 "), "{name}: {answer:?}");
+            answered.insert(answer.body);
+            answered.len() == 4
+        });
+        assert_eq!(cluster.socket_inode(port), inode, "{name}");
         for worker in cluster.workers(name) {
             assert_eq!(cluster.property(&worker, "NRestarts"), "0", "{worker}");
         }
