@@ -16,10 +16,8 @@ use super::error::{self, Error, Priority, say};
 use super::inherited::{self, Sockets};
 use super::pin::Copy;
 use super::{swap, sys};
+use crate::config::settings::DEFAULT_PATH;
 use crate::names::Uid;
-
-/// Where programs without a slash are looked for, unless `env` of the app has a `PATH`.
-pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Becomes the app that `$RUNTIME_DIRECTORY/pin.json` describes. Returns only when that failed, with the reason.
 ///
@@ -146,7 +144,7 @@ pub fn environment(systemd: impl IntoIterator<Item = (OsString, OsString)>, copy
     let uid = Uid { app: copy.app.clone(), slot: copy.instance.slot };
     let port = copy.port.map(|port| ("PORT", port.to_string()));
     let ours = [
-        ("PATH", PATH.to_owned()),
+        ("PATH", DEFAULT_PATH.to_owned()),
         ("PROJECT_CLUSTER_NAME", copy.cluster.to_string()),
         ("PROJECT_CLUSTER_APP", copy.app.to_string()),
         ("PROJECT_CLUSTER_UID", uid.to_string()),

@@ -1,8 +1,8 @@
-//! Files replaced atomically and read within a bound.
+//! JSON files of root's, replaced whole and read within a bound, and the directories they lie in.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 
 use serde::Serialize;
@@ -25,23 +25,14 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Error> {
     }
 }
 
-/// Replaces `path` by JSON of mode 0600 that survives a power cut: temporary file, fsync, rename, fsync of the directory.
+/// Replaces `path` by JSON of mode 0600 that survives a power cut.
 ///
 /// The directory belongs to us alone. Two writers of the same file are kept apart by the caller's lock.
 pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), Error> {
     let write = || {
-        let bytes = serde_json::to_vec_pretty(value)?;
-        let mut temporary = path.as_os_str().to_owned();
-        temporary.push(".tmp");
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-        file.write_all(&bytes)?;
-        file.write_all(b"\n")?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)?;
-        match path.parent() {
-            Some(directory) => File::open(directory)?.sync_all(),
-            None => Ok(()),
-        }
+        let mut bytes = serde_json::to_vec_pretty(value)?;
+        bytes.push(b'\n');
+        crate::files::replace(path, &bytes, 0o600)
     };
     write().map_err(|error: io::Error| Error::new(format!("{} cannot be written: {error}", path.display())))
 }

@@ -34,7 +34,7 @@ fn arguments_and_environment_arrive_byte_by_byte() {
     for wanted in ["PORT=4321", "WORKER_TYPE=api", "PROJECT_CLUSTER_UID=api:01", "PROJECT_CLUSTER_GENERATION=1", "LISTEN_FDS=0"] {
         assert!(environment.contains(&wanted.as_bytes().to_vec()), "{wanted}");
     }
-    assert!(environment.contains(&format!("PATH={}", project_cluster::worker::exec::PATH).into_bytes()));
+    assert!(environment.contains(&format!("PATH={}", project_cluster::config::settings::DEFAULT_PATH).into_bytes()));
     assert_eq!(std::fs::read_link(format!("/proc/{}/cwd", worker.pid())).unwrap(), world.root.path());
 }
 

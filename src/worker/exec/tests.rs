@@ -17,7 +17,7 @@ fn the_later_word_wins() {
     let systemd = [("PATH", "/odd"), ("HOME", "/"), ("LISTEN_FDS", "1"), ("NOTIFY_SOCKET", "/run/n"), ("WORKER_TYPE", "odd")];
     let all = environment(systemd.map(|(name, value)| (name.into(), value.into())), &copy);
     for (name, value) in [
-        ("PATH", PATH),
+        ("PATH", DEFAULT_PATH),
         ("HOME", "/srv"),
         ("LISTEN_FDS", "1"),
         ("NOTIFY_SOCKET", "/run/n"),
