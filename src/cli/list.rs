@@ -1,6 +1,6 @@
 //! `ls` and `show`: what runs, for people.
 
-use super::operate::{of, to};
+use super::follow::{of, to};
 use super::table::{self, Cell, Tone};
 use crate::api::types::{App, AppState, RollState, Worker, WorkerState};
 use crate::journal::harmless;
@@ -149,7 +149,7 @@ fn state_tone(state: WorkerState) -> Tone {
         WorkerState::Online => Tone::Green,
         WorkerState::Starting | WorkerState::Stopping => Tone::Yellow,
         WorkerState::Restarting | WorkerState::Failed => Tone::Red,
-        WorkerState::Offline => Tone::Grey,
+        WorkerState::Offline | WorkerState::Stopped => Tone::Grey,
     }
 }
 
