@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::check::History;
+use super::world::OLD;
 use super::{Fate, Old};
 use crate::names::{Instance, Slot};
 use crate::roll::machine::Phase;
@@ -135,10 +136,9 @@ impl History<'_> {
             Outcome::Mixed { who, reason } => {
                 let named = remaining.iter().all(|worker| who.iter().any(|(named, _)| named == *worker));
                 let ill = |fate: &Fate| !matches!(fate, Fate::Ready(_));
-                let cause = self.world.disturbed
-                    || self.meddled
-                    || self.scenario.old.contains(&Old::Ill)
-                    || self.scenario.again.iter().chain(&self.scenario.new).any(ill);
+                // Only the old ones' own failure, or somebody else, may spoil the way back.
+                let from = if self.roll.plan().from == OLD { &self.scenario.again } else { &self.scenario.new };
+                let cause = self.world.disturbed || self.meddled || self.scenario.old.contains(&Old::Ill) || from.iter().any(ill);
                 named && cause && !reason.is_empty()
             }
             Outcome::Overtaken => self.left,
