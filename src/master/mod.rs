@@ -10,6 +10,7 @@
 //! | one a roll (`rolls`) | job ends, changes, its clock | the roll's record, [`Intent`] |
 //! | `run` | signals, the watchdog | all of the above, by ending them |
 
+pub mod events;
 mod failed;
 mod places;
 mod renew;
@@ -28,6 +29,8 @@ use tokio::sync::watch as channel;
 pub use places::Places;
 pub use run::main;
 
+use self::events::asked::Noted;
+use self::events::{Events, Strays};
 use self::rolls::Rolls;
 use self::world::World;
 use crate::api::error::{Code, Refusal};
@@ -55,7 +58,7 @@ pub struct Master<S> {
     cluster: ClusterName,
     places: Places,
     journal: Journal,
-    systemd: Arc<S>,
+    systemd: Arc<Noted<S>>,
     settings: RwLock<Arc<Settings>>,
     /// Which settings file that was.
     settings_file: Mutex<Option<renew::Stamp>>,
@@ -68,6 +71,8 @@ pub struct Master<S> {
     seen: channel::Sender<u64>,
     intent: Mutex<Intent>,
     rolls: Mutex<Rolls>,
+    events: Arc<Events>,
+    strays: Strays,
     begun: Instant,
 }
 
@@ -83,7 +88,7 @@ impl<S: Systemd> Master<S> {
             cluster: settings.name.clone(),
             places,
             journal,
-            systemd,
+            systemd: Arc::new(Noted::new(systemd)),
             settings: RwLock::new(Arc::new(settings)),
             settings_file: Mutex::default(),
             world: Mutex::default(),
@@ -92,6 +97,8 @@ impl<S: Systemd> Master<S> {
             seen: channel::Sender::new(0),
             intent: Mutex::new(intent),
             rolls: Mutex::default(),
+            events: Arc::default(),
+            strays: Strays::default(),
             begun: Instant::now(),
         })
     }
@@ -205,7 +212,9 @@ impl<S: Systemd> Master<S> {
     async fn read(&self, dirty: &watch::Dirty) -> Result<(), systemd::Error> {
         let settings = self.settings();
         let reading = self.reading.lock().await;
+        let (ended, before) = (self.systemd.ledger().ended(), lock(&self.world).clone());
         watch::refresh(&*self.systemd, &settings, &self.world, dirty).await?;
+        self.tell_changes(&settings, &before, &ended);
         drop(reading);
         self.adopt(&settings);
         self.seen.send_modify(|seen| *seen += 1);

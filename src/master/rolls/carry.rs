@@ -7,6 +7,7 @@ use super::kept::{self, Kept};
 use super::recorder::Recorder;
 use super::records::unix_ms;
 use super::{Begun, lock};
+use crate::api::events::Kind;
 use crate::api::types::RollState;
 use crate::config::settings;
 use crate::intent::Hold;
@@ -15,6 +16,7 @@ use crate::names::{AppName, AppUnits, Instance};
 use crate::roll::execute::{self, Deps, Limits};
 use crate::roll::machine::Roll;
 use crate::roll::plan::Version;
+use crate::roll::queue::Ticket;
 use crate::roll::words::{self, Outcome};
 use crate::say::say;
 use crate::systemd::{ActiveState, Change, Error, Systemd, Verb};
@@ -45,7 +47,7 @@ impl<S: Systemd> Master<S> {
         };
         let limits = Limits::of(&app.timeout);
         let deps = Deps { cluster: settings.name.clone(), app: name.clone(), limits, clock, keeper, handle_since };
-        let outcome = execute::execute(self.systemd.clone(), &mut roll, deps).await;
+        let outcome = execute::execute(Arc::new(self.systemd.of_roll(ticket.0)), &mut roll, deps).await;
         if outcome == Outcome::Overtaken
             && let Err(why) = self.sweep(&units, app, &roll, handle_since).await
         {
@@ -58,6 +60,7 @@ impl<S: Systemd> Master<S> {
         let reason = why.map(|why| why.told);
         let took_ms = clock.now().saturating_sub(begin);
         announce(&name, to, took_ms, reason.as_deref());
+        self.tell_end(&name, ticket, to, took_ms, reason.as_deref());
         let Some(mut record) = lock(&self.rolls).get(&name, ticket.0) else { return self.end(&name) };
         record.state = if reason.is_none() { RollState::Done } else { RollState::Failed };
         (record.reason, record.took_ms) = (reason, took_ms);
@@ -141,6 +144,18 @@ impl<S: Systemd> Master<S> {
             }
         }
         Some(Why { told: format!("{reason}{now}{lines}"), kept: format!("{reason}{lines}") })
+    }
+
+    /// The event of an end.
+    fn tell_end(&self, name: &AppName, ticket: Ticket, to: Version, took_ms: u64, reason: Option<&str>) {
+        let (kind, text) = match reason {
+            None => (Kind::RollDone, format!("the roll of {name} to generation {to} is done, in {took_ms} ms")),
+            Some(reason) => {
+                let first = reason.lines().next().unwrap_or_default();
+                (Kind::RollFailed, format!("the roll of {name} to generation {to} failed: {first}"))
+            }
+        };
+        self.tell_roll(kind, name, ticket.0, Some(to.generation), text);
     }
 
     /// Remembers how a roll ended.

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::records::unix_ms;
 use super::{Begun, clock, figure, lock};
+use crate::api::events::Kind;
 use crate::api::types;
 use crate::files;
 use crate::intent::Hold;
@@ -113,6 +114,14 @@ impl<S: Systemd> Master<S> {
         let ticket = rolls.adopt(record);
         rolls.step(name, ticket, figure(roll.served().0), step);
         drop(rolls);
+        self.note_stops_of(name, ticket.0);
+        self.tell_roll(
+            Kind::RollStep,
+            name,
+            ticket.0,
+            Some(roll.plan().to.generation),
+            format!("the roll of {name} is taken up by a new master"),
+        );
         tokio::spawn(self.clone().carry_out(name.clone(), Begun { ticket, roll, clock, begin, handle_since }, culprit));
     }
 

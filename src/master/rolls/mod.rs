@@ -23,6 +23,7 @@ pub(super) use self::records::unix_ms;
 use self::kept::Kept;
 use super::{Master, lock};
 use crate::api::error::{Code, Refusal};
+use crate::api::events::Kind;
 use crate::api::types::{self, RollState};
 use crate::files;
 use crate::journal;
@@ -124,6 +125,7 @@ impl<S: Systemd> Master<S> {
             return Err(Refusal::new(Code::Failed, why));
         }
         say!(Notice, "{name}: roll to generation {to} begins");
+        self.tell_roll(Kind::RollBegin, name, ticket.0, Some(to.generation), format!("{name} rolls to generation {to}"));
         Ok(Begun { ticket, roll, clock, begin, handle_since })
     }
 
@@ -148,6 +150,7 @@ impl<S: Systemd> Master<S> {
     /// The refusal of a roll that others wait for is its end.
     fn never_begins(self: &Arc<Self>, name: &AppName, ticket: Ticket, why: &str) {
         say!(Warning, "{name}: the reload is not begun: {why}");
+        self.tell_roll(Kind::RollFailed, name, ticket.0, None, format!("the roll of {name} could not begin: {why}"));
         lock(&self.rolls).fail(name, ticket, why.to_owned());
         self.end(name);
     }
