@@ -2,5 +2,5 @@
 pub mod error;
 pub mod events;
 pub mod server;
-mod stream;
+pub mod stream;
 pub mod types;

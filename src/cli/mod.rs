@@ -3,13 +3,16 @@
 
 pub mod args;
 pub mod client;
+mod events;
 mod list;
 mod live;
 mod logs;
 mod operate;
 mod out;
 mod setup;
+mod sse;
 mod table;
+mod time;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -25,7 +28,7 @@ use crate::api::types::{App, Worker};
 use crate::config;
 use crate::names::{ClusterName, Uid};
 
-pub(crate) use self::out::{complain, complain_json, print, print_json};
+pub(crate) use self::out::{complain, complain_json, print, print_json, print_json_line, reader_gone};
 
 /// Where the configuration lies when nothing else is said.
 pub const CONFIG: &str = "/etc/project-cluster/cluster.toml";
@@ -136,6 +139,7 @@ async fn run(context: &Context, verb: &Verb) -> Result<(), Failure> {
         Verb::Sleep(options) => operate::run(context, "sleep", options).await,
         Verb::Restart(options) | Verb::Reload(options) => operate::roll(context, options).await,
         Verb::Logs(options) => logs::run(context, options).await,
+        Verb::Events(options) => events::run(context, options).await,
         // Those that `main` has carried out already.
         Verb::Init | Verb::Check | Verb::Schema | Verb::Install(_) | Verb::Uninstall { .. } => Ok(()),
     }

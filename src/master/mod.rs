@@ -12,6 +12,7 @@
 
 pub mod events;
 mod failed;
+mod marks;
 mod places;
 mod renew;
 pub mod rolls;
@@ -152,7 +153,10 @@ impl<S: Systemd> Master<S> {
         let intent = self.intent_of(name);
         let roll = lock(&self.rolls).latest(name);
         let units = AppUnits::new(&settings.name, name);
-        view::app(&lock(&self.world), &units, app, Self::target(app), &intent, roll)
+        let world = lock(&self.world);
+        let mut view = view::app(&world, &units, app, Self::target(app), &intent, roll);
+        marks::mark(&mut view, &world, &units, &self.strays.of(name));
+        view
     }
 
     fn intent_of(&self, name: &AppName) -> AppIntent {

@@ -92,6 +92,8 @@ pub fn app(world: &World, units: &AppUnits<'_>, settings: &settings::App, target
         sockets,
         handle: units.handle(),
         roll,
+        masked: Vec::new(),
+        outside: Vec::new(),
         workers: workers(world, units, target),
     }
 }
