@@ -41,6 +41,7 @@ use crate::intent::{AppIntent, Intent};
 use crate::journal::{self, Journal};
 use crate::names::{AppName, AppUnits, ClusterName};
 use crate::say::say;
+use crate::status;
 use crate::systemd::{self, ActiveState, JobEnd, Systemd, Verb};
 
 /// PID 1 on a machine under load, beside what a step takes by itself.
@@ -252,8 +253,7 @@ impl<S: Systemd> Master<S> {
         }
         let apps = self.settings().apps.len();
         let status = format!("watches {apps} {}", if apps == 1 { "app" } else { "apps" });
-        // Without NOTIFY_SOCKET there is nobody to tell.
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Status(&status)]);
+        status::tell(&status);
     }
 
     /// Takes over what runs: an app whose workers are all of one generation, with none rolling, is of that generation.

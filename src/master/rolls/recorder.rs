@@ -52,8 +52,7 @@ impl<S: Systemd> Keeper for Recorder<S> {
         let (ready, target) = roll.served();
         lock(&self.master.rolls).step(&self.app, self.ticket, figure(ready), types::Step { at_ms, text });
         let status = format!("rolls {} to generation {}: {ready} of {target} ready", self.app, roll.plan().to);
-        // Without NOTIFY_SOCKET there is nobody to tell.
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Status(&status)]);
+        crate::status::tell(&status);
     }
 
     fn trouble(&mut self, error: &Error) {
