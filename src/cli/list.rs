@@ -1,6 +1,6 @@
 //! `ls` and `show`: what runs, for people.
 
-use super::operate::{of, to};
+use super::follow::{of, to};
 use super::table::{self, Cell, Tone};
 use super::time;
 use crate::api::types::{App, AppState, RollState, Worker, WorkerState};

@@ -26,3 +26,4 @@ mod traps;
 mod tree;
 mod units;
 mod users;
+mod workers;

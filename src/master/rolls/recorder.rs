@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use super::kept::{self, Kept};
-use super::{figure, lock};
+use super::{figure, lock, what};
 use crate::api::events::Kind;
 use crate::api::types;
 use crate::master::Master;
@@ -51,8 +51,7 @@ impl<S: Systemd> Keeper for Recorder<S> {
         self.master.tell_roll(Kind::RollStep, &self.app, self.ticket.0, Some(roll.plan().to.generation), text.clone());
         let (ready, target) = roll.served();
         lock(&self.master.rolls).step(&self.app, self.ticket, figure(ready), types::Step { at_ms, text });
-        let status = format!("rolls {} to generation {}: {ready} of {target} ready", self.app, roll.plan().to);
-        crate::status::tell(&status);
+        crate::status::tell(&format!("{}: {ready} of {target} ready", what(&self.app, roll.plan())));
     }
 
     fn trouble(&mut self, error: &Error) {

@@ -6,7 +6,7 @@ use super::world::{Due, NEW, OLD, Units};
 use super::{Blow, Fate, Old, Scenario};
 use crate::names::{Instance, Slot};
 use crate::roll::machine::{Phase, Roll};
-use crate::roll::plan::Plan;
+use crate::roll::plan::{Plan, Scope};
 use crate::roll::words::{Action, Event, Outcome};
 use crate::systemd::{ActiveState, JobEnd, Verb};
 
@@ -49,6 +49,7 @@ fn live_once(scenario: &Scenario, expected: Option<&str>, logged: bool) -> Resul
         app: "api".parse().unwrap(),
         from: OLD,
         to: NEW,
+        scope: Scope::App,
         slots: Slot::first(u16::try_from(scenario.old.len()).unwrap()).collect(),
         surge: scenario.surge,
         unavailable: scenario.unavailable,
