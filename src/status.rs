@@ -7,6 +7,11 @@ use std::io;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 
+/// Whether somebody listens: systemd runs us as a step of a unit that lets us speak.
+pub fn is_heard() -> bool {
+    std::env::var_os("NOTIFY_SOCKET").is_some()
+}
+
 /// Tells one line; without a listener, nothing.
 pub fn tell(text: &str) {
     if let Some(path) = std::env::var_os("NOTIFY_SOCKET") {

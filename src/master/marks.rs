@@ -24,9 +24,6 @@ pub fn mark(app: &mut App, world: &World, units: &AppUnits<'_>, strays: &BTreeMa
     let is_masked = |unit: &String| world.get(unit).is_some_and(|seen| seen.state.masked);
     app.masked = [units.handle(), units.trigger()].into_iter().chain(sockets).chain(workers).filter(is_masked).collect();
     for (slot, stray) in strays {
-        for row in app.workers.iter_mut().filter(|row| row.slot == slot.get()) {
-            row.state = WorkerState::Stopped;
-        }
         app.outside.push(Outside { uid: Uid { app: app.name.clone(), slot: *slot }, since_ms: stray.since_ms });
     }
 }

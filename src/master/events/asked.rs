@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::api::events::By;
 use crate::master::world::World;
+use crate::roll::plan::Scope;
 use crate::systemd::{ActiveState, Change, Details, Error, JobEnd, Systemd, UnitState, Verb};
 
 /// More notes than a cluster has units: those whose jobs have ended go, if systemd cannot be read for long.
@@ -19,8 +20,7 @@ const NOTES: usize = 16_384;
 struct Note {
     serial: u64,
     verb: Verb,
-    /// The roll that asked, by its number; none for a person.
-    roll: Option<u64>,
+    who: Who,
     ended: bool,
 }
 
@@ -33,6 +33,16 @@ pub struct Who {
     pub roll: Option<u64>,
 }
 
+impl Who {
+    /// A person, by a request.
+    pub const OPERATOR: Self = Self { by: By::Operator, roll: None };
+
+    /// A roll: of a whole app it is one, and for single workers a person's hand.
+    pub fn roll(number: u64, scope: &Scope) -> Self {
+        Self { by: if *scope == Scope::App { By::Roll } else { By::Operator }, roll: Some(number) }
+    }
+}
+
 /// The jobs that were asked for, the latest of each unit.
 #[derive(Debug, Default)]
 pub struct Ledger {
@@ -41,14 +51,14 @@ pub struct Ledger {
 
 impl Ledger {
     /// Notes a job; its number.
-    pub fn note(&self, unit: &str, verb: Verb, roll: Option<u64>) -> u64 {
+    pub fn note(&self, unit: &str, verb: Verb, who: Who) -> u64 {
         let mut notes = self.lock();
         notes.0 += 1;
         let serial = notes.0;
         if notes.1.len() >= NOTES {
             notes.1.retain(|_, note| !note.ended);
         }
-        notes.1.insert(unit.to_owned(), Note { serial, verb, roll, ended: false });
+        notes.1.insert(unit.to_owned(), Note { serial, verb, who, ended: false });
         serial
     }
 
@@ -63,7 +73,7 @@ impl Ledger {
     pub fn who(&self, unit: &str, stop: bool) -> Option<Who> {
         let note = *self.lock().1.get(unit)?;
         let fits = if stop { note.verb != Verb::Start } else { note.verb != Verb::Stop };
-        fits.then(|| Who { by: if note.roll.is_some() { By::Roll } else { By::Operator }, roll: note.roll })
+        fits.then_some(note.who)
     }
 
     /// The numbers of the last jobs that have ended: what a reading that begins now will show.
@@ -73,8 +83,11 @@ impl Ledger {
 
     /// Forgets those of [`Self::ended`] whose units are at rest in the reading begun after it.
     pub fn settle(&self, ended: &[u64], world: &World) {
-        let rests =
-            |unit: &str| world.get(unit).is_none_or(|seen| seen.state.job.is_none() && seen.state.active != ActiveState::Deactivating);
+        let rests = |unit: &str| {
+            world.get(unit).is_none_or(|seen| {
+                seen.state.job.is_none() && !matches!(seen.state.active, ActiveState::Activating | ActiveState::Deactivating)
+            })
+        };
         self.lock().1.retain(|unit, note| !ended.contains(&note.serial) || !rests(unit));
     }
 
@@ -88,17 +101,17 @@ impl Ledger {
 pub struct Noted<S> {
     inner: Arc<S>,
     ledger: Arc<Ledger>,
-    roll: Option<u64>,
+    who: Who,
 }
 
 impl<S: Systemd> Noted<S> {
     /// For what persons ask.
     pub fn new(inner: Arc<S>) -> Self {
-        Self { inner, ledger: Arc::default(), roll: None }
+        Self { inner, ledger: Arc::default(), who: Who::OPERATOR }
     }
-    /// The same systemd and ledger, for what this roll asks.
-    pub fn of_roll(&self, roll: u64) -> Self {
-        Self { inner: Arc::clone(&self.inner), ledger: Arc::clone(&self.ledger), roll: Some(roll) }
+    /// The same systemd and ledger, for what a roll asks.
+    pub fn for_roll(&self, who: Who) -> Self {
+        Self { inner: Arc::clone(&self.inner), ledger: Arc::clone(&self.ledger), who }
     }
     /// What was asked.
     pub fn ledger(&self) -> &Ledger {
@@ -130,7 +143,7 @@ impl<S: Systemd> Systemd for Noted<S> {
         self.inner.active_since(unit).await
     }
     async fn job(&self, verb: Verb, unit: &str, limit: Duration) -> Result<JobEnd, Error> {
-        let serial = self.ledger.note(unit, verb, self.roll);
+        let serial = self.ledger.note(unit, verb, self.who);
         let _ending = Ending { ledger: &self.ledger, unit, serial };
         self.inner.job(verb, unit, limit).await
     }
@@ -158,8 +171,8 @@ mod tests {
     #[test]
     fn a_note_lives_until_a_later_reading_shows_its_unit_at_rest() {
         let ledger = Ledger::default();
-        let serial = ledger.note(UNIT, Verb::Stop, None);
-        assert_eq!(ledger.who(UNIT, true), Some(Who { by: By::Operator, roll: None }));
+        let serial = ledger.note(UNIT, Verb::Stop, Who::OPERATOR);
+        assert_eq!(ledger.who(UNIT, true), Some(Who::OPERATOR));
         assert_eq!(ledger.who(UNIT, false), None, "nobody asked for a start");
         // A reading that began while the job ran.
         let began = ledger.ended();
@@ -177,8 +190,8 @@ mod tests {
     #[test]
     fn the_latest_counts_and_an_end_of_an_earlier_one_does_not() {
         let ledger = Ledger::default();
-        let first = ledger.note(UNIT, Verb::Start, Some(7));
-        ledger.note(UNIT, Verb::Stop, Some(7));
+        let first = ledger.note(UNIT, Verb::Start, Who::roll(7, &Scope::App));
+        ledger.note(UNIT, Verb::Stop, Who::roll(7, &Scope::App));
         ledger.end(UNIT, first);
         assert_eq!(ledger.ended(), Vec::<u64>::new());
         assert_eq!(ledger.who(UNIT, true), Some(Who { by: By::Roll, roll: Some(7) }));

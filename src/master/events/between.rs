@@ -33,6 +33,8 @@ pub struct Told {
     pub happenings: Vec<Happening>,
     /// Workers that were stopped while their app is up and nobody here asked for it.
     pub strays: Vec<(AppName, Instance)>,
+    /// Workers that were started so.
+    pub returned: Vec<(AppName, Instance)>,
 }
 
 /// An app's handle between the two.
@@ -182,6 +184,9 @@ impl Scene<'_> {
             let ended = matches!(turn, Turn::Restarted | Turn::StartFailed) || end.cause == Cause::Timeout;
             if stray {
                 told.strays.push((name.clone(), *instance));
+            }
+            if *turn == Turn::Started && outside && handle.steady {
+                told.returned.push((name.clone(), *instance));
             }
             told.happenings.push(Happening {
                 app: Some(name.clone()),

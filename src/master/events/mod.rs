@@ -19,13 +19,13 @@ mod strays;
 mod tests;
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch as channel};
 
 pub(super) use self::strays::watch as watch_strays;
 pub use self::strays::{Stray, Strays};
 
+use self::asked::Who;
 use self::between::Scene;
 use self::ring::{KEPT, Ring};
 use super::rolls::unix_ms;
@@ -129,8 +129,8 @@ impl<S: Systemd> Master<S> {
         if *self.seen.borrow() > 0 {
             let scene = Scene { settings, before, after: &after, asked };
             let told = between::between(&scene);
+            self.strays.see(&scene, &told);
             told.happenings.into_iter().for_each(|what| self.events.tell(what));
-            self.strays.see(&scene, told.strays);
         }
         asked.settle(ended, &after);
     }
@@ -145,14 +145,19 @@ impl<S: Systemd> Master<S> {
         self.events.tell(Happening::new(Kind::MasterStart, text));
     }
 
-    /// A roll is taken up: what is on its way down of its app, the master before has stopped for it.
-    pub(super) fn note_stops_of(&self, name: &AppName, roll: u64) {
+    /// A roll is taken up: what of its app is on its way up or down, the master before has asked for.
+    pub(super) fn note_jobs_of(&self, name: &AppName, who: Who) {
         let settings = self.settings();
         let units = AppUnits::new(&settings.name, name);
         let ledger = self.systemd.ledger();
-        for (instance, _) in lock(&self.world).workers(&units).iter().filter(|(_, seen)| seen.state.active == ActiveState::Deactivating) {
-            let unit = units.worker(instance);
-            let serial = ledger.note(&unit, Verb::Stop, Some(roll));
+        for (instance, seen) in lock(&self.world).workers(&units) {
+            let verb = match seen.state.active {
+                ActiveState::Deactivating => Verb::Stop,
+                ActiveState::Activating => Verb::Start,
+                _ => continue,
+            };
+            let unit = units.worker(&instance);
+            let serial = ledger.note(&unit, verb, who);
             ledger.end(&unit, serial);
         }
     }
@@ -167,6 +172,3 @@ impl<S: Systemd> Master<S> {
 fn plural(count: usize, word: &str) -> String {
     if count == 1 { word.to_owned() } else { format!("{word}s") }
 }
-
-/// How long the confirming reading of a stray may be put off when systemd cannot be read.
-const AGAIN: Duration = Duration::from_secs(1);

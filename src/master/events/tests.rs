@@ -4,6 +4,7 @@ use super::asked::Ledger;
 use super::between::{Scene, Told, between};
 use super::*;
 use crate::api::events::Cause;
+use crate::roll::plan::Scope;
 use crate::systemd::{Details, UnitState};
 
 const API: &str = "[apps.api]\nworkers = 2\ncommand = \"/usr/bin/node x.js\"\ncwd = \"/srv\"\nlisten = 3000\n";
@@ -167,13 +168,22 @@ fn a_stop_is_ours_the_apps_or_from_outside() {
     assert_eq!(story.read(vec![row(TWO, ActiveState::Inactive, "dead").job("restart")], &[]), ["worker.stop outside api:02"]);
     assert!(story.last.strays.is_empty());
     // A roll asked, or a person here.
-    for (roll, told) in [(Some(7), "worker.stop roll api:02"), (None, "worker.stop operator api:02")] {
+    let single = Scope::Slots(std::collections::BTreeSet::new());
+    for (who, told) in [
+        (Who::roll(7, &Scope::App), "worker.stop roll api:02"),
+        (Who::roll(7, &single), "worker.stop operator api:02"),
+        (Who::OPERATOR, "worker.stop operator api:02"),
+    ] {
         let mut story = Story::begin();
-        story.asked.note(TWO, Verb::Stop, roll);
+        story.asked.note(TWO, Verb::Stop, who);
         assert_eq!(story.read(vec![], &[TWO]), [told]);
-        assert_eq!(story.last.happenings[0].roll, roll);
+        assert_eq!(story.last.happenings[0].roll, who.roll);
         assert!(story.last.strays.is_empty());
     }
+    // And it is started so.
+    let mut story = Story::with(vec![up(HANDLE, 100), up(SOCKET, 50), up(ONE, 100)]);
+    assert_eq!(story.read(vec![up(TWO, 200)], &[]), ["worker.start outside api:02"]);
+    assert_eq!(story.last.returned, [("api".parse().unwrap(), "2.1.1".parse().unwrap())]);
     // One that waits for its restart is stopped too.
     let mut story = Story::with(vec![up(HANDLE, 100), up(SOCKET, 50), waiting(ONE, 200, 100)]);
     assert_eq!(story.read(vec![], &[ONE]), ["worker.stop outside api:01"]);
@@ -185,7 +195,7 @@ fn a_stop_of_the_app_is_no_stop_of_a_worker_from_outside() {
     for (asked, by) in [(false, "outside"), (true, "operator")] {
         let mut story = Story::begin();
         if asked {
-            story.asked.note(HANDLE, Verb::Stop, None);
+            story.asked.note(HANDLE, Verb::Stop, Who::OPERATOR);
         }
         let down = row(HANDLE, ActiveState::Deactivating, "stop-post").job("stop").times(95, 100);
         assert_eq!(story.read(vec![down, row(SOCKET, ActiveState::Inactive, "dead"), leaving(ONE, 95, 100)], &[]), [format!("stop {by}")]);
@@ -202,7 +212,7 @@ fn a_stop_of_the_app_is_no_stop_of_a_worker_from_outside() {
 #[test]
 fn an_app_starts_restarts_and_fails() {
     let mut story = Story::with(vec![]);
-    story.asked.note(HANDLE, Verb::Start, None);
+    story.asked.note(HANDLE, Verb::Start, Who::OPERATOR);
     assert_eq!(story.read(vec![row(HANDLE, ActiveState::Activating, "start"), up(SOCKET, 60), starting(ONE, 90)], &[]), NOTHING);
     assert_eq!(story.read(vec![up(ONE, 100)], &[]), ["worker.start operator api:01"]);
     assert_eq!(story.read(vec![up(HANDLE, 110), up(TWO, 109)], &[]), ["worker.start operator api:02", "start operator"]);
@@ -249,7 +259,7 @@ fn noise_is_no_event() {
     assert_eq!(story.read(vec![up("project-cluster-old@1.1.1.service", 10)], &[]), NOTHING);
     // A worker of a roll that is still on its way up.
     let new = "project-cluster-api@1.2.1.service";
-    story.asked.note(new, Verb::Start, Some(7));
+    story.asked.note(new, Verb::Start, Who::roll(7, &Scope::App));
     assert_eq!(story.read(vec![starting(new, 500)], &[]), NOTHING);
     assert_eq!(story.read(vec![up(new, 510)], &[]), ["worker.start roll api:01"]);
 }
@@ -274,7 +284,7 @@ fn how_it_ended_is_told_as_far_as_systemd_says() {
     }
     // One that did not end in time when it was asked to.
     let mut story = Story::begin();
-    story.asked.note(ONE, Verb::Stop, Some(7));
+    story.asked.note(ONE, Verb::Stop, Who::roll(7, &Scope::App));
     assert_eq!(
         story.read(vec![row(ONE, ActiveState::Failed, "failed").times(95, 100).end("timeout", 9, true)], &[]),
         ["worker.stop roll api:01"]

@@ -12,6 +12,7 @@ use crate::api::events::Kind;
 use crate::api::types::RollState;
 use crate::config::settings;
 use crate::intent::Hold;
+use crate::master::events::asked::Who;
 use crate::master::{LINES, Master, watch};
 use crate::names::{AppName, AppUnits, Instance, Slot};
 use crate::roll::execute::{self, Deps, Limits};
@@ -52,7 +53,7 @@ impl<S: Systemd> Master<S> {
         self.retarget(&name);
         let target = lock(&self.rolls).targets(&name);
         let deps = Deps { cluster: settings.name.clone(), app: name.clone(), limits, clock, keeper, handle_since, sockets, target };
-        let outcome = execute::execute(Arc::new(self.systemd.of_roll(ticket.0)), &mut roll, deps).await;
+        let outcome = execute::execute(Arc::new(self.systemd.for_roll(Who::roll(ticket.0, &plan.scope))), &mut roll, deps).await;
         if outcome == Outcome::Overtaken
             && let Err(why) = self.sweep(&units, app, &roll, handle_since).await
         {

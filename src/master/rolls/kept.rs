@@ -14,6 +14,7 @@ use crate::api::events::Kind;
 use crate::api::types;
 use crate::files;
 use crate::intent::Hold;
+use crate::master::events::asked::Who;
 use crate::master::{Master, Places};
 use crate::names::{AppName, Generation, Instance};
 use crate::roll::machine::Roll;
@@ -150,7 +151,7 @@ impl<S: Systemd> Master<S> {
         let ticket = rolls.adopt(record);
         rolls.step(name, ticket, figure(roll.served().0), step);
         drop(rolls);
-        self.note_stops_of(name, ticket.0);
+        self.note_jobs_of(name, Who::roll(ticket.0, &roll.plan().scope));
         self.tell_roll(
             Kind::RollStep,
             name,
