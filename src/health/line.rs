@@ -20,11 +20,20 @@ mod tests {
     #[test]
     fn the_line_that_names_the_error() {
         let table = [
-            ("/srv/app.js:1\nthrow new Error('boom')\n^\n\nError: boom\n    at Object.<anonymous> (/srv/app.js:1:7)\n\nNode.js v18.19.0", "Error: boom"),
+            (
+                "/srv/app.js:1\nthrow new Error('boom')\n^\n\nError: boom\n    at Object.<anonymous> (/srv/app.js:1:7)\n\nNode.js v18.19.0",
+                "Error: boom",
+            ),
             ("Traceback (most recent call last):\n  File \"a.py\", line 1\nValueError: boom", "ValueError: boom"),
             ("panic: boom\n\ngoroutine 1 [running]:\nmain.main()\n\t/srv/main.go:4 +0x1d", "panic: boom"),
-            ("thread 'main' panicked at src/main.rs:2:5:\nboom\nnote: run with `RUST_BACKTRACE=1`", "thread 'main' panicked at src/main.rs:2:5:"),
-            ("Exception in thread \"main\" java.lang.IllegalStateException: boom\n\tat A.main(A.java:3)", "Exception in thread \"main\" java.lang.IllegalStateException: boom"),
+            (
+                "thread 'main' panicked at src/main.rs:2:5:\nboom\nnote: run with `RUST_BACKTRACE=1`",
+                "thread 'main' panicked at src/main.rs:2:5:",
+            ),
+            (
+                "Exception in thread \"main\" java.lang.IllegalStateException: boom\n\tat A.main(A.java:3)",
+                "Exception in thread \"main\" java.lang.IllegalStateException: boom",
+            ),
             ("starting\ncannot open /srv/db", "cannot open /srv/db"),
         ];
         for (text, expected) in table {

@@ -11,6 +11,7 @@
 //! | `run` | signals, the watchdog | all of the above, by ending them |
 
 mod failed;
+mod loops;
 mod places;
 mod renew;
 pub mod rolls;
@@ -68,6 +69,9 @@ pub struct Master<S> {
     seen: channel::Sender<u64>,
     intent: Mutex<Intent>,
     rolls: Mutex<Rolls>,
+    said: Mutex<loops::Said>,
+    /// The journal told what a worker in a crash loop said.
+    heard: tokio::sync::Notify,
     begun: Instant,
 }
 
@@ -92,6 +96,8 @@ impl<S: Systemd> Master<S> {
             seen: channel::Sender::new(0),
             intent: Mutex::new(intent),
             rolls: Mutex::default(),
+            said: Mutex::default(),
+            heard: tokio::sync::Notify::new(),
             begun: Instant::now(),
         })
     }
@@ -145,7 +151,7 @@ impl<S: Systemd> Master<S> {
         let intent = self.intent_of(name);
         let roll = lock(&self.rolls).latest(name);
         let units = AppUnits::new(&settings.name, name);
-        view::app(&lock(&self.world), &units, app, Self::target(app), &intent, roll)
+        view::app(&lock(&self.world), &units, app, Self::target(app), &intent, roll, &self.places.crashes(name))
     }
 
     fn intent_of(&self, name: &AppName) -> AppIntent {

@@ -2,18 +2,23 @@
 //!
 //! Reads memory and CPU at the moment of asking, since nothing tells when they change. It must not change anything.
 
-use super::usage;
+use std::path::Path;
+use std::time::Duration;
+
 use super::world::{Seen, World};
-use crate::api::types::{App, Roll, Socket, Worker, WorkerState};
+use super::{loops, usage};
+use crate::api::types::{App, CrashLoop, Roll, Socket, Worker, WorkerState};
 use crate::config::settings::{self, User};
 use crate::intent::AppIntent;
 use crate::journal::monotonic_us_now;
 use crate::names::{AppName, AppUnits, Instance, Slot, Uid};
 use crate::systemd::ActiveState;
 
-/// The workers of an app: what is loaded, and a row for each wanted slot where nothing is.
-pub fn workers(world: &World, units: &AppUnits<'_>, target: u16) -> Vec<Worker> {
-    let mut rows: Vec<Worker> = world.workers(units).into_iter().map(|(instance, seen)| worker(units, instance, seen)).collect();
+/// The workers of an app: what is loaded, and a row for each wanted slot where nothing is. `crashes` is the directory of
+/// root's counts, `restart` the time that systemd waits before it starts a worker again.
+fn workers(world: &World, units: &AppUnits<'_>, target: u16, crashes: &Path, restart: Duration) -> Vec<Worker> {
+    let row = |(instance, seen)| worker(units, instance, seen, loops::of(crashes, &instance, seen, restart));
+    let mut rows: Vec<Worker> = world.workers(units).into_iter().map(row).collect();
     for slot in Slot::first(target) {
         if !rows.iter().any(|row| row.slot == slot.get()) {
             rows.push(offline(units.app, slot));
@@ -23,7 +28,7 @@ pub fn workers(world: &World, units: &AppUnits<'_>, target: u16) -> Vec<Worker> 
     rows
 }
 
-fn worker(units: &AppUnits<'_>, instance: Instance, seen: &Seen) -> Worker {
+fn worker(units: &AppUnits<'_>, instance: Instance, seen: &Seen, crash_loop: Option<CrashLoop>) -> Worker {
     let state = WorkerState::of(seen.state.active, &seen.state.sub);
     let usage = usage::of(&seen.details.control_group);
     let up = (state == WorkerState::Online).then(|| monotonic_us_now().saturating_sub(seen.details.active_since_us) / 1000);
@@ -33,10 +38,11 @@ fn worker(units: &AppUnits<'_>, instance: Instance, seen: &Seen) -> Worker {
         slot: instance.slot.get(),
         generation: Some(instance.generation),
         unit: Some(units.worker(&instance)),
-        state,
+        state: if crash_loop.is_some() { WorkerState::CrashLoop } else { state },
         pid: seen.details.main_pid,
         uptime_ms: up,
         restarts: seen.details.restarts,
+        crash_loop,
         errors: None,
         warnings: None,
         memory_bytes: usage.memory,
@@ -55,6 +61,7 @@ fn offline(app: &AppName, slot: Slot) -> Worker {
         pid: None,
         uptime_ms: None,
         restarts: 0,
+        crash_loop: None,
         errors: None,
         warnings: None,
         memory_bytes: None,
@@ -71,8 +78,17 @@ pub fn sockets(world: &World, units: &AppUnits<'_>, settings: &settings::App) ->
     settings.listen.iter().map(socket).collect()
 }
 
-/// An app as a whole.
-pub fn app(world: &World, units: &AppUnits<'_>, settings: &settings::App, target: u16, intent: &AppIntent, roll: Option<Roll>) -> App {
+/// An app as a whole; `crashes` is the directory of root's counts.
+pub fn app(
+    world: &World,
+    units: &AppUnits<'_>,
+    settings: &settings::App,
+    target: u16,
+    intent: &AppIntent,
+    roll: Option<Roll>,
+    crashes: &Path,
+) -> App {
+    let workers = workers(world, units, target, crashes, settings.timeout.restart);
     let sockets = sockets(world, units, settings);
     let up = !sockets.is_empty() && sockets.iter().all(|socket| socket.active);
     let rolling = roll.as_ref().is_some_and(Roll::under_way);
@@ -92,6 +108,7 @@ pub fn app(world: &World, units: &AppUnits<'_>, settings: &settings::App, target
         sockets,
         handle: units.handle(),
         roll,
-        workers: workers(world, units, target),
+        crash_loop: loops::of_app(&workers),
+        workers,
     }
 }
