@@ -13,6 +13,7 @@ mod docs;
 mod handle;
 mod install;
 mod load;
+mod loops;
 mod master;
 mod pins;
 mod ports;
