@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::cluster::{ADDRESS, Cluster, SOON, app, cluster, node, shop};
+use super::cluster::{ADDRESS, Cluster, HELLO, SOON, app, cluster, node, shop};
 
 const FIRST: &str = "project-cluster-api@1.1.1.service";
 const LISTEN: &str = "listen = 3000";
@@ -145,6 +145,14 @@ fn a_worker_that_gets_ready_each_time_is_in_a_loop_too() {
     });
     let shown = cluster.cli(&["ls"]).ok();
     assert!(shown.contains("fatal: lost the queue"), "{shown}");
+    // What mends it is a deploy, and that does not wait for the loop.
+    wait_for_ends(&cluster, "api", "1.2.1", 6);
+    cluster.deploy("v3", HELLO);
+    let took = cluster.cli(&["reload", "api"]).exits(0).took;
+    assert!(took < Duration::from_secs(10), "the reload took {took:?}");
+    cluster.wait_until("the old one is gone", SOON, || cluster.generations("api") == [3] && cluster.ls().len() == 1);
+    let row = row();
+    assert!(row.state() == "online" && row.0["crash_loop"].is_null(), "{}", row.0);
 }
 
 #[test]
