@@ -37,6 +37,8 @@ pub enum WorkerState {
     Stopping,
     /// Ended badly.
     Failed,
+    /// Not running, because a person stopped it: nothing starts it until a person does.
+    Stopped,
     /// Not running.
     Offline,
 }
@@ -62,6 +64,7 @@ impl WorkerState {
             Self::CrashLoop => "crash-loop",
             Self::Stopping => "stopping",
             Self::Failed => "failed",
+            Self::Stopped => "stopped",
             Self::Offline => "offline",
         }
     }
@@ -235,6 +238,9 @@ pub struct Roll {
     pub id: u64,
     /// The generation it starts; none while it waits for the roll before it.
     pub generation: Option<Generation>,
+    /// The slots that it is about; none where it replaces all workers of the app, or still waits.
+    #[serde(default)]
+    pub slots: Option<Vec<u16>>,
     /// How it stands.
     pub state: RollState,
     /// Grows with every change; ask with `?after=` to wait for the next.
@@ -260,13 +266,23 @@ pub struct Step {
     pub text: String,
 }
 
-/// What an operation on a handle came to.
+/// What an order came to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Done {
     /// The app.
     pub app: AppName,
     /// For people.
     pub message: String,
+    /// The roll that carries it out, where that takes one: ask for its end.
+    #[serde(default)]
+    pub roll: Option<Roll>,
+}
+
+impl Done {
+    /// It is done.
+    pub fn new(app: &AppName, message: impl Into<String>) -> Self {
+        Self { app: app.clone(), message: message.into(), roll: None }
+    }
 }
 
 /// `application/problem+json` (RFC 9457).

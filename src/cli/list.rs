@@ -1,6 +1,6 @@
 //! `ls` and `show`: what runs, for people.
 
-use super::operate::{of, to};
+use super::follow::{of, to};
 use super::table::{self, Cell, Tone};
 use crate::api::types::{App, AppState, CrashLoops, RollState, Worker, WorkerState};
 use crate::health;
@@ -146,10 +146,9 @@ pub fn app(app: &App, width: usize, colours: bool) -> String {
         let (count, ends, time) = (crash.workers, crash.ends, table::duration(crash.looping_ms));
         let next = next_start(crash.next_start_ms);
         line("crashes", &format!("{count} of {} workers in a crash loop: {ends} ends in a row for {time}, {next}", app.target));
-        let unit = app.workers.iter().find(|row| row.uid == crash.worker).and_then(|row| row.unit.as_deref()).unwrap_or_default();
         line("", &format!("{} wrote last (all of it: `project-cluster logs {0}`):", crash.worker));
         crash.lines.iter().for_each(|text| line("", &format!("  {}", harmless(text))));
-        line("", &format!("Mended? `systemctl restart {}` starts it at once", harmless(unit)));
+        line("", &format!("Mended? `project-cluster reset {}` tries all of them at once", app.name));
     }
     if let Some(roll) = &app.roll {
         let how = match roll.state {
@@ -178,7 +177,7 @@ fn state_tone(state: WorkerState) -> Tone {
         WorkerState::Online => Tone::Green,
         WorkerState::Starting | WorkerState::Stopping => Tone::Yellow,
         WorkerState::Restarting | WorkerState::CrashLoop | WorkerState::Failed => Tone::Red,
-        WorkerState::Offline => Tone::Grey,
+        WorkerState::Offline | WorkerState::Stopped => Tone::Grey,
     }
 }
 

@@ -7,7 +7,7 @@ use futures_util::future;
 use super::plan::{self, Known};
 use super::{Error, Handle, SLACK, fresh_mark, sleep_mark};
 use crate::config::settings::App;
-use crate::intent::Intent;
+use crate::intent::{AppIntent, Intent};
 use crate::journal::{self, Journal};
 use crate::names::{ClusterName, Instance};
 use crate::say::say;
@@ -26,10 +26,15 @@ pub(super) async fn run(handle: &Handle<'_>, cluster: &ClusterName) -> Result<()
     };
     let app = handle.units.app;
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let count = settings.workers.count(cores);
-    if count == 0 {
+    let intent = remembered(cluster, handle);
+    let slots = intent.wanted(settings.workers.count(cores));
+    if slots.is_empty() {
         // An open port with nobody behind it would let clients hang.
-        say!(Notice, "{app}: the configuration wants 0 workers, so nothing is started and no port opened");
+        let why = match intent.stopped.len() {
+            0 => "it has 0 workers".to_owned(),
+            stopped => format!("a person stopped all of its {stopped} workers (`project-cluster start {app}` starts them)"),
+        };
+        say!(Notice, "{app}: {why}, so nothing is started and no port opened");
         return Ok(());
     }
     // Of a sleep whose stop never came.
@@ -39,7 +44,7 @@ pub(super) async fn run(handle: &Handle<'_>, cluster: &ClusterName) -> Result<()
     let counter = handle.store.counter(app)?;
     let known = Known {
         highest: Some(counter.generation),
-        current: current(cluster, handle),
+        current: intent.generation.map(|generation| (generation, intent.pin.unwrap_or(generation))),
         started: counter.started,
         ready: handle.store.last_ready(app)?,
     };
@@ -47,7 +52,7 @@ pub(super) async fn run(handle: &Handle<'_>, cluster: &ClusterName) -> Result<()
     let loaded = handle.workers().await?;
     let lives = |state| matches!(state, ActiveState::Active | ActiveState::Activating | ActiveState::Reloading);
     let loaded: Vec<(Instance, bool)> = loaded.iter().map(|(instance, row)| (*instance, lives(row.active))).collect();
-    let workers = plan::workers(count, generation, &loaded);
+    let workers = plan::workers(&slots, generation, &loaded);
     // Each of the three steps of a start has the time limit for itself.
     let limit = settings.timeout.start * 3 + SLACK;
     // The first worker of a fresh generation pins it; the others wait for its lock, so all may start at once.
@@ -85,12 +90,14 @@ pub(super) async fn run(handle: &Handle<'_>, cluster: &ClusterName) -> Result<()
 }
 
 /// What the master remembers, if that can be read: its numbers only.
-fn current(cluster: &ClusterName, handle: &Handle<'_>) -> Option<(crate::names::Generation, crate::names::Generation)> {
-    let intent = Intent::read(&Intent::path(cluster))
-        .inspect_err(|why| say!(Warning, "what the master remembers cannot be read ({why}); going by the pins"))
-        .ok()?;
-    let app = intent.apps.get(handle.units.app)?;
-    app.generation.map(|generation| (generation, app.pin.unwrap_or(generation)))
+fn remembered(cluster: &ClusterName, handle: &Handle<'_>) -> AppIntent {
+    match Intent::read(&Intent::path(cluster)) {
+        Ok(mut intent) => intent.apps.remove(handle.units.app).unwrap_or_default(),
+        Err(why) => {
+            say!(Warning, "what the master remembers cannot be read ({why}); going by the pins and the configuration");
+            AppIntent::default()
+        }
+    }
 }
 
 /// Starts the sockets that are not up. One cannot start while its `Service=` is active (trap 8), so the trigger goes

@@ -32,7 +32,7 @@ pub(super) fn of(directory: &Path, instance: &Instance, seen: &Seen, restart: Du
     let until = match WorkerState::of(seen.state.active, &seen.state.sub) {
         WorkerState::Online => now,
         WorkerState::Starting | WorkerState::Restarting => now.saturating_sub(u64::try_from(restart.as_micros()).unwrap_or(u64::MAX)),
-        WorkerState::CrashLoop | WorkerState::Stopping | WorkerState::Failed | WorkerState::Offline => return None,
+        _ => return None,
     };
     // What cannot be read is not shown; the worker stands as systemd says.
     let count = crashes::read_in(directory, instance).ok()??;

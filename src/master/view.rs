@@ -2,8 +2,8 @@
 //!
 //! Reads memory and CPU at the moment of asking, since nothing tells when they change. It must not change anything.
 
+use std::collections::BTreeSet;
 use std::path::Path;
-use std::time::Duration;
 
 use super::world::{Seen, World};
 use super::{loops, usage};
@@ -14,14 +14,19 @@ use crate::journal::monotonic_us_now;
 use crate::names::{AppName, AppUnits, Instance, Slot, Uid};
 use crate::systemd::ActiveState;
 
-/// The workers of an app: what is loaded, and a row for each wanted slot where nothing is. `crashes` is the directory of
-/// root's counts, `restart` the time that systemd waits before it starts a worker again.
-fn workers(world: &World, units: &AppUnits<'_>, target: u16, crashes: &Path, restart: Duration) -> Vec<Worker> {
-    let row = |(instance, seen)| worker(units, instance, seen, loops::of(crashes, &instance, seen, restart));
+/// The workers of an app: what is loaded, and a row for each of its slots where nothing is. `looping` tells crash loops.
+fn workers(
+    world: &World,
+    units: &AppUnits<'_>,
+    slots: &BTreeSet<Slot>,
+    stopped: &BTreeSet<Slot>,
+    looping: impl Fn(&Instance, &Seen) -> Option<CrashLoop>,
+) -> Vec<Worker> {
+    let row = |(instance, seen)| worker(units, instance, seen, looping(&instance, seen));
     let mut rows: Vec<Worker> = world.workers(units).into_iter().map(row).collect();
-    for slot in Slot::first(target) {
+    for slot in slots {
         if !rows.iter().any(|row| row.slot == slot.get()) {
-            rows.push(offline(units.app, slot));
+            rows.push(absent(units.app, *slot, if stopped.contains(slot) { WorkerState::Stopped } else { WorkerState::Offline }));
         }
     }
     rows.sort_by_key(|row| (row.slot, row.generation));
@@ -50,14 +55,14 @@ fn worker(units: &AppUnits<'_>, instance: Instance, seen: &Seen, crash_loop: Opt
     }
 }
 
-fn offline(app: &AppName, slot: Slot) -> Worker {
+fn absent(app: &AppName, slot: Slot, state: WorkerState) -> Worker {
     Worker {
         uid: Uid { app: app.clone(), slot },
         app: app.clone(),
         slot: slot.get(),
         generation: None,
         unit: None,
-        state: WorkerState::Offline,
+        state,
         pid: None,
         uptime_ms: None,
         restarts: 0,
@@ -78,17 +83,19 @@ pub fn sockets(world: &World, units: &AppUnits<'_>, settings: &settings::App) ->
     settings.listen.iter().map(socket).collect()
 }
 
-/// An app as a whole; `crashes` is the directory of root's counts.
+/// An app as a whole, where so many workers are configured; `crashes` is the directory of root's counts.
 pub fn app(
     world: &World,
     units: &AppUnits<'_>,
     settings: &settings::App,
-    target: u16,
+    configured: u16,
     intent: &AppIntent,
     roll: Option<Roll>,
     crashes: &Path,
 ) -> App {
-    let workers = workers(world, units, target, crashes, settings.timeout.restart);
+    let target = u16::try_from(intent.wanted(configured).len()).unwrap_or(u16::MAX);
+    let looping = |instance: &Instance, seen: &Seen| loops::of(crashes, instance, seen, settings.timeout.restart);
+    let workers = workers(world, units, &intent.slots(configured), &intent.stopped, looping);
     let sockets = sockets(world, units, settings);
     let up = !sockets.is_empty() && sockets.iter().all(|socket| socket.active);
     let rolling = roll.as_ref().is_some_and(Roll::under_way);

@@ -120,19 +120,20 @@ impl World {
             ActiveState::Inactive if on_demand && sockets_up => AppState::Sleeping,
             ActiveState::Inactive => AppState::Stopped,
             _ if rolling => AppState::Rolling,
+            _ if target == 0 && ready == 0 => AppState::Stopped,
             ActiveState::Active | ActiveState::Reloading if ready >= target => AppState::Running,
             ActiveState::Active | ActiveState::Reloading => AppState::Degraded,
         }
     }
 
     /// The generation and its pin, where all slots are served and every worker that is up is of that one.
-    pub fn one_version(&self, units: &AppUnits<'_>, target: u16) -> Option<(Generation, Option<Generation>)> {
+    pub fn one_version(&self, units: &AppUnits<'_>, target: usize) -> Option<(Generation, Option<Generation>)> {
         let up = |seen: &Seen| matches!(seen.state.active, ActiveState::Active | ActiveState::Reloading);
         let workers = self.workers(units);
         let mut versions = workers.iter().filter(|(_, seen)| up(seen)).map(|(instance, _)| (instance.generation, instance.pin));
         let first = versions.next()?;
         let served = 1 + versions.clone().count();
-        (versions.all(|version| version == first) && served >= usize::from(target)).then_some(first)
+        (versions.all(|version| version == first) && served >= target).then_some(first)
     }
 
     /// How many workers of an app are ready.

@@ -49,11 +49,11 @@ pub(super) fn before_start(cluster: &ClusterName, app: &AppName, instance: Insta
         return say(Priority::Warning, &format!("the ends of {app} {instance} cannot be counted in {}: {why}", path.display()));
     }
     if count.ends == LOOP && last.is_none_or(|last| last.ends < LOOP) {
-        let (uid, unit) = (Uid { app: app.clone(), slot: instance.slot }, AppUnits::new(cluster, app).worker(&instance));
+        let uid = Uid { app: app.clone(), slot: instance.slot };
         say(
             Priority::Warning,
             &format!(
-                "{uid} {CALLED} it ended {LOOP} times in a row, so each start waits longer, 30 s at most. `project-cluster show {app}` has what it wrote; once mended, `systemctl restart {unit}` starts it at once"
+                "{uid} {CALLED} it ended {LOOP} times in a row, so each start waits longer, 30 s at most. `project-cluster show {app}` has what it wrote; once mended, `project-cluster reset {uid}` starts it at once"
             ),
         );
     }

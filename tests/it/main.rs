@@ -27,3 +27,4 @@ mod traps;
 mod tree;
 mod units;
 mod users;
+mod workers;

@@ -81,7 +81,8 @@ fn the_command_line_tells_each_step_and_restart_rolls_as_well() {
     assert_eq!(steps[..3], [":01 (generation 2) starts", ":01 (generation 2) is ready", ":01 (generation 1) retires"], "{said}");
     assert!(said.lines().last().unwrap().ends_with("done: generation 2, 2 of 2 ready"), "{said}");
     let rolled: serde_json::Value = serde_json::from_str(&cluster.cli(&["restart", "api", "--json"]).ok()).unwrap();
-    assert_eq!((&rolled[0]["state"], &rolled[0]["generation"], &rolled[0]["ready"]), (&"done".into(), &3.into(), &2.into()), "{rolled}");
+    let rolled = (&rolled[0]["message"], &rolled[0]["roll"]);
+    assert_eq!((rolled.0, &rolled.1["state"], &rolled.1["generation"]), (&"done".into(), &"done".into(), &3.into()), "{rolled:?}");
     assert_eq!(cluster.generations("api"), [3]);
 
     // Who does not wait, or no longer, stops nothing.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use super::kept::{self, Kept};
-use super::{figure, lock};
+use super::{figure, lock, what};
 use crate::api::types;
 use crate::master::Master;
 use crate::names::{AppName, Instance};
@@ -49,7 +49,7 @@ impl<S: Systemd> Keeper for Recorder<S> {
         say!(Info, "{}: {text}", self.app);
         let (ready, target) = roll.served();
         lock(&self.master.rolls).step(&self.app, self.ticket, figure(ready), types::Step { at_ms, text });
-        let status = format!("rolls {} to generation {}: {ready} of {target} ready", self.app, roll.plan().to);
+        let status = format!("{}: {ready} of {target} ready", what(&self.app, roll.plan()));
         // Without NOTIFY_SOCKET there is nobody to tell.
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Status(&status)]);
     }
