@@ -14,6 +14,7 @@ mod events;
 mod handle;
 mod install;
 mod load;
+mod loops;
 mod master;
 mod pins;
 mod ports;
