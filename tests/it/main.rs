@@ -13,6 +13,7 @@ mod docs;
 mod handle;
 mod install;
 mod load;
+mod machine;
 mod master;
 mod pins;
 mod ports;
