@@ -14,7 +14,7 @@ use super::wait;
 /// A kind of ground.
 pub trait Ground {
     /// Starts a command as root, with this as its standard input.
-    fn start(&self, command: &[&OsStr], input: Option<&[u8]>) -> io::Result<Running>;
+    fn launch(&self, command: &[&OsStr], input: Option<&[u8]>) -> io::Result<Running>;
 
     /// Whether it is booted.
     fn is_up(&self) -> bool;
@@ -68,12 +68,12 @@ impl dyn Ground + '_ {
 
     /// As [`run`](Self::run), without a panic where it cannot run or takes too long.
     pub fn try_run<S: AsRef<OsStr>>(&self, command: &[S]) -> Option<Output> {
-        self.start(&words(command), None).ok()?.try_wait(COMMAND_LIMIT)
+        self.launch(&words(command), None).ok()?.try_wait(COMMAND_LIMIT)
     }
 
     #[track_caller]
     fn started<S: AsRef<OsStr>>(&self, command: &[S], input: Option<&[u8]>) -> Running {
-        self.start(&words(command), input).unwrap_or_else(|error| panic!("cannot run it there: {error}"))
+        self.launch(&words(command), input).unwrap_or_else(|error| panic!("cannot run it there: {error}"))
     }
 
     /// Writes a file, with its directories where they are missing; mode 0644 where it is new.

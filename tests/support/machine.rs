@@ -100,7 +100,7 @@ impl Machine {
 }
 
 impl Ground for Machine {
-    fn start(&self, command: &[&OsStr], input: Option<&[u8]>) -> io::Result<Running> {
+    fn launch(&self, command: &[&OsStr], input: Option<&[u8]>) -> io::Result<Running> {
         self.up.as_ref().ok_or_else(|| io::Error::other("the machine is down"))?.channel.spawn(command, input)
     }
 

@@ -170,7 +170,7 @@ impl Sandbox {
 
 impl Ground for Sandbox {
     /// While it is down the command runs in its root alone.
-    fn start(&self, command: &[&OsStr], input: Option<&[u8]>) -> io::Result<Running> {
+    fn launch(&self, command: &[&OsStr], input: Option<&[u8]>) -> io::Result<Running> {
         inside::spawn(&self.place(), command, input)
     }
 
