@@ -33,8 +33,12 @@ pub enum WorkerState {
     Restarting,
     /// On its way down.
     Stopping,
+    /// On its way down, while another worker of its slot is up or on its way up.
+    Retiring,
     /// Ended badly.
     Failed,
+    /// Not running, because a person stopped it: nothing starts it until a person does.
+    Stopped,
     /// Not running.
     Offline,
 }
@@ -58,7 +62,9 @@ impl WorkerState {
             Self::Online => "online",
             Self::Restarting => "restarting",
             Self::Stopping => "stopping",
+            Self::Retiring => "retiring",
             Self::Failed => "failed",
+            Self::Stopped => "stopped",
             Self::Offline => "offline",
         }
     }
@@ -160,8 +166,23 @@ pub struct App {
     pub handle: String,
     /// The roll under way, or the last one that this master carried out.
     pub roll: Option<Roll>,
+    /// Those of its units that somebody has masked: they cannot be started until `systemctl unmask`.
+    #[serde(default)]
+    pub masked: Vec<String>,
+    /// Those of its workers that were stopped from outside (`systemctl stop`) while it is up: they are left so.
+    #[serde(default)]
+    pub outside: Vec<Outside>,
     /// Its workers.
     pub workers: Vec<Worker>,
+}
+
+/// A worker that was stopped from outside.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outside {
+    /// What people call it, `api:01`.
+    pub uid: Uid,
+    /// When the master saw it, milliseconds of Unix time.
+    pub since_ms: u64,
 }
 
 /// A listen address of an app.
@@ -198,6 +219,9 @@ pub struct Roll {
     pub id: u64,
     /// The generation it starts; none while it waits for the roll before it.
     pub generation: Option<Generation>,
+    /// The slots that it is about; none where it replaces all workers of the app, or still waits.
+    #[serde(default)]
+    pub slots: Option<Vec<u16>>,
     /// How it stands.
     pub state: RollState,
     /// Grows with every change; ask with `?after=` to wait for the next.
@@ -223,13 +247,23 @@ pub struct Step {
     pub text: String,
 }
 
-/// What an operation on a handle came to.
+/// What an order came to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Done {
     /// The app.
     pub app: AppName,
     /// For people.
     pub message: String,
+    /// The roll that carries it out, where that takes one: ask for its end.
+    #[serde(default)]
+    pub roll: Option<Roll>,
+}
+
+impl Done {
+    /// It is done.
+    pub fn new(app: &AppName, message: impl Into<String>) -> Self {
+        Self { app: app.clone(), message: message.into(), roll: None }
+    }
 }
 
 /// `application/problem+json` (RFC 9457).

@@ -2,6 +2,8 @@
 //!
 //! Reads memory and CPU at the moment of asking, since nothing tells when they change. It must not change anything.
 
+use std::collections::BTreeSet;
+
 use super::usage;
 use super::world::{Seen, World};
 use crate::api::types::{App, Roll, Socket, Worker, WorkerState};
@@ -11,12 +13,12 @@ use crate::journal::monotonic_us_now;
 use crate::names::{AppName, AppUnits, Instance, Slot, Uid};
 use crate::systemd::ActiveState;
 
-/// The workers of an app: what is loaded, and a row for each wanted slot where nothing is.
-pub fn workers(world: &World, units: &AppUnits<'_>, target: u16) -> Vec<Worker> {
+/// The workers of an app: what is loaded, and a row for each of its slots where nothing is.
+pub fn workers(world: &World, units: &AppUnits<'_>, slots: &BTreeSet<Slot>, stopped: &BTreeSet<Slot>) -> Vec<Worker> {
     let mut rows: Vec<Worker> = world.workers(units).into_iter().map(|(instance, seen)| worker(units, instance, seen)).collect();
-    for slot in Slot::first(target) {
+    for slot in slots {
         if !rows.iter().any(|row| row.slot == slot.get()) {
-            rows.push(offline(units.app, slot));
+            rows.push(absent(units.app, *slot, if stopped.contains(slot) { WorkerState::Stopped } else { WorkerState::Offline }));
         }
     }
     rows.sort_by_key(|row| (row.slot, row.generation));
@@ -44,14 +46,14 @@ fn worker(units: &AppUnits<'_>, instance: Instance, seen: &Seen) -> Worker {
     }
 }
 
-fn offline(app: &AppName, slot: Slot) -> Worker {
+fn absent(app: &AppName, slot: Slot, state: WorkerState) -> Worker {
     Worker {
         uid: Uid { app: app.clone(), slot },
         app: app.clone(),
         slot: slot.get(),
         generation: None,
         unit: None,
-        state: WorkerState::Offline,
+        state,
         pid: None,
         uptime_ms: None,
         restarts: 0,
@@ -71,8 +73,9 @@ pub fn sockets(world: &World, units: &AppUnits<'_>, settings: &settings::App) ->
     settings.listen.iter().map(socket).collect()
 }
 
-/// An app as a whole.
-pub fn app(world: &World, units: &AppUnits<'_>, settings: &settings::App, target: u16, intent: &AppIntent, roll: Option<Roll>) -> App {
+/// An app as a whole, where so many workers are configured.
+pub fn app(world: &World, units: &AppUnits<'_>, settings: &settings::App, configured: u16, intent: &AppIntent, roll: Option<Roll>) -> App {
+    let target = u16::try_from(intent.wanted(configured).len()).unwrap_or(u16::MAX);
     let sockets = sockets(world, units, settings);
     let up = !sockets.is_empty() && sockets.iter().all(|socket| socket.active);
     let rolling = roll.as_ref().is_some_and(Roll::under_way);
@@ -92,6 +95,8 @@ pub fn app(world: &World, units: &AppUnits<'_>, settings: &settings::App, target
         sockets,
         handle: units.handle(),
         roll,
-        workers: workers(world, units, target),
+        masked: Vec::new(),
+        outside: Vec::new(),
+        workers: workers(world, units, &intent.slots(configured), &intent.stopped),
     }
 }
