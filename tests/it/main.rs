@@ -15,6 +15,7 @@ mod handle;
 mod install;
 mod load;
 mod loops;
+mod machine;
 mod master;
 mod pins;
 mod ports;
