@@ -43,17 +43,27 @@ const CHANGES: usize = 1024;
 /// Messages queued for the dispatcher; zbus stops reading the socket beyond it.
 const QUEUED: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
 
-/// By which way systemd is reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// By which way systemd is reached, and how long a call may take.
+#[derive(Debug, Clone)]
+struct Door {
+    way: Way,
+    call: Duration,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Way {
+    /// The machine's system bus.
     System,
+    /// A bus at this address.
+    Address(String),
+    /// PID 1's own socket.
     Private,
 }
 
 /// A connection to systemd that comes back when it is lost.
 #[derive(Debug, Clone)]
 pub struct Bus {
-    way: Way,
+    door: Door,
     shared: Arc<Shared>,
 }
 
@@ -77,7 +87,16 @@ impl Bus {
     /// # Errors
     /// When no connection can be made at all within 25 s. Later losses are mended by themselves.
     pub async fn system() -> Result<Self, Error> {
-        Self::open(Way::System).await
+        Self::open(Door { way: Way::System, call: CALL }).await
+    }
+
+    /// Over the bus at this D-Bus address (`unix:path=...`), that of a container's systemd, say; each call ends within
+    /// `limit`.
+    ///
+    /// # Errors
+    /// When no connection can be made at all within `limit`.
+    pub async fn at(address: &str, limit: Duration) -> Result<Self, Error> {
+        Self::open(Door { way: Way::Address(address.to_owned()), call: limit }).await
     }
 
     /// Over `/run/systemd/private`: root only, works with D-Bus and polkit dead.
@@ -85,16 +104,16 @@ impl Bus {
     /// # Errors
     /// As [`Bus::system`].
     pub async fn private() -> Result<Self, Error> {
-        Self::open(Way::Private).await
+        Self::open(Door { way: Way::Private, call: CALL }).await
     }
 
-    async fn open(way: Way) -> Result<Self, Error> {
-        let (connection, stream) = connect(way).await?;
+    async fn open(door: Door) -> Result<Self, Error> {
+        let (connection, stream) = connect(&door).await?;
         let (sender, receiver) = watch::channel(Some(connection));
         let (changes, _) = broadcast::channel(CHANGES);
         let shared = Arc::new(Shared { connection: receiver, changes, jobs: Mutex::default() });
-        tokio::spawn(dispatch(way, stream, sender, Arc::downgrade(&shared)));
-        Ok(Self { way, shared })
+        tokio::spawn(dispatch(door.clone(), stream, sender, Arc::downgrade(&shared)));
+        Ok(Self { door, shared })
     }
 
     /// Waits for a connection (it may be coming back) and calls a method.
@@ -103,7 +122,7 @@ impl Bus {
         B: serde::Serialize + zbus::DynamicType + Sync,
         R: DeserializeOwned + zbus::Type,
     {
-        let deadline = || Error::Deadline { what: what.to_owned(), limit: CALL };
+        let limit = self.door.call;
         let call = async {
             let mut connection = self.shared.connection.clone();
             let connection = connection
@@ -112,10 +131,10 @@ impl Bus {
                 .map_err(|_| Error::Unreachable("the connection was given up".into()))?
                 .clone()
                 .ok_or_else(|| Error::Unreachable("no connection".into()))?;
-            let reply = raw_call(self.way, &connection, path, interface, method, body).await.map_err(|why| refused(what, &why))?;
+            let reply = raw_call(&self.door.way, &connection, path, interface, method, body).await.map_err(|why| refused(what, &why))?;
             reply.body().deserialize::<R>().map_err(|why| refused(what, &why))
         };
-        timeout(CALL, call).await.map_err(|_| deadline())?
+        timeout(limit, call).await.map_err(|_| Error::Deadline { what: what.to_owned(), limit })?
     }
 
     async fn property(&self, path: &str, interface: &str, name: &str) -> Result<OwnedVariant, Error> {
@@ -303,39 +322,37 @@ impl Systemd for Bus {
     }
 }
 
-async fn raw_call<B>(way: Way, connection: &Connection, path: &str, interface: &str, method: &str, body: &B) -> zbus::Result<Message>
+async fn raw_call<B>(way: &Way, connection: &Connection, path: &str, interface: &str, method: &str, body: &B) -> zbus::Result<Message>
 where
     B: serde::Serialize + zbus::DynamicType + Sync,
 {
     // Without a bus there is no destination.
-    let destination = (way == Way::System).then_some(NAME);
+    let destination = (*way != Way::Private).then_some(NAME);
     connection.call_method(destination, path, Some(interface), method, body).await
 }
 
-async fn connect(way: Way) -> Result<(Connection, MessageStream), Error> {
+async fn connect(door: &Door) -> Result<(Connection, MessageStream), Error> {
     let unreachable = |why: &dyn std::fmt::Display| Error::Unreachable(why.to_string());
     let connecting = async {
-        let builder = match way {
+        let builder = match &door.way {
             Way::System => Builder::system(),
+            Way::Address(address) => Builder::address(address.as_str()),
             Way::Private => Builder::socket(Private::connect().await.map_err(|why| unreachable(&why))?).p2p(),
         };
-        let connection = builder.method_timeout(CALL).build().await.map_err(|why| unreachable(&why))?;
+        let connection = builder.method_timeout(door.call).build().await.map_err(|why| unreachable(&why))?;
         let rule = MatchRule::builder().msg_type(Type::Signal).path_namespace(ROOT);
         // The bus checks the sender; PID 1's own socket has no senders.
-        let rule = match way {
-            Way::System => rule.sender(NAME),
-            Way::Private => rule,
-        };
+        let rule = if door.way == Way::Private { rule } else { rule.sender(NAME) };
         let stream = MessageStream::for_match_rule(rule.build().map_err(|why| unreachable(&why))?, &connection, Some(QUEUED))
             .await
             .map_err(|why| unreachable(&why))?;
-        subscribe(way, &connection).await.map_err(|why| unreachable(&why))?;
+        subscribe(&door.way, &connection).await.map_err(|why| unreachable(&why))?;
         Ok((connection, stream))
     };
-    timeout(CALL, connecting).await.map_err(|_| Error::Deadline { what: "connecting to systemd".into(), limit: CALL })?
+    timeout(door.call, connecting).await.map_err(|_| Error::Deadline { what: "connecting to systemd".into(), limit: door.call })?
 }
 
-async fn subscribe(way: Way, connection: &Connection) -> zbus::Result<()> {
+async fn subscribe(way: &Way, connection: &Connection) -> zbus::Result<()> {
     match raw_call(way, connection, ROOT, MANAGER, "Subscribe", &()).await {
         // AlreadySubscribed is what we want (cockpit#18005).
         Err(zbus::Error::MethodError(name, _, _)) if name.as_str().ends_with("AlreadySubscribed") => Ok(()),
@@ -344,7 +361,7 @@ async fn subscribe(way: Way, connection: &Connection) -> zbus::Result<()> {
 }
 
 /// Reads signals for as long as somebody holds the [`Bus`]; connects again when the connection is lost.
-async fn dispatch(way: Way, mut stream: MessageStream, connection: watch::Sender<Option<Connection>>, shared: std::sync::Weak<Shared>) {
+async fn dispatch(door: Door, mut stream: MessageStream, connection: watch::Sender<Option<Connection>>, shared: std::sync::Weak<Shared>) {
     loop {
         while let Some(Ok(message)) = stream.next().await {
             let Some(shared) = shared.upgrade() else { return };
@@ -372,7 +389,7 @@ async fn dispatch(way: Way, mut stream: MessageStream, connection: watch::Sender
                     let current = connection.borrow().clone();
                     if let Some(current) = current {
                         // When it fails the connection is broken, and the loop above ends soon.
-                        let _ = timeout(CALL, subscribe(way, &current)).await;
+                        let _ = timeout(door.call, subscribe(&door.way, &current)).await;
                     }
                     tell(&shared, Change::All);
                 }
@@ -385,7 +402,7 @@ async fn dispatch(way: Way, mut stream: MessageStream, connection: watch::Sender
             if shared.strong_count() == 0 {
                 return;
             }
-            if let Ok((fresh, stream)) = connect(way).await {
+            if let Ok((fresh, stream)) = connect(&door).await {
                 connection.send_replace(Some(fresh));
                 break stream;
             }

@@ -11,73 +11,13 @@ use std::time::Duration;
 use tokio::sync::{broadcast, oneshot, watch};
 use tokio::time::{Instant, sleep, timeout};
 
+pub use self::told::{App, Kind, Service, Signals, Start, Times};
 use super::{ActiveState, Change, Details, Error, JobEnd, Systemd, UnitState, Verb};
+
+mod told;
 
 /// How old an answer is when it arrives.
 const LATENCY: Duration = Duration::from_millis(3);
-
-/// What an app does when it is started.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Start {
-    /// It is ready after this time.
-    Ready(Duration),
-    /// It exits with 1 after this time, before it was ready.
-    Crash(Duration),
-    /// It never gets ready.
-    Never,
-    /// A condition of its unit does not hold: the job is done, and nothing runs.
-    Skipped,
-}
-
-/// One start of an app.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct App {
-    /// How it starts.
-    pub start: Start,
-    /// When, after it got ready, it exits with 1.
-    pub crash_after: Option<Duration>,
-    /// How long it takes to end after SIGTERM; none ignores it and waits for SIGKILL.
-    pub stop: Option<Duration>,
-}
-
-impl App {
-    /// Ready after `start`, ends 10 ms after SIGTERM.
-    pub fn ready_after(start: Duration) -> Self {
-        Self { start: Start::Ready(start), crash_after: None, stop: Some(Duration::from_millis(10)) }
-    }
-    /// Exits after `start`, before it was ready.
-    pub fn crashing(start: Duration) -> Self {
-        Self { start: Start::Crash(start), ..Self::ready_after(start) }
-    }
-}
-
-/// What becomes of signals.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Signals {
-    /// They arrive.
-    Kept,
-    /// None arrives.
-    Lost,
-    /// Each arrives twice.
-    Doubled,
-}
-
-/// The unit file's time limits.
-#[derive(Debug, Clone, Copy)]
-pub struct Times {
-    /// `TimeoutStartSec=`.
-    pub start: Duration,
-    /// `TimeoutStopSec=`.
-    pub stop: Duration,
-    /// `RestartSec=`.
-    pub restart: Duration,
-}
-
-impl Default for Times {
-    fn default() -> Self {
-        Self { start: Duration::from_secs(30), stop: Duration::from_secs(5), restart: Duration::from_millis(100) }
-    }
-}
 
 /// One change of state: when, which unit, `active/running` for example.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -220,6 +160,14 @@ impl Fake {
             self.crashed(&mut state, unit, "exit-code");
         }
     }
+    /// Says what a unit's file says; one that nobody defines is a [`Service::WORKER`].
+    pub fn define(&self, _unit: &str, _service: Service) {}
+    /// kill.
+    pub fn kill(&self, _unit: &str) {}
+    /// reload.
+    pub fn reload(&self, _unit: &str) {}
+    /// mask.
+    pub fn mask(&self, _unit: &str, _on: bool) {}
     /// From now on, and until its next start, the app of a running unit behaves like this.
     pub fn turn_into(&self, unit: &str, app: App) {
         if let Some(unit) = self.lock().units.get_mut(unit) {

@@ -22,6 +22,7 @@ mod reload;
 mod sandbox;
 mod secrets;
 mod swap;
+mod trace;
 mod traps;
 mod tree;
 mod units;
