@@ -25,7 +25,7 @@ use zbus::{Connection, MatchRule, Message, MessageStream, OwnedObjectPath, Owned
 use self::jobs::Jobs;
 use self::words::{UNITS, active_state, job_end, unit_path, unlabel};
 use super::private::Private;
-use super::{ActiveState, Change, Details, Error, JobEnd, Systemd, UnitState, Verb};
+use super::{ActiveState, Change, Details, Error, JobEnd, Systemd, UnitState, Verb, refusal};
 
 const NAME: &str = "org.freedesktop.systemd1";
 const ROOT: &str = "/org/freedesktop/systemd1";
@@ -423,7 +423,7 @@ fn refused(what: &str, why: &zbus::Error) -> Error {
     match why {
         zbus::Error::InputOutput(why) => Error::Unreachable(why.to_string()),
         zbus::Error::MethodError(name, text, _) => {
-            Error::Refused { what: what.to_owned(), why: format!("{} ({name})", text.as_deref().unwrap_or("no reason given")) }
+            Error::Refused { what: what.to_owned(), why: refusal::told(name, text.as_deref().unwrap_or("no reason given")) }
         }
         other => Error::Refused { what: what.to_owned(), why: other.to_string() },
     }

@@ -6,6 +6,7 @@
 pub mod dbus;
 pub mod fake;
 mod private;
+mod refusal;
 
 use std::fmt;
 use std::future::Future;

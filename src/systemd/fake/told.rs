@@ -78,6 +78,8 @@ pub enum Kind {
         /// How long its `ExecReload=` takes.
         reload: Duration,
     },
+    /// There is no unit file of this name.
+    Missing,
     /// A socket unit; it starts and stops at once.
     Socket {
         /// The service that it triggers.

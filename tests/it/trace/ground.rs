@@ -77,7 +77,7 @@ my $n = slurp($count) // 1;
 my ($start, $after, $crash, $stop) = split / /, $lines[$n > @lines ? -1 : $n - 1];
 if ($role eq 'post') {
     # As `worker ready` does: it ends well when the app is ready, and ill as soon as the app is dead.
-    for (my $waited = 0; $start ne 'ready' or $waited < $after; $waited += 0.01) { kill(0, $ENV{MAINPID}) or exit 1; nap(0.01) }
+    for (my $waited = 0; $start ne 'ready' or $waited < $after; $waited += 0.02) { kill(0, $ENV{MAINPID}) or exit 1; nap(0.02) }
     exit 0;
 }
 if ($role eq 'step') { nap($after); exit($start eq 'crash') }
@@ -105,7 +105,7 @@ impl Real {
     /// A sandbox that knows these units.
     pub async fn start(sandbox: Arc<Sandbox>, units: &[Unit]) -> (Self, Bus) {
         let mut files = vec![("/run/trace/app".to_owned(), APP.to_owned())];
-        for unit in units {
+        for unit in units.iter().filter(|unit| unit.service.kind != Kind::Missing) {
             files.push((format!("/etc/trace/{}", unit.name), unit.starts.iter().map(line).collect()));
             let file = unit.name.split_once('@').map_or(unit.name.clone(), |(head, _)| format!("{head}@.service"));
             files.push((format!("/usr/local/lib/systemd/system/{file}"), text(&unit.service, &unit.starts)));

@@ -4,10 +4,12 @@
 //! as read through the trait, and beside it a script: how each job that was asked for ended, and what a scenario notes.
 //!
 //! One thing is left out, because it depends on when somebody looks: *passing* states, in which a unit is for as long
-//! as PID 1 needs for its next turn, or a helper for an exit (`start-pre`, `inactive` between the two halves of a
-//! restart, `failed-before-auto-restart`). A state counts when three readings in a row show it, each asked for when the
-//! one before was answered and a pause was over: so it lasted longer than two pauses. Every state that a scenario is
+//! as PID 1 needs for its next turn, or a helper for an exit (`inactive` between the two halves of a restart,
+//! `failed-before-auto-restart`). A state counts when four readings in a row show it, each asked for when the
+//! one before was answered and a pause was over: so it lasted longer than three pauses. Every state that a scenario is
 //! about lasts [`PHASE`], many times as long, so that neither a busy machine nor signals that come as one hide it.
+//! Two never count, since they are forks that take their time on a busy machine: `start-pre`, and `start` of a unit whose
+//! start is over when its program runs (`Type=exec`; of others it is the time until they are ready).
 //! For the same reason a unit that is not loaded counts as `inactive/dead`: systemd forgets it when it comes to that.
 
 use std::collections::BTreeMap;
@@ -17,21 +19,22 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use project_cluster::systemd::fake::Kind;
 use project_cluster::systemd::{Error, JobEnd, Systemd, UnitState, Verb};
 use tokio::time::{Instant, sleep};
 
 use super::ground::{Hand, Unit};
 
 /// How long a state lasts that a scenario is about.
-pub const PHASE: Duration = Duration::from_millis(600);
+pub const PHASE: Duration = Duration::from_millis(800);
 /// Well inside of a phase.
 pub const WITHIN: Duration = Duration::from_millis(250);
 /// Between two readings.
 const PAUSE: Duration = Duration::from_millis(25);
 /// So many readings show a state that lasts.
-const READINGS: u32 = 3;
+const READINGS: u32 = 4;
 /// Between the beginnings of two scenarios.
-const APART: Duration = Duration::from_millis(50);
+const APART: Duration = Duration::from_millis(75);
 /// Longer than anything here takes.
 pub const LONG: Duration = Duration::from_secs(30);
 
@@ -127,7 +130,7 @@ impl<S: Systemd, H: Hand> Stage<S, H> {
                 return;
             }
             assert!(Instant::now() < end, "{unit} never was {state}, it is {now}");
-            sleep(PAUSE).await;
+            sleep(2 * PAUSE).await;
         }
     }
 
@@ -166,22 +169,31 @@ pub async fn play<S: Systemd, H: Hand>(systemd: Arc<S>, hand: Arc<H>, scenarios:
         let stage = Stage { systemd: Arc::clone(&systemd), hand: Arc::clone(&hand), name: scenario.name, script: Arc::clone(&script) };
         played.push((scenario.name, scenario.units, script, tokio::spawn((scenario.play)(stage))));
     }
-    let mut traces = BTreeMap::new();
+    let mut ended = Vec::new();
     for (name, units, script, task) in played {
         task.await.unwrap_or_else(|why| panic!("{name}: {why}\n{:?}\n{:?}", script.lock().unwrap(), states.lock().unwrap()));
-        // What the last act has led to.
-        sleep(PHASE).await;
+        ended.push((name, units, script));
+    }
+    // What the last act has led to.
+    sleep(PHASE).await;
+    recorder.abort();
+    let mut traces = BTreeMap::new();
+    for (name, units, script) in ended {
         let mut text = String::new();
         for line in script.lock().unwrap().iter() {
             let _ = writeln!(text, "{line}");
         }
         for unit in units {
-            let seen = states.lock().unwrap().get(&unit.name).cloned().unwrap_or_default();
+            let mut seen = states.lock().unwrap().get(&unit.name).cloned().unwrap_or_default();
+            let forks = |state: &String| {
+                state.starts_with("activating/start-pre") || state.starts_with("activating/start ") && unit.service.kind == Kind::Worker
+            };
+            seen.retain(|state| !forks(state));
+            seen.dedup();
             let _ = writeln!(text, "{}: {}", unit.name, seen.join(" > "));
         }
         traces.insert(name, text);
     }
-    recorder.abort();
     traces
 }
 
