@@ -62,6 +62,7 @@ struct State {
     files: BTreeMap<String, Service>,
     script: Script,
     times: Times,
+    hurries: bool,
     signals: Signals,
     refused: Vec<(Verb, String)>,
     calls: Vec<(Verb, String)>,
@@ -85,6 +86,7 @@ impl Fake {
             files: BTreeMap::new(),
             script: Box::new(script),
             times: Times::default(),
+            hurries: false,
             signals: Signals::Kept,
             refused: Vec::new(),
             calls: Vec::new(),
@@ -99,6 +101,11 @@ impl Fake {
     /// Sets the time limits of all units, for starts and stops to come.
     pub fn set_times(&self, times: Times) {
         self.lock().times = times;
+    }
+    /// Sets whether a start by hand ends the delay of an automatic restart, as in systemd 257, or waits for its end, as in
+    /// 252 and here until told otherwise.
+    pub fn set_hurries(&self, hurries: bool) {
+        self.lock().hurries = hurries;
     }
     /// Sets what becomes of signals.
     pub fn set_signals(&self, signals: Signals) {

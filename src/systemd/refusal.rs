@@ -1,5 +1,14 @@
 //! What systemd refuses, in words that end with the next command to type. Pure.
 
+/// Whether this D-Bus error tells of the bus, or of PID 1 that is not on it at this moment (a new bus, a
+/// daemon-reexec), and nothing of what was asked.
+pub(super) fn is_of_the_bus(name: &str) -> bool {
+    name.strip_prefix("org.freedesktop.DBus.Error.").is_some_and(|error| {
+        matches!(error, "NoReply" | "Timeout" | "TimedOut" | "Disconnected" | "ServiceUnknown" | "NameHasNoOwner" | "NoServer")
+            || error.starts_with("Spawn.")
+    })
+}
+
 /// A refusal by its D-Bus error name and systemd's own words.
 pub(super) fn told(name: &str, text: &str) -> String {
     let advice = match name.rsplit('.').next() {
@@ -19,7 +28,13 @@ pub(super) fn told(name: &str, text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::told;
+    use super::*;
+
+    #[test]
+    fn what_the_bus_says_is_no_refusal() {
+        assert!(is_of_the_bus("org.freedesktop.DBus.Error.NoReply") && is_of_the_bus("org.freedesktop.DBus.Error.Spawn.ChildExited"));
+        assert!(!is_of_the_bus("org.freedesktop.DBus.Error.AccessDenied") && !is_of_the_bus("org.freedesktop.systemd1.NoSuchUnit"));
+    }
 
     #[test]
     fn a_refusal_ends_with_the_next_command() {
@@ -30,7 +45,10 @@ mod tests {
             assert!(told(name, "Access denied").ends_with("`systemctl status polkit`"));
         }
         assert!(told("org.freedesktop.systemd1.NoSuchUnit", "Unit x.service not found.").ends_with("install`"));
-        assert_eq!(told("org.freedesktop.systemd1.NoSuchUnit", "Unit x.service not loaded."), "Unit x.service not loaded. (org.freedesktop.systemd1.NoSuchUnit)");
+        assert_eq!(
+            told("org.freedesktop.systemd1.NoSuchUnit", "Unit x.service not loaded."),
+            "Unit x.service not loaded. (org.freedesktop.systemd1.NoSuchUnit)"
+        );
         assert_eq!(told("a.b.C", "No."), "No. (a.b.C)");
     }
 }

@@ -5,6 +5,7 @@
 mod support;
 
 mod address;
+mod bus;
 mod bytes;
 mod cli;
 mod cluster;

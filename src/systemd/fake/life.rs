@@ -52,11 +52,16 @@ impl Fake {
 
     /// Does what a unit's job asks for, or lets it wait.
     fn run(&self, state: &mut State, name: &str) {
+        let hurries = state.hurries;
         let unit = state.unit(name);
         let Some(job) = &mut unit.job else { return };
         let waiting_for_restart = unit.sub == "auto-restart";
         match (job.task, unit.active) {
             (Task::Start, ActiveState::Active | ActiveState::Reloading) => unit.finish(JobEnd::Done),
+            (Task::Start, ActiveState::Activating) if waiting_for_restart && hurries => {
+                unit.restarts += 1;
+                self.begin_start(state, name);
+            }
             // The delay goes on.
             (Task::Start, ActiveState::Activating) => job.waits = waiting_for_restart,
             // For what is on its way down already.

@@ -72,8 +72,7 @@ async fn play<S: Systemd, H: Hand>(stage: Stage<S, H>, name: &'static str, stopp
 
     let rows = stage.systemd.units(&[units.worker_glob()]).await.unwrap();
     let world = rows.iter().map(|row| (units.instance(&row.name).unwrap(), execute::sight(row))).collect();
-    let reload =
-        Reload { max_surge: Amount::Count(1), max_unavailable: Amount::Count(0), min_ready: PHASE, deadline: LONG };
+    let reload = Reload { max_surge: Amount::Count(1), max_unavailable: Amount::Count(0), min_ready: PHASE, deadline: LONG };
     let wish = Wish { app: &app, from: OLD, to: NEW, count: 2, reload: &reload, sockets_down: &[], world: &world };
     let clock = Clock::showing(0);
     let mut roll = Roll::new(plan(&wish).unwrap(), &world, clock.now());

@@ -56,11 +56,15 @@ pub fn all<S: Systemd, H: Hand>() -> Vec<Scenario<S, H>> {
             s.until("a", "active/running").await;
             s.details("a").await;
         }),
-        Scenario::new("crash-before-ready-notify", one("crash-before-ready-notify", NOTIFY, &[CRASH, READY]), |s: Stage<S, H>| async move {
-            s.start("a").await;
-            s.details("a").await;
-            s.until("a", "active/running").await;
-        }),
+        Scenario::new(
+            "crash-before-ready-notify",
+            one("crash-before-ready-notify", NOTIFY, &[CRASH, READY]),
+            |s: Stage<S, H>| async move {
+                s.start("a").await;
+                s.details("a").await;
+                s.until("a", "active/running").await;
+            },
+        ),
         Scenario::new("killed-before-ready", one("killed-before-ready", WORKER, &[READY]), |s: Stage<S, H>| async move {
             let kill = async {
                 s.within().await;
@@ -70,22 +74,34 @@ pub fn all<S: Systemd, H: Hand>() -> Vec<Scenario<S, H>> {
             s.details("a").await;
             s.until("a", "active/running").await;
         }),
-        Scenario::new("never-ready", one("never-ready", short(PHASE, TIMES.stop), &[NEVER, App { start: Start::Ready(Duration::ZERO), ..READY }]), |s: Stage<S, H>| async move {
-            s.start("a").await;
-            s.details("a").await;
-            s.until("a", "active/running").await;
-            s.details("a").await;
-        }),
-        Scenario::new("never-ready-notify", one("never-ready-notify", Service { kind: Kind::Notify, ..short(PHASE, TIMES.stop) }, &[NEVER]), |s: Stage<S, H>| async move {
-            s.start("a").await;
-            s.details("a").await;
-            s.stop("a").await;
-        }),
-        Scenario::new("never-ready-and-stubborn", one("never-ready-and-stubborn", short(PHASE, PHASE), &[App { stop: None, ..NEVER }]), |s: Stage<S, H>| async move {
-            s.start("a").await;
-            s.details("a").await;
-            s.stop("a").await;
-        }),
+        Scenario::new(
+            "never-ready",
+            one("never-ready", short(PHASE, TIMES.stop), &[NEVER, App { start: Start::Ready(Duration::ZERO), ..READY }]),
+            |s: Stage<S, H>| async move {
+                s.start("a").await;
+                s.details("a").await;
+                s.until("a", "active/running").await;
+                s.details("a").await;
+            },
+        ),
+        Scenario::new(
+            "never-ready-notify",
+            one("never-ready-notify", Service { kind: Kind::Notify, ..short(PHASE, TIMES.stop) }, &[NEVER]),
+            |s: Stage<S, H>| async move {
+                s.start("a").await;
+                s.details("a").await;
+                s.stop("a").await;
+            },
+        ),
+        Scenario::new(
+            "never-ready-and-stubborn",
+            one("never-ready-and-stubborn", short(PHASE, PHASE), &[App { stop: None, ..NEVER }]),
+            |s: Stage<S, H>| async move {
+                s.start("a").await;
+                s.details("a").await;
+                s.stop("a").await;
+            },
+        ),
         Scenario::new("stubborn", one("stubborn", short(TIMES.start, PHASE), &[STUBBORN]), |s: Stage<S, H>| async move {
             s.start("a").await;
             s.stop("a").await;
@@ -94,11 +110,15 @@ pub fn all<S: Systemd, H: Hand>() -> Vec<Scenario<S, H>> {
             s.reset("a").await;
             s.details("a").await;
         }),
-        Scenario::new("stubborn-restart", one("stubborn-restart", short(TIMES.start, PHASE), &[STUBBORN, READY]), |s: Stage<S, H>| async move {
-            s.start("a").await;
-            s.restart("a").await;
-            s.details("a").await;
-        }),
+        Scenario::new(
+            "stubborn-restart",
+            one("stubborn-restart", short(TIMES.start, PHASE), &[STUBBORN, READY]),
+            |s: Stage<S, H>| async move {
+                s.start("a").await;
+                s.restart("a").await;
+                s.details("a").await;
+            },
+        ),
         Scenario::new("crash", one("crash", WORKER, &[READY]), |s: Stage<S, H>| async move {
             s.start("a").await;
             s.hand.crash(&s.unit("a")).await;
@@ -129,18 +149,22 @@ pub fn all<S: Systemd, H: Hand>() -> Vec<Scenario<S, H>> {
             join!(s.stop("a"), kill);
             s.details("a").await;
         }),
-        Scenario::new("crash-without-restart", one("crash-without-restart", Service { restart: false, ..WORKER }, &[READY, CRASH]), |s: Stage<S, H>| async move {
-            s.start("a").await;
-            s.hand.crash(&s.unit("a")).await;
-            s.until("a", "failed/failed").await;
-            s.details("a").await;
-            s.lasts().await;
-            s.start("a").await;
-            s.lasts().await;
-            s.stop("a").await;
-            s.details("a").await;
-            s.reset("a").await;
-        }),
+        Scenario::new(
+            "crash-without-restart",
+            one("crash-without-restart", Service { restart: false, ..WORKER }, &[READY, CRASH]),
+            |s: Stage<S, H>| async move {
+                s.start("a").await;
+                s.hand.crash(&s.unit("a")).await;
+                s.until("a", "failed/failed").await;
+                s.details("a").await;
+                s.lasts().await;
+                s.start("a").await;
+                s.lasts().await;
+                s.stop("a").await;
+                s.details("a").await;
+                s.reset("a").await;
+            },
+        ),
         Scenario::new("stop-in-start", one("stop-in-start", WORKER, &[READY]), |s: Stage<S, H>| async move {
             let stop = async {
                 s.within().await;
@@ -285,12 +309,16 @@ pub fn all<S: Systemd, H: Hand>() -> Vec<Scenario<S, H>> {
             s.start("a").await;
             s.details("a").await;
         }),
-        Scenario::new("unknown", vec![unit("unknown", "none", Service { kind: Kind::Missing, ..WORKER }, &[READY])], |s: Stage<S, H>| async move {
-            for verb in [Verb::Start, Verb::Stop, Verb::Restart] {
-                s.job(verb, "none").await;
-            }
-            s.reset("none").await;
-        }),
+        Scenario::new(
+            "unknown",
+            vec![unit("unknown", "none", Service { kind: Kind::Missing, ..WORKER }, &[READY])],
+            |s: Stage<S, H>| async move {
+                for verb in [Verb::Start, Verb::Stop, Verb::Restart] {
+                    s.job(verb, "none").await;
+                }
+                s.reset("none").await;
+            },
+        ),
         Scenario::new("reset", one("reset", WORKER, &[READY, CRASH, READY]), |s: Stage<S, H>| async move {
             s.reset("a").await;
             s.start("a").await;
@@ -328,33 +356,45 @@ pub fn all<S: Systemd, H: Hand>() -> Vec<Scenario<S, H>> {
                 s.start(socket).await;
             },
         ),
-        Scenario::new("handle", one("handle", Service { times: Some(TIMES), ..Service::handle(PHASE) }, &[READY]), |s: Stage<S, H>| async move {
-            s.start("a").await;
-            s.lasts().await;
-            let since = s.systemd.active_since(&s.unit("a")).await.unwrap();
-            s.hand.reload(&s.unit("a")).await;
-            s.until("a", "reloading/reload").await;
-            s.until("a", "active/exited").await;
-            s.note(format!("active since then: {}", s.systemd.active_since(&s.unit("a")).await.unwrap() == since));
-            s.restart("a").await;
-            s.note(format!("active since then: {}", s.systemd.active_since(&s.unit("a")).await.unwrap() == since));
-            s.stop("a").await;
-        }),
-        Scenario::new("handle-stopped-in-reload", one("handle-stopped-in-reload", Service { times: Some(TIMES), ..Service::handle(2 * PHASE) }, &[READY]), |s: Stage<S, H>| async move {
-            s.start("a").await;
-            s.lasts().await;
-            s.hand.reload(&s.unit("a")).await;
-            s.until("a", "reloading/reload").await;
-            s.within().await;
-            s.stop("a").await;
-        }),
-        Scenario::new("handle-fails", one("handle-fails", Service { times: Some(TIMES), ..Service::handle(PHASE) }, &[CRASH, READY]), |s: Stage<S, H>| async move {
-            s.start("a").await;
-            s.details("a").await;
-            s.lasts().await;
-            s.start("a").await;
-            s.details("a").await;
-        }),
+        Scenario::new(
+            "handle",
+            one("handle", Service { times: Some(TIMES), ..Service::handle(PHASE) }, &[READY]),
+            |s: Stage<S, H>| async move {
+                s.start("a").await;
+                s.lasts().await;
+                let since = s.systemd.active_since(&s.unit("a")).await.unwrap();
+                s.hand.reload(&s.unit("a")).await;
+                s.until("a", "reloading/reload").await;
+                s.until("a", "active/exited").await;
+                s.note(format!("active since then: {}", s.systemd.active_since(&s.unit("a")).await.unwrap() == since));
+                s.restart("a").await;
+                s.note(format!("active since then: {}", s.systemd.active_since(&s.unit("a")).await.unwrap() == since));
+                s.stop("a").await;
+            },
+        ),
+        Scenario::new(
+            "handle-stopped-in-reload",
+            one("handle-stopped-in-reload", Service { times: Some(TIMES), ..Service::handle(2 * PHASE) }, &[READY]),
+            |s: Stage<S, H>| async move {
+                s.start("a").await;
+                s.lasts().await;
+                s.hand.reload(&s.unit("a")).await;
+                s.until("a", "reloading/reload").await;
+                s.within().await;
+                s.stop("a").await;
+            },
+        ),
+        Scenario::new(
+            "handle-fails",
+            one("handle-fails", Service { times: Some(TIMES), ..Service::handle(PHASE) }, &[CRASH, READY]),
+            |s: Stage<S, H>| async move {
+                s.start("a").await;
+                s.details("a").await;
+                s.lasts().await;
+                s.start("a").await;
+                s.details("a").await;
+            },
+        ),
     ]
 }
 

@@ -5,8 +5,8 @@
 //!
 //! One thing is left out, because it depends on when somebody looks: *passing* states, in which a unit is for as long
 //! as PID 1 needs for its next turn, or a helper for an exit (`inactive` between the two halves of a restart,
-//! `failed-before-auto-restart`). A state counts when four readings in a row show it, each asked for when the
-//! one before was answered and a pause was over: so it lasted longer than three pauses. Every state that a scenario is
+//! `failed-before-auto-restart`). A state counts when three readings in a row show it, each asked for when the
+//! one before was answered and a pause was over: so it lasted longer than two pauses. Every state that a scenario is
 //! about lasts [`PHASE`], many times as long, so that neither a busy machine nor signals that come as one hide it.
 //! Two never count, since they are forks that take their time on a busy machine: `start-pre`, and `start` of a unit whose
 //! start is over when its program runs (`Type=exec`; of others it is the time until they are ready).
@@ -30,9 +30,9 @@ pub const PHASE: Duration = Duration::from_millis(800);
 /// Well inside of a phase.
 pub const WITHIN: Duration = Duration::from_millis(250);
 /// Between two readings.
-const PAUSE: Duration = Duration::from_millis(25);
+const PAUSE: Duration = Duration::from_millis(50);
 /// So many readings show a state that lasts.
-const READINGS: u32 = 4;
+const READINGS: u32 = 3;
 /// Between the beginnings of two scenarios.
 const APART: Duration = Duration::from_millis(75);
 /// Longer than anything here takes.
@@ -130,7 +130,7 @@ impl<S: Systemd, H: Hand> Stage<S, H> {
                 return;
             }
             assert!(Instant::now() < end, "{unit} never was {state}, it is {now}");
-            sleep(2 * PAUSE).await;
+            sleep(PAUSE).await;
         }
     }
 
