@@ -10,8 +10,8 @@ use project_cluster::systemd::{Error, JobEnd, Systemd, Verb};
 use tokio::join;
 
 use super::ground::{Hand, Unit};
-use super::scenarios::{CRASH, NEVER, READY, STUBBORN, TIMES, WORKER};
-use super::stage::{LONG, PHASE, Scenario, Stage};
+use super::scenarios::{crash, never, ready, stubborn, times, worker};
+use super::stage::{LONG, Scenario, Stage, phase};
 
 const OLD: Version = Version { generation: Generation(4), pin: None };
 const NEW: Version = Version { generation: Generation(5), pin: None };
@@ -32,30 +32,30 @@ impl Keeper for Scribe {
 }
 
 pub fn all<S: Systemd, H: Hand>() -> Vec<Scenario<S, H>> {
-    let short = |start, stop| Service { times: Some(Times { start, stop, ..TIMES }), ..WORKER };
+    let short = |start, stop| Service { times: Some(Times { start, stop, ..times() }), ..worker() };
     vec![
-        roll("roll-good", WORKER, READY, [READY, READY], false),
-        roll("roll-crashes", WORKER, READY, [READY, CRASH], false),
-        roll("roll-never-ready", short(2 * PHASE, TIMES.stop), READY, [READY, NEVER], false),
-        roll("roll-stubborn", short(TIMES.start, 2 * PHASE), STUBBORN, [READY, READY], false),
-        roll("roll-overtaken", WORKER, READY, [READY, READY], true),
+        roll("roll-good", worker(), ready(), [ready(), ready()], false),
+        roll("roll-crashes", worker(), ready(), [ready(), crash()], false),
+        roll("roll-never-ready", short(2 * phase(), times().stop), ready(), [ready(), never()], false),
+        roll("roll-stubborn", short(times().start, 2 * phase()), stubborn(), [ready(), ready()], false),
+        roll("roll-overtaken", worker(), ready(), [ready(), ready()], true),
     ]
 }
 
 /// Old workers of one kind, the new ones of each slot; whether the handle is stopped while the second one starts.
 fn roll<S: Systemd, H: Hand>(name: &'static str, service: Service, old: App, new: [App; 2], stopped: bool) -> Scenario<S, H> {
-    let worker = |instance: &str, app: App| Unit {
+    let unit = |instance: &str, app: App| Unit {
         name: format!("project-cluster-{name}@{instance}.service"),
         service: service.clone(),
         starts: vec![app],
     };
     let mut units = vec![Unit {
         name: format!("project-cluster@{name}.service"),
-        service: Service { times: Some(TIMES), ..Service::handle(PHASE) },
-        starts: vec![READY],
+        service: Service { times: Some(times()), ..Service::handle(phase()) },
+        starts: vec![ready()],
     }];
-    units.extend(["1.4.1", "2.4.1", "1.4.2", "2.4.2"].map(|instance| worker(instance, old)));
-    units.extend([worker("1.5.1", new[0]), worker("2.5.1", new[1])]);
+    units.extend(["1.4.1", "2.4.1", "1.4.2", "2.4.2"].map(|instance| unit(instance, old)));
+    units.extend([unit("1.5.1", new[0]), unit("2.5.1", new[1])]);
     Scenario::new(name, units, move |stage| play(stage, name, stopped))
 }
 
@@ -72,7 +72,7 @@ async fn play<S: Systemd, H: Hand>(stage: Stage<S, H>, name: &'static str, stopp
 
     let rows = stage.systemd.units(&[units.worker_glob()]).await.unwrap();
     let world = rows.iter().map(|row| (units.instance(&row.name).unwrap(), execute::sight(row))).collect();
-    let reload = Reload { max_surge: Amount::Count(1), max_unavailable: Amount::Count(0), min_ready: PHASE, deadline: LONG };
+    let reload = Reload { max_surge: Amount::Count(1), max_unavailable: Amount::Count(0), min_ready: phase(), deadline: LONG };
     let wish = Wish { app: &app, from: OLD, to: NEW, count: 2, reload: &reload, sockets_down: &[], world: &world };
     let clock = Clock::showing(0);
     let mut roll = Roll::new(plan(&wish).unwrap(), &world, clock.now());
@@ -97,5 +97,5 @@ async fn play<S: Systemd, H: Hand>(stage: Stage<S, H>, name: &'static str, stopp
     steps.into_iter().for_each(|step| stage.note(step));
     stage.note(format!("{outcome:?}"));
     // The stops that go on by themselves.
-    tokio::time::sleep(4 * PHASE).await;
+    tokio::time::sleep(4 * phase()).await;
 }

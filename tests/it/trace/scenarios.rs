@@ -7,26 +7,44 @@ use project_cluster::systemd::{Systemd, Verb};
 use tokio::join;
 
 use super::ground::{Hand, Unit};
-use super::stage::{PHASE, Scenario, Stage, unit_name};
+use super::stage::{Scenario, Stage, phase, unit_name};
 
 /// Limits that nothing runs into, and a delay of an automatic restart that is seen.
-pub const TIMES: Times = Times { start: Duration::from_secs(20), stop: Duration::from_secs(20), restart: PHASE };
+pub fn times() -> Times {
+    Times { start: Duration::from_secs(60), stop: Duration::from_secs(60), restart: phase() }
+}
 
 /// Gets ready, and ends when it is asked to.
-pub const READY: App = App { start: Start::Ready(PHASE), crash_after: None, stop: Some(PHASE) };
+pub fn ready() -> App {
+    App { start: Start::Ready(phase()), crash_after: None, stop: Some(phase()) }
+}
+
 /// Exits before it is ready.
-pub const CRASH: App = App { start: Start::Crash(PHASE), ..READY };
+pub fn crash() -> App {
+    App { start: Start::Crash(phase()), ..ready() }
+}
+
 /// Never gets ready.
-pub const NEVER: App = App { start: Start::Never, ..READY };
+pub fn never() -> App {
+    App { start: Start::Never, ..ready() }
+}
+
 /// Ignores SIGTERM.
-pub const STUBBORN: App = App { stop: None, ..READY };
+pub fn stubborn() -> App {
+    App { stop: None, ..ready() }
+}
 
 /// As our workers are.
-pub const WORKER: Service = Service { times: Some(TIMES), ..Service::WORKER };
-const NOTIFY: Service = Service { kind: Kind::Notify, ..WORKER };
+pub fn worker() -> Service {
+    Service { times: Some(times()), ..Service::WORKER }
+}
+
+fn notify() -> Service {
+    Service { kind: Kind::Notify, ..worker() }
+}
 
 fn short(start: Duration, stop: Duration) -> Service {
-    Service { times: Some(Times { start, stop, ..TIMES }), ..WORKER }
+    Service { times: Some(Times { start, stop, ..times() }), ..worker() }
 }
 
 /// A unit of a scenario.
@@ -38,7 +56,7 @@ fn unit(scenario: &str, short: &str, service: Service, starts: &[App]) -> Unit {
 pub fn all<S: Systemd, H: Hand>() -> Vec<Scenario<S, H>> {
     let one = |name: &'static str, service: Service, starts: &[App]| vec![unit(name, "a", service, starts)];
     vec![
-        Scenario::new("ready", one("ready", WORKER, &[READY]), |s: Stage<S, H>| async move {
+        Scenario::new("ready", one("ready", worker(), &[ready()]), |s: Stage<S, H>| async move {
             s.start("a").await;
             s.details("a").await;
             // Nothing to do: done.
@@ -46,11 +64,11 @@ pub fn all<S: Systemd, H: Hand>() -> Vec<Scenario<S, H>> {
             s.stop("a").await;
             s.details("a").await;
         }),
-        Scenario::new("ready-notify", one("ready-notify", NOTIFY, &[READY]), |s: Stage<S, H>| async move {
+        Scenario::new("ready-notify", one("ready-notify", notify(), &[ready()]), |s: Stage<S, H>| async move {
             s.start("a").await;
             s.stop("a").await;
         }),
-        Scenario::new("crash-before-ready", one("crash-before-ready", WORKER, &[CRASH, READY]), |s: Stage<S, H>| async move {
+        Scenario::new("crash-before-ready", one("crash-before-ready", worker(), &[crash(), ready()]), |s: Stage<S, H>| async move {
             s.start("a").await;
             s.details("a").await;
             s.until("a", "active/running").await;
@@ -58,14 +76,14 @@ pub fn all<S: Systemd, H: Hand>() -> Vec<Scenario<S, H>> {
         }),
         Scenario::new(
             "crash-before-ready-notify",
-            one("crash-before-ready-notify", NOTIFY, &[CRASH, READY]),
+            one("crash-before-ready-notify", notify(), &[crash(), ready()]),
             |s: Stage<S, H>| async move {
                 s.start("a").await;
                 s.details("a").await;
                 s.until("a", "active/running").await;
             },
         ),
-        Scenario::new("killed-before-ready", one("killed-before-ready", WORKER, &[READY]), |s: Stage<S, H>| async move {
+        Scenario::new("killed-before-ready", one("killed-before-ready", worker(), &[ready()]), |s: Stage<S, H>| async move {
             let kill = async {
                 s.within().await;
                 s.hand.kill(&s.unit("a")).await;
@@ -76,7 +94,7 @@ pub fn all<S: Systemd, H: Hand>() -> Vec<Scenario<S, H>> {
         }),
         Scenario::new(
             "never-ready",
-            one("never-ready", short(PHASE, TIMES.stop), &[NEVER, App { start: Start::Ready(Duration::ZERO), ..READY }]),
+            one("never-ready", short(phase(), times().stop), &[never(), App { start: Start::Ready(Duration::ZERO), ..ready() }]),
             |s: Stage<S, H>| async move {
                 s.start("a").await;
                 s.details("a").await;
@@ -86,7 +104,7 @@ pub fn all<S: Systemd, H: Hand>() -> Vec<Scenario<S, H>> {
         ),
         Scenario::new(
             "never-ready-notify",
-            one("never-ready-notify", Service { kind: Kind::Notify, ..short(PHASE, TIMES.stop) }, &[NEVER]),
+            one("never-ready-notify", Service { kind: Kind::Notify, ..short(phase(), times().stop) }, &[never()]),
             |s: Stage<S, H>| async move {
                 s.start("a").await;
                 s.details("a").await;
@@ -95,14 +113,14 @@ pub fn all<S: Systemd, H: Hand>() -> Vec<Scenario<S, H>> {
         ),
         Scenario::new(
             "never-ready-and-stubborn",
-            one("never-ready-and-stubborn", short(PHASE, PHASE), &[App { stop: None, ..NEVER }]),
+            one("never-ready-and-stubborn", short(phase(), phase()), &[App { stop: None, ..never() }]),
             |s: Stage<S, H>| async move {
                 s.start("a").await;
                 s.details("a").await;
                 s.stop("a").await;
             },
         ),
-        Scenario::new("stubborn", one("stubborn", short(TIMES.start, PHASE), &[STUBBORN]), |s: Stage<S, H>| async move {
+        Scenario::new("stubborn", one("stubborn", short(times().start, phase()), &[stubborn()]), |s: Stage<S, H>| async move {
             s.start("a").await;
             s.stop("a").await;
             s.details("a").await;
@@ -112,14 +130,14 @@ pub fn all<S: Systemd, H: Hand>() -> Vec<Scenario<S, H>> {
         }),
         Scenario::new(
             "stubborn-restart",
-            one("stubborn-restart", short(TIMES.start, PHASE), &[STUBBORN, READY]),
+            one("stubborn-restart", short(times().start, phase()), &[stubborn(), ready()]),
             |s: Stage<S, H>| async move {
                 s.start("a").await;
                 s.restart("a").await;
                 s.details("a").await;
             },
         ),
-        Scenario::new("crash", one("crash", WORKER, &[READY]), |s: Stage<S, H>| async move {
+        Scenario::new("crash", one("crash", worker(), &[ready()]), |s: Stage<S, H>| async move {
             s.start("a").await;
             s.hand.crash(&s.unit("a")).await;
             s.until("a", "activating/auto-restart").await;
@@ -133,14 +151,14 @@ pub fn all<S: Systemd, H: Hand>() -> Vec<Scenario<S, H>> {
             s.start("a").await;
             s.details("a").await;
         }),
-        Scenario::new("killed", one("killed", WORKER, &[READY]), |s: Stage<S, H>| async move {
+        Scenario::new("killed", one("killed", worker(), &[ready()]), |s: Stage<S, H>| async move {
             s.start("a").await;
             s.hand.kill(&s.unit("a")).await;
             s.until("a", "activating/auto-restart").await;
             s.details("a").await;
             s.until("a", "active/running").await;
         }),
-        Scenario::new("killed-in-stop", one("killed-in-stop", WORKER, &[STUBBORN]), |s: Stage<S, H>| async move {
+        Scenario::new("killed-in-stop", one("killed-in-stop", worker(), &[stubborn()]), |s: Stage<S, H>| async move {
             s.start("a").await;
             let kill = async {
                 s.within().await;
@@ -151,7 +169,7 @@ pub fn all<S: Systemd, H: Hand>() -> Vec<Scenario<S, H>> {
         }),
         Scenario::new(
             "crash-without-restart",
-            one("crash-without-restart", Service { restart: false, ..WORKER }, &[READY, CRASH]),
+            one("crash-without-restart", Service { restart: false, ..worker() }, &[ready(), crash()]),
             |s: Stage<S, H>| async move {
                 s.start("a").await;
                 s.hand.crash(&s.unit("a")).await;
@@ -165,7 +183,7 @@ pub fn all<S: Systemd, H: Hand>() -> Vec<Scenario<S, H>> {
                 s.reset("a").await;
             },
         ),
-        Scenario::new("stop-in-start", one("stop-in-start", WORKER, &[READY]), |s: Stage<S, H>| async move {
+        Scenario::new("stop-in-start", one("stop-in-start", worker(), &[ready()]), |s: Stage<S, H>| async move {
             let stop = async {
                 s.within().await;
                 s.stop("a").await;
@@ -173,7 +191,7 @@ pub fn all<S: Systemd, H: Hand>() -> Vec<Scenario<S, H>> {
             join!(s.start("a"), stop);
             s.details("a").await;
         }),
-        Scenario::new("start-in-stop", one("start-in-stop", WORKER, &[READY]), |s: Stage<S, H>| async move {
+        Scenario::new("start-in-stop", one("start-in-stop", worker(), &[ready()]), |s: Stage<S, H>| async move {
             s.start("a").await;
             let start = async {
                 s.within().await;
@@ -181,7 +199,7 @@ pub fn all<S: Systemd, H: Hand>() -> Vec<Scenario<S, H>> {
             };
             join!(s.stop("a"), start);
         }),
-        Scenario::new("two-starts", one("two-starts", WORKER, &[READY]), |s: Stage<S, H>| async move {
+        Scenario::new("two-starts", one("two-starts", worker(), &[ready()]), |s: Stage<S, H>| async move {
             let second = async {
                 s.within().await;
                 s.start("a").await;
@@ -189,7 +207,7 @@ pub fn all<S: Systemd, H: Hand>() -> Vec<Scenario<S, H>> {
             join!(s.start("a"), second);
             s.details("a").await;
         }),
-        Scenario::new("two-stops", one("two-stops", WORKER, &[READY]), |s: Stage<S, H>| async move {
+        Scenario::new("two-stops", one("two-stops", worker(), &[ready()]), |s: Stage<S, H>| async move {
             s.start("a").await;
             let second = async {
                 s.within().await;
@@ -198,22 +216,22 @@ pub fn all<S: Systemd, H: Hand>() -> Vec<Scenario<S, H>> {
             join!(s.stop("a"), second);
             s.stop("a").await;
         }),
-        Scenario::new("restart", one("restart", WORKER, &[READY]), |s: Stage<S, H>| async move {
+        Scenario::new("restart", one("restart", worker(), &[ready()]), |s: Stage<S, H>| async move {
             s.start("a").await;
             s.restart("a").await;
             s.details("a").await;
         }),
-        Scenario::new("restart-of-stopped", one("restart-of-stopped", WORKER, &[READY]), |s: Stage<S, H>| async move {
+        Scenario::new("restart-of-stopped", one("restart-of-stopped", worker(), &[ready()]), |s: Stage<S, H>| async move {
             s.restart("a").await;
         }),
-        Scenario::new("restart-in-start", one("restart-in-start", WORKER, &[READY]), |s: Stage<S, H>| async move {
+        Scenario::new("restart-in-start", one("restart-in-start", worker(), &[ready()]), |s: Stage<S, H>| async move {
             let restart = async {
                 s.within().await;
                 s.restart("a").await;
             };
             join!(s.start("a"), restart);
         }),
-        Scenario::new("restart-in-stop", one("restart-in-stop", WORKER, &[READY]), |s: Stage<S, H>| async move {
+        Scenario::new("restart-in-stop", one("restart-in-stop", worker(), &[ready()]), |s: Stage<S, H>| async move {
             s.start("a").await;
             let restart = async {
                 s.within().await;
@@ -221,7 +239,7 @@ pub fn all<S: Systemd, H: Hand>() -> Vec<Scenario<S, H>> {
             };
             join!(s.stop("a"), restart);
         }),
-        Scenario::new("start-in-restart", one("start-in-restart", WORKER, &[READY]), |s: Stage<S, H>| async move {
+        Scenario::new("start-in-restart", one("start-in-restart", worker(), &[ready()]), |s: Stage<S, H>| async move {
             s.start("a").await;
             let start = async {
                 s.within().await;
@@ -229,7 +247,7 @@ pub fn all<S: Systemd, H: Hand>() -> Vec<Scenario<S, H>> {
             };
             join!(s.restart("a"), start);
         }),
-        Scenario::new("stop-in-restart", one("stop-in-restart", WORKER, &[READY]), |s: Stage<S, H>| async move {
+        Scenario::new("stop-in-restart", one("stop-in-restart", worker(), &[ready()]), |s: Stage<S, H>| async move {
             s.start("a").await;
             let stop = async {
                 s.within().await;
@@ -237,7 +255,7 @@ pub fn all<S: Systemd, H: Hand>() -> Vec<Scenario<S, H>> {
             };
             join!(s.restart("a"), stop);
         }),
-        Scenario::new("stop-in-auto-restart", one("stop-in-auto-restart", WORKER, &[READY]), |s: Stage<S, H>| async move {
+        Scenario::new("stop-in-auto-restart", one("stop-in-auto-restart", worker(), &[ready()]), |s: Stage<S, H>| async move {
             s.start("a").await;
             s.hand.crash(&s.unit("a")).await;
             s.until("a", "activating/auto-restart").await;
@@ -246,7 +264,7 @@ pub fn all<S: Systemd, H: Hand>() -> Vec<Scenario<S, H>> {
             s.details("a").await;
             s.lasts().await;
         }),
-        Scenario::new("start-in-auto-restart", one("start-in-auto-restart", WORKER, &[READY]), |s: Stage<S, H>| async move {
+        Scenario::new("start-in-auto-restart", one("start-in-auto-restart", worker(), &[ready()]), |s: Stage<S, H>| async move {
             s.start("a").await;
             s.hand.crash(&s.unit("a")).await;
             s.until("a", "activating/auto-restart").await;
@@ -254,7 +272,7 @@ pub fn all<S: Systemd, H: Hand>() -> Vec<Scenario<S, H>> {
             s.start("a").await;
             s.details("a").await;
         }),
-        Scenario::new("restart-in-auto-restart", one("restart-in-auto-restart", WORKER, &[READY]), |s: Stage<S, H>| async move {
+        Scenario::new("restart-in-auto-restart", one("restart-in-auto-restart", worker(), &[ready()]), |s: Stage<S, H>| async move {
             s.start("a").await;
             s.hand.crash(&s.unit("a")).await;
             s.until("a", "activating/auto-restart").await;
@@ -262,7 +280,7 @@ pub fn all<S: Systemd, H: Hand>() -> Vec<Scenario<S, H>> {
             s.restart("a").await;
             s.details("a").await;
         }),
-        Scenario::new("stop-in-automatic-start", one("stop-in-automatic-start", WORKER, &[READY]), |s: Stage<S, H>| async move {
+        Scenario::new("stop-in-automatic-start", one("stop-in-automatic-start", worker(), &[ready()]), |s: Stage<S, H>| async move {
             s.start("a").await;
             s.hand.crash(&s.unit("a")).await;
             s.until("a", "activating/start-post").await;
@@ -270,7 +288,7 @@ pub fn all<S: Systemd, H: Hand>() -> Vec<Scenario<S, H>> {
             s.stop("a").await;
             s.lasts().await;
         }),
-        Scenario::new("success", one("success", Service { success: true, ..WORKER }, &[READY]), |s: Stage<S, H>| async move {
+        Scenario::new("success", one("success", Service { success: true, ..worker() }, &[ready()]), |s: Stage<S, H>| async move {
             s.start("a").await;
             s.hand.crash(&s.unit("a")).await;
             s.until("a", "activating/auto-restart").await;
@@ -278,7 +296,7 @@ pub fn all<S: Systemd, H: Hand>() -> Vec<Scenario<S, H>> {
             s.until("a", "active/running").await;
             s.details("a").await;
         }),
-        Scenario::new("start-limit", one("start-limit", limited(2), &[CRASH, CRASH, READY]), |s: Stage<S, H>| async move {
+        Scenario::new("start-limit", one("start-limit", limited(2), &[crash(), crash(), ready()]), |s: Stage<S, H>| async move {
             s.start("a").await;
             s.until("a", "failed/failed").await;
             s.details("a").await;
@@ -289,7 +307,7 @@ pub fn all<S: Systemd, H: Hand>() -> Vec<Scenario<S, H>> {
             s.details("a").await;
         }),
         // Starts by hand count too, all verbs of them (systemd#10529).
-        Scenario::new("start-limit-by-hand", one("start-limit-by-hand", limited(2), &[READY]), |s: Stage<S, H>| async move {
+        Scenario::new("start-limit-by-hand", one("start-limit-by-hand", limited(2), &[ready()]), |s: Stage<S, H>| async move {
             s.start("a").await;
             s.restart("a").await;
             s.lasts().await;
@@ -305,13 +323,13 @@ pub fn all<S: Systemd, H: Hand>() -> Vec<Scenario<S, H>> {
             s.stop("a").await;
             s.start("a").await;
         }),
-        Scenario::new("skipped", one("skipped", WORKER, &[App { start: Start::Skipped, ..READY }]), |s: Stage<S, H>| async move {
+        Scenario::new("skipped", one("skipped", worker(), &[App { start: Start::Skipped, ..ready() }]), |s: Stage<S, H>| async move {
             s.start("a").await;
             s.details("a").await;
         }),
         Scenario::new(
             "unknown",
-            vec![unit("unknown", "none", Service { kind: Kind::Missing, ..WORKER }, &[READY])],
+            vec![unit("unknown", "none", Service { kind: Kind::Missing, ..worker() }, &[ready()])],
             |s: Stage<S, H>| async move {
                 for verb in [Verb::Start, Verb::Stop, Verb::Restart] {
                     s.job(verb, "none").await;
@@ -319,7 +337,7 @@ pub fn all<S: Systemd, H: Hand>() -> Vec<Scenario<S, H>> {
                 s.reset("none").await;
             },
         ),
-        Scenario::new("reset", one("reset", WORKER, &[READY, CRASH, READY]), |s: Stage<S, H>| async move {
+        Scenario::new("reset", one("reset", worker(), &[ready(), crash(), ready()]), |s: Stage<S, H>| async move {
             s.reset("a").await;
             s.start("a").await;
             s.reset("a").await;
@@ -337,8 +355,8 @@ pub fn all<S: Systemd, H: Hand>() -> Vec<Scenario<S, H>> {
         Scenario::new(
             "socket",
             vec![
-                unit("socket", "a", WORKER, &[READY]),
-                unit("socket", "trace-socket.socket", Service::socket("trace-socket-a.service"), &[READY]),
+                unit("socket", "a", worker(), &[ready()]),
+                unit("socket", "trace-socket.socket", Service::socket("trace-socket-a.service"), &[ready()]),
             ],
             |s: Stage<S, H>| async move {
                 let socket = "trace-socket.socket";
@@ -358,7 +376,7 @@ pub fn all<S: Systemd, H: Hand>() -> Vec<Scenario<S, H>> {
         ),
         Scenario::new(
             "handle",
-            one("handle", Service { times: Some(TIMES), ..Service::handle(PHASE) }, &[READY]),
+            one("handle", Service { times: Some(times()), ..Service::handle(phase()) }, &[ready()]),
             |s: Stage<S, H>| async move {
                 s.start("a").await;
                 s.lasts().await;
@@ -374,7 +392,7 @@ pub fn all<S: Systemd, H: Hand>() -> Vec<Scenario<S, H>> {
         ),
         Scenario::new(
             "handle-stopped-in-reload",
-            one("handle-stopped-in-reload", Service { times: Some(TIMES), ..Service::handle(2 * PHASE) }, &[READY]),
+            one("handle-stopped-in-reload", Service { times: Some(times()), ..Service::handle(2 * phase()) }, &[ready()]),
             |s: Stage<S, H>| async move {
                 s.start("a").await;
                 s.lasts().await;
@@ -386,7 +404,7 @@ pub fn all<S: Systemd, H: Hand>() -> Vec<Scenario<S, H>> {
         ),
         Scenario::new(
             "handle-fails",
-            one("handle-fails", Service { times: Some(TIMES), ..Service::handle(PHASE) }, &[CRASH, READY]),
+            one("handle-fails", Service { times: Some(times()), ..Service::handle(phase()) }, &[crash(), ready()]),
             |s: Stage<S, H>| async move {
                 s.start("a").await;
                 s.details("a").await;
@@ -399,14 +417,14 @@ pub fn all<S: Systemd, H: Hand>() -> Vec<Scenario<S, H>> {
 }
 
 fn limited(burst: u32) -> Service {
-    Service { start_limit: Some((burst, Duration::from_secs(60))), ..WORKER }
+    Service { start_limit: Some((burst, Duration::from_secs(60))), ..worker() }
 }
 
 /// Those with a daemon-reload. They play apart from the others: it resets the count that start limits go by, and PID 1
 /// answers nobody for as long as its generators run, so that phases must be longer.
 pub fn reloading<S: Systemd, H: Hand>() -> Vec<Scenario<S, H>> {
-    let slow = App { start: Start::Ready(2 * PHASE), stop: Some(2 * PHASE), ..READY };
-    let service = Service { times: Some(Times { restart: 2 * PHASE, ..TIMES }), ..WORKER };
+    let slow = App { start: Start::Ready(2 * phase()), stop: Some(2 * phase()), ..ready() };
+    let service = Service { times: Some(Times { restart: 2 * phase(), ..times() }), ..worker() };
     let one = |name: &'static str| vec![unit(name, "a", service.clone(), &[slow])];
     vec![
         Scenario::new("masked", one("masked"), |s: Stage<S, H>| async move {

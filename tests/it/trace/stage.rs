@@ -7,7 +7,7 @@
 //! as PID 1 needs for its next turn, or a helper for an exit (`inactive` between the two halves of a restart,
 //! `failed-before-auto-restart`). A state counts when three readings in a row show it, each asked for when the
 //! one before was answered and a pause was over: so it lasted longer than two pauses. Every state that a scenario is
-//! about lasts [`PHASE`], many times as long, so that neither a busy machine nor signals that come as one hide it.
+//! about lasts a [`phase`], many times as long, so that neither a busy machine nor signals that come as one hide it.
 //! Two never count, since they are forks that take their time on a busy machine: `start-pre`, and `start` of a unit whose
 //! start is over when its program runs (`Type=exec`; of others it is the time until they are ready).
 //! For the same reason a unit that is not loaded counts as `inactive/dead`: systemd forgets it when it comes to that.
@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -26,17 +27,19 @@ use tokio::time::{Instant, sleep};
 use super::ground::{Hand, Unit};
 
 /// How long a state lasts that a scenario is about.
-pub const PHASE: Duration = Duration::from_millis(800);
-/// Well inside of a phase.
-pub const WITHIN: Duration = Duration::from_millis(250);
+pub fn phase() -> Duration {
+    Duration::from_millis(PHASE_MS.load(Ordering::Relaxed))
+}
+
+/// Longer on a machine that has shown to be too busy.
+pub static PHASE_MS: AtomicU64 = AtomicU64::new(800);
+
 /// Between two readings.
 const PAUSE: Duration = Duration::from_millis(50);
 /// So many readings show a state that lasts.
 const READINGS: u32 = 3;
-/// Between the beginnings of two scenarios.
-const APART: Duration = Duration::from_millis(75);
 /// Longer than anything here takes.
-pub const LONG: Duration = Duration::from_secs(30);
+pub const LONG: Duration = Duration::from_secs(60);
 
 const NOTHING: &str = "inactive/dead";
 
@@ -134,14 +137,14 @@ impl<S: Systemd, H: Hand> Stage<S, H> {
         }
     }
 
-    /// Some way into the state that a unit has now.
+    /// The middle of the state that a unit is in: what comes before counts, and what comes behind.
     pub async fn within(&self) {
-        sleep(WITHIN).await;
+        sleep(phase() / 2).await;
     }
 
     /// Long enough for the state that has just begun to count.
     pub async fn lasts(&self) {
-        sleep(PHASE).await;
+        sleep(phase()).await;
     }
 }
 
@@ -164,7 +167,7 @@ pub async fn play<S: Systemd, H: Hand>(systemd: Arc<S>, hand: Arc<H>, scenarios:
     let mut played = Vec::new();
     for scenario in scenarios {
         // Forty at once would keep PID 1 from answering for longer than a phase.
-        sleep(APART).await;
+        sleep(phase() / 10).await;
         let script = Arc::new(Mutex::new(Vec::new()));
         let stage = Stage { systemd: Arc::clone(&systemd), hand: Arc::clone(&hand), name: scenario.name, script: Arc::clone(&script) };
         played.push((scenario.name, scenario.units, script, tokio::spawn((scenario.play)(stage))));
@@ -175,7 +178,7 @@ pub async fn play<S: Systemd, H: Hand>(systemd: Arc<S>, hand: Arc<H>, scenarios:
         ended.push((name, units, script));
     }
     // What the last act has led to.
-    sleep(PHASE).await;
+    sleep(phase()).await;
     recorder.abort();
     let mut traces = BTreeMap::new();
     for (name, units, script) in ended {
