@@ -52,7 +52,6 @@ fn unit(scenario: &str, short: &str, service: Service, starts: &[App]) -> Unit {
     Unit { name: unit_name(scenario, short), service, starts: starts.to_vec() }
 }
 
-#[allow(clippy::too_many_lines, reason = "a list")]
 pub fn all<S: Systemd, H: Hand>() -> Vec<Scenario<S, H>> {
     let one = |name: &'static str, service: Service, starts: &[App]| vec![unit(name, "a", service, starts)];
     vec![
