@@ -53,6 +53,7 @@ bench: setup
 	$(CARGO) build --release --bin project-cluster
 	$(CARGO) run --release --quiet --example bench
 	$(CARGO) run --release --quiet --example reloads
+	$(CARGO) run --release --quiet --example loops
 
 # `make test` and what is too slow for every change; writes docs/proof.md, the report.
 proof:

@@ -1,21 +1,27 @@
-//! What the master remembers beside systemd's truth: the current generation of each app, and its hold.
+//! What the master remembers beside systemd's truth: the current generation of each app, its hold, and what a person
+//! asked for at run time: how many workers, and which of them not to run.
 //!
 //! Lives in `/var/lib/NAME/state/apps.json`, written by the master. Root's own steps read it for its numbers alone:
-//! whoever owns the master may choose among generations that root has pinned, never what is in them.
+//! whoever owns the master may choose among generations that root has pinned, and among slots, never what is in them.
 
-use std::collections::BTreeMap;
+mod change;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::files;
-use crate::names::{AppName, ClusterName, Generation};
+pub use change::Change;
 
-/// Format of the file; raised when an older program could misread it.
-const FORMAT: u32 = 1;
-/// A thousand apps with holds of ordinary texts; two hundred and fifty-six with the longest.
-const LIMIT: u64 = 4 * 1024 * 1024;
+use crate::files;
+use crate::names::{AppName, ClusterName, Generation, Slot};
+
+/// Format of the file; raised when an older program could misread it. 2: `slots` and `stopped`, without which it would
+/// start workers that a person had stopped. What format 1 lacks is absent.
+const FORMAT: u32 = 2;
+/// A thousand apps with holds of ordinary texts; two hundred and fifty-six with the longest and a thousand slots each.
+const LIMIT: u64 = 16 * 1024 * 1024;
 /// Bytes of a hold's reason that are kept.
 const REASON: usize = 2 * 1024;
 
@@ -43,6 +49,24 @@ pub struct AppIntent {
     pub pin: Option<Generation>,
     /// Why nothing is tried by itself, after a failed roll.
     pub held: Option<Hold>,
+    /// The slots that a person gave the app (`add`, `remove`, `scale`); none: as many as configured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slots: Option<BTreeSet<Slot>>,
+    /// Those of its slots that a person stopped, by us or by systemctl: nothing starts them until a person does.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub stopped: BTreeSet<Slot>,
+}
+
+impl AppIntent {
+    /// The app's slots, with those that are stopped, where so many workers are configured.
+    pub fn slots(&self, configured: u16) -> BTreeSet<Slot> {
+        self.slots.clone().unwrap_or_else(|| Slot::first(configured).collect())
+    }
+
+    /// The slots that shall be served.
+    pub fn wanted(&self, configured: u16) -> BTreeSet<Slot> {
+        self.slots(configured).difference(&self.stopped).copied().collect()
+    }
 }
 
 /// A failed roll stands until a person acts.
@@ -84,11 +108,12 @@ impl Intent {
             other => other?,
         };
         let damaged = |why| io::Error::new(io::ErrorKind::InvalidData, format!("{} is damaged: {why}", path.display()));
-        let intent: Self = serde_json::from_slice(&bytes).map_err(damaged)?;
+        let mut intent: Self = serde_json::from_slice(&bytes).map_err(damaged)?;
         if intent.format > FORMAT {
             let why = format!("{} has format {}, this program knows {FORMAT}", path.display(), intent.format);
             return Err(io::Error::new(io::ErrorKind::InvalidData, why));
         }
+        intent.format = FORMAT;
         Ok(intent)
     }
 
@@ -112,13 +137,37 @@ mod tests {
         let mut intent = Intent::default();
         for at in 0..256 {
             // Each of these takes six bytes as JSON.
-            let held = Hold::new(1, &"\u{1}".repeat(100_000), Generation(2));
-            intent.apps.insert(format!("app{at}").parse().unwrap(), AppIntent { held: Some(held), ..AppIntent::default() });
+            let held = Some(Hold::new(1, &"\u{1}".repeat(100_000), Generation(2)));
+            let (slots, stopped) = (Some(Slot::first(Slot::MAX).collect()), Slot::first(Slot::MAX).collect());
+            let app = AppIntent { held, slots, stopped, ..AppIntent::default() };
+            intent.apps.insert(format!("app{at}").parse().unwrap(), app);
         }
         intent.write(&path).unwrap();
         assert_eq!(Intent::read(&path).unwrap(), intent);
         assert_eq!(Hold::new(1, &"\u{e9}".repeat(2000), Generation(2)).reason.len(), REASON + 4);
         assert_eq!(Hold::new(1, "short", Generation(2)).reason, "short");
+    }
+
+    #[test]
+    fn what_the_first_format_says_is_understood() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("apps.json");
+        let text = r#"{"format":1,"apps":{"api":{"generation":7,"pin":4,"held":{"since_ms":5,"reason":"no","generation":8}}}}"#;
+        std::fs::write(&path, text).unwrap();
+        let intent = Intent::read(&path).unwrap();
+        let api = &intent.apps[&"api".parse().unwrap()];
+        assert_eq!((api.generation, api.pin), (Some(Generation(7)), Some(Generation(4))));
+        assert_eq!(api.held, Some(Hold { since_ms: 5, reason: "no".into(), generation: Generation(8) }));
+        assert_eq!(api.wanted(3), Slot::first(3).collect());
+    }
+
+    #[test]
+    fn a_person_decides_about_slots_and_else_the_configuration() {
+        let slots = |numbers: &[u16]| numbers.iter().map(|number| Slot::new(*number).unwrap()).collect::<BTreeSet<_>>();
+        let mut app = AppIntent { stopped: slots(&[2, 9]), ..AppIntent::default() };
+        assert_eq!((app.slots(3), app.wanted(3)), (slots(&[1, 2, 3]), slots(&[1, 3])));
+        app.slots = Some(slots(&[2, 5]));
+        assert_eq!((app.slots(3), app.wanted(3)), (slots(&[2, 5]), slots(&[5])));
     }
 
     #[test]
@@ -130,7 +179,9 @@ mod tests {
         intent.apps.insert("api".parse().unwrap(), AppIntent { generation: Some(Generation(3)), ..AppIntent::default() });
         intent.write(&path).unwrap();
         assert_eq!(Intent::read(&path).unwrap(), intent);
-        for damaged in ["", "{", r#"{"format":2,"apps":{}}"#, r#"{"format":1,"apps":{"../x":{}}}"#] {
+        for damaged in
+            ["", "{", r#"{"format":3,"apps":{}}"#, r#"{"format":2,"apps":{"api":{"stopped":[0]}}}"#, r#"{"format":1,"apps":{"../x":{}}}"#]
+        {
             std::fs::write(&path, damaged).unwrap();
             assert_eq!(Intent::read(&path).unwrap_err().kind(), io::ErrorKind::InvalidData, "{damaged}");
         }

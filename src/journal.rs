@@ -65,6 +65,11 @@ impl Journal {
         lines
     }
 
+    /// The same, as far as journald has written them: for what was said a while ago.
+    pub async fn lines_so_far(&self, unit: &str, since_us: u64, count: usize) -> Vec<String> {
+        self.read(unit, since_us, count).await
+    }
+
     async fn read(&self, unit: &str, since_us: u64, count: usize) -> Vec<String> {
         let mut arguments: Vec<String> = ["--quiet", "--no-pager", "--output=cat", "--all", "--reverse"].map(String::from).to_vec();
         arguments.extend([format!("--lines={count}"), format!("_SYSTEMD_UNIT={unit}"), "_TRANSPORT=stdout".into()]);

@@ -1,5 +1,6 @@
 //! The routes of the API: takes a request apart, asks the master, gives the answer its form. Decides nothing.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,8 +11,9 @@ use serde::Deserialize;
 
 use super::error::{Code, Refusal};
 use super::types::{App, Done, Health, Roll, Worker};
+use crate::intent::Change;
 use crate::master::Master;
-use crate::names::AppName;
+use crate::names::{AppName, Slot};
 use crate::systemd::Systemd;
 
 /// Longest wait of one request for a roll to change; a client asks again.
@@ -31,7 +33,13 @@ pub fn routes<S: Systemd>(master: Arc<Master<S>>) -> Router {
         .route("/v1/apps/{app}/stop", post(stop::<S>))
         .route("/v1/apps/{app}/sleep", post(sleep::<S>))
         .route("/v1/apps/{app}/reload", post(reload::<S>))
+        .route("/v1/apps/{app}/restart", post(restart::<S>))
+        .route("/v1/apps/{app}/add", post(add::<S>))
+        .route("/v1/apps/{app}/scale", post(scale::<S>))
+        .route("/v1/apps/{app}/remove", post(remove::<S>))
+        .route("/v1/apps/{app}/reset", post(reset::<S>))
         .route("/v1/apps/{app}/rolls/{id}", get(roll::<S>))
+        .route("/v1/events", get(super::stream::events::<S>))
         .fallback(async || Refusal::new(Code::NotFound, "there is no such route; the routes begin with /v1/"))
         .method_not_allowed_fallback(async || Refusal::new(Code::MethodNotAllowed, "GET reads, POST changes"))
         .with_state(master)
@@ -43,13 +51,18 @@ async fn health<S: Systemd>(State(master): Shared<S>) -> Json<Health> {
 
 async fn apps<S: Systemd>(State(master): Shared<S>) -> Answer<Vec<App>> {
     master.glance().await?;
-    Ok(Json(master.apps()))
+    let mut apps = master.apps();
+    Master::tell_crash_loops(&master, &mut apps).await;
+    Ok(Json(apps))
 }
 
 async fn app<S: Systemd>(State(master): Shared<S>, Path(name): Path<String>) -> Answer<App> {
     let name = known(&master, &name)?;
     master.glance().await?;
-    Ok(Json(master.app(&name)?))
+    let mut app = [master.app(&name)?];
+    Master::tell_crash_loops(&master, &mut app).await;
+    let [app] = app;
+    Ok(Json(app))
 }
 
 async fn workers<S: Systemd>(State(master): Shared<S>) -> Answer<Vec<Worker>> {
@@ -57,37 +70,106 @@ async fn workers<S: Systemd>(State(master): Shared<S>) -> Answer<Vec<Worker>> {
     Ok(Json(master.apps().into_iter().flat_map(|app| app.workers).collect()))
 }
 
-/// `?wait=false`: answer as soon as systemd has the order.
+/// `?wait=false`: answer as soon as systemd has the order. `?slots=1,3`: of the app these workers alone.
 #[derive(Debug, Deserialize)]
-struct Wait {
+struct Order {
     #[serde(default = "yes")]
     wait: bool,
+    slots: Option<String>,
 }
 
 fn yes() -> bool {
     true
 }
 
-async fn start<S: Systemd>(State(master): Shared<S>, Path(name): Path<String>, Query(query): Query<Wait>) -> Answer<Done> {
-    let app = known(&master, &name)?;
-    Ok(Json(detached(query.wait, app.clone(), async move { master.start(&app).await }).await?))
+impl Order {
+    fn slots(&self) -> Result<Option<BTreeSet<Slot>>, Refusal> {
+        let number = |text: &str| {
+            let slot = text.parse::<u16>().ok().and_then(Slot::new);
+            slot.ok_or_else(|| Refusal::new(Code::BadRequest, format!("`slots` are numbers from 1 to {}, as in `?slots=1,3`", Slot::MAX)))
+        };
+        self.slots.as_deref().map(|text| text.split(',').map(number).collect()).transpose()
+    }
 }
 
-async fn stop<S: Systemd>(State(master): Shared<S>, Path(name): Path<String>, Query(query): Query<Wait>) -> Answer<Done> {
-    let app = known(&master, &name)?;
-    Ok(Json(detached(query.wait, app.clone(), async move { master.stop(&app).await }).await?))
+/// `?count=2`.
+#[derive(Debug, Deserialize)]
+struct Count {
+    count: u16,
 }
 
-async fn sleep<S: Systemd>(State(master): Shared<S>, Path(name): Path<String>, Query(query): Query<Wait>) -> Answer<Done> {
+async fn start<S: Systemd>(State(master): Shared<S>, Path(name): Path<String>, Query(order): Query<Order>) -> Answer<Done> {
+    let (app, slots) = (known(&master, &name)?, order.slots()?);
+    let app_name = app.clone();
+    let start = async move {
+        match slots {
+            None => master.start(&app).await,
+            Some(slots) => master.change(&app, &Change::Start(Some(slots))).await,
+        }
+    };
+    Ok(Json(detached(order.wait, app_name, start).await?))
+}
+
+async fn stop<S: Systemd>(State(master): Shared<S>, Path(name): Path<String>, Query(order): Query<Order>) -> Answer<Done> {
+    let (app, slots) = (known(&master, &name)?, order.slots()?);
+    let app_name = app.clone();
+    let stop = async move {
+        match slots {
+            None => master.stop(&app).await,
+            Some(slots) => master.change(&app, &Change::Stop(slots)).await,
+        }
+    };
+    Ok(Json(detached(order.wait, app_name, stop).await?))
+}
+
+async fn restart<S: Systemd>(State(master): Shared<S>, Path(name): Path<String>, Query(order): Query<Order>) -> Answer<Done> {
     let app = known(&master, &name)?;
-    Ok(Json(detached(query.wait, app.clone(), async move { master.sleep(&app).await }).await?))
+    Ok(Json(match order.slots()? {
+        None => Done { roll: Some(master.reload(&app).await?), ..Done::new(&app, "begun") },
+        Some(slots) => master.restart(&app, slots).await?,
+    }))
+}
+
+async fn add<S: Systemd>(State(master): Shared<S>, Path(name): Path<String>, Query(Count { count }): Query<Count>) -> Answer<Done> {
+    let app = known(&master, &name)?;
+    let app_name = app.clone();
+    let add = async move { master.change(&app, &Change::Add(count)).await };
+    Ok(Json(detached(true, app_name, add).await?))
+}
+
+async fn scale<S: Systemd>(State(master): Shared<S>, Path(name): Path<String>, Query(Count { count }): Query<Count>) -> Answer<Done> {
+    let app = known(&master, &name)?;
+    let app_name = app.clone();
+    let scale = async move { master.change(&app, &Change::Scale(count)).await };
+    Ok(Json(detached(true, app_name, scale).await?))
+}
+
+/// Of the whole app all of its workers go, and with the last one its port closes.
+async fn remove<S: Systemd>(State(master): Shared<S>, Path(name): Path<String>, Query(order): Query<Order>) -> Answer<Done> {
+    let app = known(&master, &name)?;
+    let change = order.slots()?.map_or(Change::Scale(0), Change::Remove);
+    let app_name = app.clone();
+    let remove = async move { master.change(&app, &change).await };
+    Ok(Json(detached(order.wait, app_name, remove).await?))
+}
+
+async fn reset<S: Systemd>(State(master): Shared<S>, Path(name): Path<String>, Query(order): Query<Order>) -> Answer<Done> {
+    let (app, slots) = (known(&master, &name)?, order.slots()?);
+    let app_name = app.clone();
+    let reset = async move { master.reset(&app, slots.as_ref()).await };
+    Ok(Json(detached(true, app_name, reset).await?))
+}
+
+async fn sleep<S: Systemd>(State(master): Shared<S>, Path(name): Path<String>, Query(order): Query<Order>) -> Answer<Done> {
+    let app = known(&master, &name)?;
+    Ok(Json(detached(order.wait, app.clone(), async move { master.sleep(&app).await }).await?))
 }
 
 /// Carries out an order to its end, also when its client goes away meanwhile.
 async fn detached(wait: bool, app: AppName, order: impl Future<Output = Result<Done, Refusal>> + Send + 'static) -> Result<Done, Refusal> {
     let task = tokio::spawn(order);
     if !wait {
-        return Ok(Done { app, message: "ordered".into() });
+        return Ok(Done::new(&app, "ordered"));
     }
     task.await.unwrap_or_else(|why| Err(Refusal::new(Code::Failed, format!("the master could not carry it out: {why}"))))
 }

@@ -58,18 +58,28 @@ pub enum Verb {
         #[arg(value_name = "SEL", required = true)]
         select: Vec<String>,
     },
-    /// Start apps; returns when their workers are ready
+    /// Start apps or single workers; returns when they are ready
     Start(Operate),
-    /// Stop apps: sockets close first, then the workers end
+    /// Stop apps (sockets close first) or single workers, which stay stopped until you start them
     Stop(Operate),
-    /// The same as `reload`: new workers first, then the old ones go
+    /// Replace workers by fresh ones, new before old: of an app by a new generation, a single one by the same again
     Restart(Operate),
-    /// Replace the workers by fresh ones, new before old
+    /// The same as `restart`
     Reload(Operate),
+    /// Give an app more workers than configured
+    Add(Add),
+    /// Give an app so many workers
+    Scale(Scale),
+    /// Take workers away from an app; with the last one its port closes
+    Remove(Operate),
+    /// End a hold, forget crashes, and try at once what waits to be tried again
+    Reset(Operate),
     /// Stop the workers of on-demand apps; the next connection starts them again
     Sleep(Operate),
     /// Show what workers wrote, from the journal
     Logs(Logs),
+    /// Show what happened: starts, stops, restarts, each step of a roll
+    Events(Events),
 }
 
 /// Options of `install`.
@@ -89,15 +99,51 @@ pub struct Install {
 /// Options of the verbs that change what runs.
 #[derive(Debug, Args)]
 pub struct Operate {
-    /// Apps (`api`), several of them, or `all`
+    /// Apps (`api`), workers (`api:01`), several of them, or `all`
     #[arg(value_name = "SEL", required = true)]
     pub select: Vec<String>,
+    #[command(flatten)]
+    /// How it is waited for
+    pub wait: Wait,
+}
+
+/// How a verb waits.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Wait {
     /// Return as soon as the master has taken the order
     #[arg(long, conflicts_with = "timeout")]
     pub no_wait: bool,
     /// Wait at most so long (`30s`, `5m`); what was begun goes on [default: until it ends]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub timeout: Option<Duration>,
+}
+
+/// Options of `add`.
+#[derive(Debug, Args)]
+pub struct Add {
+    /// The app
+    #[arg(value_name = "TYPE")]
+    pub app: String,
+    /// How many more
+    #[arg(value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub count: u16,
+    #[command(flatten)]
+    /// How it is waited for
+    pub wait: Wait,
+}
+
+/// Options of `scale`.
+#[derive(Debug, Args)]
+pub struct Scale {
+    /// The app
+    #[arg(value_name = "TYPE")]
+    pub app: String,
+    /// How many in all
+    #[arg(value_name = "N", value_parser = clap::value_parser!(u16).range(0..=1024))]
+    pub count: u16,
+    #[command(flatten)]
+    /// How it is waited for
+    pub wait: Wait,
 }
 
 /// Options of `logs`.
@@ -112,6 +158,20 @@ pub struct Logs {
     /// How many lines to begin with
     #[arg(short = 'n', long, value_name = "N", default_value_t = 50)]
     pub lines: u32,
+}
+
+/// Options of `events`.
+#[derive(Debug, Args)]
+pub struct Events {
+    /// Apps, workers (`api:01`) or `all` [default: all]
+    #[arg(value_name = "SEL")]
+    pub select: Vec<String>,
+    /// Go on with what happens; with --json one object a line
+    #[arg(short, long)]
+    pub follow: bool,
+    /// How many to begin with; the master keeps 1000
+    #[arg(short = 'n', long = "lines", value_name = "N", default_value_t = 50)]
+    pub count: usize,
 }
 
 /// `250ms`, `30s`, `5m`, `1h`, or plain seconds.

@@ -3,13 +3,17 @@
 
 pub mod args;
 pub mod client;
+mod events;
+mod follow;
 mod list;
 mod live;
 mod logs;
 mod operate;
 mod out;
 mod setup;
+mod sse;
 mod table;
+mod time;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -25,7 +29,7 @@ use crate::api::types::{App, Worker};
 use crate::config;
 use crate::names::{ClusterName, Uid};
 
-pub(crate) use self::out::{complain, complain_json, print, print_json};
+pub(crate) use self::out::{complain, complain_json, print, print_json, print_json_line, reader_gone};
 
 /// Where the configuration lies when nothing else is said.
 pub const CONFIG: &str = "/etc/project-cluster/cluster.toml";
@@ -133,9 +137,14 @@ async fn run(context: &Context, verb: &Verb) -> Result<(), Failure> {
         Verb::Show { select } => show(context, select).await,
         Verb::Start(options) => operate::run(context, "start", options).await,
         Verb::Stop(options) => operate::run(context, "stop", options).await,
-        Verb::Sleep(options) => operate::run(context, "sleep", options).await,
-        Verb::Restart(options) | Verb::Reload(options) => operate::roll(context, options).await,
+        Verb::Sleep(options) => operate::sleep(context, options).await,
+        Verb::Restart(options) | Verb::Reload(options) => operate::run(context, "restart", options).await,
+        Verb::Add(args::Add { app, count, wait }) => operate::count(context, "add", app, *count, *wait).await,
+        Verb::Scale(args::Scale { app, count, wait }) => operate::count(context, "scale", app, *count, *wait).await,
+        Verb::Remove(options) => operate::run(context, "remove", options).await,
+        Verb::Reset(options) => operate::run(context, "reset", options).await,
         Verb::Logs(options) => logs::run(context, options).await,
+        Verb::Events(options) => events::run(context, options).await,
         // Those that `main` has carried out already.
         Verb::Init | Verb::Check | Verb::Schema | Verb::Install(_) | Verb::Uninstall { .. } => Ok(()),
     }

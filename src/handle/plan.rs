@@ -2,6 +2,8 @@
 //!
 //! Pure. It must not know D-Bus or files.
 
+use std::collections::BTreeSet;
+
 use crate::names::{Generation, Instance, Slot};
 
 /// Why a stop step runs, and so what it does.
@@ -68,12 +70,13 @@ pub fn generation(known: &Known, fresh: bool, has_pin: impl Fn(Generation) -> bo
     .unwrap_or((next, next))
 }
 
-/// The worker to start in each slot from 1 to `count`: the one that lives there already, else a fresh try.
+/// The worker to start in each of these slots: the one that lives there already, else a fresh try.
 ///
 /// `loaded` are the workers systemd knows, with whether they live.
-pub fn workers(count: u16, generation: (Generation, Generation), loaded: &[(Instance, bool)]) -> Vec<Instance> {
-    Slot::first(count)
-        .map(|slot| {
+pub fn workers(slots: &BTreeSet<Slot>, generation: (Generation, Generation), loaded: &[(Instance, bool)]) -> Vec<Instance> {
+    slots
+        .iter()
+        .map(|&slot| {
             let here = loaded.iter().filter(|(instance, _)| instance.slot == slot);
             let living = here.clone().filter(|(_, lives)| *lives).map(|(instance, _)| *instance).max_by_key(|instance| instance.generation);
             living.unwrap_or_else(|| {
@@ -128,8 +131,8 @@ mod tests {
     fn living_workers_are_left_and_dead_tries_not_used_again() {
         let of = |text: &str| text.parse::<Instance>().unwrap();
         let loaded = [(of("1.6.1"), true), (of("2.6.3"), false), (of("3.5.1"), true), (of("3.6.1"), true), (of("4.5.9"), false)];
-        let chosen = workers(4, (Generation(6), Generation(6)), &loaded);
+        let chosen = workers(&Slot::first(4).collect(), (Generation(6), Generation(6)), &loaded);
         assert_eq!(chosen, [of("1.6.1"), of("2.6.4"), of("3.6.1"), of("4.6.1")]);
-        assert_eq!(workers(1, (Generation(6), Generation(4)), &[]), [of("1.6-4.1")]);
+        assert_eq!(workers(&Slot::first(1).collect(), (Generation(6), Generation(4)), &[]), [of("1.6-4.1")]);
     }
 }

@@ -1,5 +1,6 @@
 //! The start step: sockets, then workers; ends well when at least one worker is ready.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use futures_util::future;
@@ -7,10 +8,11 @@ use futures_util::future;
 use super::plan::{self, Known};
 use super::{Error, Handle, SLACK, fresh_mark, sleep_mark};
 use crate::config::settings::App;
-use crate::intent::Intent;
+use crate::intent::{AppIntent, Intent};
 use crate::journal::{self, Journal};
 use crate::names::{ClusterName, Instance};
 use crate::say::say;
+use crate::status;
 use crate::systemd::{self, ActiveState, JobEnd, Systemd, Verb};
 
 /// Lines of a failed worker that the message shows: a stack of Node with its source line and its error is over 20.
@@ -26,10 +28,15 @@ pub(super) async fn run(handle: &Handle<'_>, cluster: &ClusterName) -> Result<()
     };
     let app = handle.units.app;
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let count = settings.workers.count(cores);
-    if count == 0 {
+    let intent = remembered(cluster, handle);
+    let slots = intent.wanted(settings.workers.count(cores));
+    if slots.is_empty() {
         // An open port with nobody behind it would let clients hang.
-        say!(Notice, "{app}: the configuration wants 0 workers, so nothing is started and no port opened");
+        let why = match intent.stopped.len() {
+            0 => "it has 0 workers".to_owned(),
+            stopped => format!("a person stopped all of its {stopped} workers (`project-cluster start {app}` starts them)"),
+        };
+        say!(Notice, "{app}: {why}, so nothing is started and no port opened");
         return Ok(());
     }
     // Of a sleep whose stop never came.
@@ -39,7 +46,7 @@ pub(super) async fn run(handle: &Handle<'_>, cluster: &ClusterName) -> Result<()
     let counter = handle.store.counter(app)?;
     let known = Known {
         highest: Some(counter.generation),
-        current: current(cluster, handle),
+        current: intent.generation.map(|generation| (generation, intent.pin.unwrap_or(generation))),
         started: counter.started,
         ready: handle.store.last_ready(app)?,
     };
@@ -47,11 +54,22 @@ pub(super) async fn run(handle: &Handle<'_>, cluster: &ClusterName) -> Result<()
     let loaded = handle.workers().await?;
     let lives = |state| matches!(state, ActiveState::Active | ActiveState::Activating | ActiveState::Reloading);
     let loaded: Vec<(Instance, bool)> = loaded.iter().map(|(instance, row)| (*instance, lives(row.active))).collect();
-    let workers = plan::workers(count, generation, &loaded);
+    let workers = plan::workers(&slots, generation, &loaded);
     // Each of the three steps of a start has the time limit for itself.
     let limit = settings.timeout.start * 3 + SLACK;
     // The first worker of a fresh generation pins it; the others wait for its lock, so all may start at once.
-    let ends = future::join_all(workers.iter().map(|instance| ready(handle, settings, instance, limit))).await;
+    let (up, all) = (Cell::new(0_usize), workers.len());
+    let tell = |up: usize| status::tell(&format!("starts generation {}, {up} of {all} ready", generation.0));
+    tell(0);
+    let ends = future::join_all(workers.iter().map(|instance| async {
+        let end = ready(handle, settings, instance, limit).await;
+        if end.is_ok() {
+            up.set(up.get() + 1);
+            tell(up.get());
+        }
+        end
+    }))
+    .await;
     let failed: Vec<(&Instance, &Result<(), String>)> = workers.iter().zip(&ends).filter(|(_, end)| end.is_err()).collect();
     if failed.len() < workers.len() {
         handle.store.set_started(app, generation.0)?;
@@ -62,7 +80,9 @@ pub(super) async fn run(handle: &Handle<'_>, cluster: &ClusterName) -> Result<()
                 say!(Warning, "{app}: {} is not ready: {why}; systemd goes on trying", handle.units.worker(instance));
             }
         }
-        say!(Info, "{app}: {} of {} ready, generation {}", workers.len() - failed.len(), workers.len(), generation.0);
+        let ready = workers.len() - failed.len();
+        say!(Info, "{app}: {ready} of {all} ready, generation {}", generation.0);
+        status::tell(&format!("generation {}, {ready} of {all} ready", generation.0));
         return Ok(());
     }
     let Some((instance, Err(why))) = failed.first() else {
@@ -85,12 +105,14 @@ pub(super) async fn run(handle: &Handle<'_>, cluster: &ClusterName) -> Result<()
 }
 
 /// What the master remembers, if that can be read: its numbers only.
-fn current(cluster: &ClusterName, handle: &Handle<'_>) -> Option<(crate::names::Generation, crate::names::Generation)> {
-    let intent = Intent::read(&Intent::path(cluster))
-        .inspect_err(|why| say!(Warning, "what the master remembers cannot be read ({why}); going by the pins"))
-        .ok()?;
-    let app = intent.apps.get(handle.units.app)?;
-    app.generation.map(|generation| (generation, app.pin.unwrap_or(generation)))
+fn remembered(cluster: &ClusterName, handle: &Handle<'_>) -> AppIntent {
+    match Intent::read(&Intent::path(cluster)) {
+        Ok(mut intent) => intent.apps.remove(handle.units.app).unwrap_or_default(),
+        Err(why) => {
+            say!(Warning, "what the master remembers cannot be read ({why}); going by the pins and the configuration");
+            AppIntent::default()
+        }
+    }
 }
 
 /// Starts the sockets that are not up. One cannot start while its `Service=` is active (trap 8), so the trigger goes

@@ -10,7 +10,11 @@
 //! | one a roll (`rolls`) | job ends, changes, its clock | the roll's record, [`Intent`] |
 //! | `run` | signals, the watchdog | all of the above, by ending them |
 
+pub mod events;
 mod failed;
+mod loops;
+mod marks;
+mod operate;
 mod places;
 mod renew;
 pub mod rolls;
@@ -18,8 +22,10 @@ mod run;
 pub mod usage;
 mod view;
 pub mod watch;
+mod workers;
 pub mod world;
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -28,19 +34,20 @@ use tokio::sync::watch as channel;
 pub use places::Places;
 pub use run::main;
 
+use self::events::asked::Noted;
+use self::events::{Events, Strays};
 use self::rolls::Rolls;
 use self::world::World;
 use crate::api::error::{Code, Refusal};
-use crate::api::types::{App, AppState, Done, Health, Roll};
+use crate::api::types::{App, Health, Roll};
 use crate::config::settings::{self, Settings};
 use crate::intent::{AppIntent, Intent};
-use crate::journal::{self, Journal};
-use crate::names::{AppName, AppUnits, ClusterName};
+use crate::journal::Journal;
+use crate::names::{AppName, AppUnits, ClusterName, Slot};
 use crate::say::say;
-use crate::systemd::{self, ActiveState, JobEnd, Systemd, Verb};
+use crate::status;
+use crate::systemd::{self, Systemd};
 
-/// PID 1 on a machine under load, beside what a step takes by itself.
-const SLACK: Duration = Duration::from_secs(45);
 /// Lines of a failed step that a message shows: a stack of Node with its source line and its error is over 20.
 const LINES: usize = 30;
 /// A question of a person waits no longer for systemd; the message says that it does not answer.
@@ -55,7 +62,7 @@ pub struct Master<S> {
     cluster: ClusterName,
     places: Places,
     journal: Journal,
-    systemd: Arc<S>,
+    systemd: Arc<Noted<S>>,
     settings: RwLock<Arc<Settings>>,
     /// Which settings file that was.
     settings_file: Mutex<Option<renew::Stamp>>,
@@ -68,6 +75,11 @@ pub struct Master<S> {
     seen: channel::Sender<u64>,
     intent: Mutex<Intent>,
     rolls: Mutex<Rolls>,
+    events: Arc<Events>,
+    strays: Strays,
+    said: Mutex<loops::Said>,
+    /// The journal told what a worker in a crash loop said.
+    heard: tokio::sync::Notify,
     begun: Instant,
 }
 
@@ -83,7 +95,7 @@ impl<S: Systemd> Master<S> {
             cluster: settings.name.clone(),
             places,
             journal,
-            systemd,
+            systemd: Arc::new(Noted::new(systemd)),
             settings: RwLock::new(Arc::new(settings)),
             settings_file: Mutex::default(),
             world: Mutex::default(),
@@ -92,6 +104,10 @@ impl<S: Systemd> Master<S> {
             seen: channel::Sender::new(0),
             intent: Mutex::new(intent),
             rolls: Mutex::default(),
+            events: Arc::default(),
+            strays: Strays::default(),
+            said: Mutex::default(),
+            heard: tokio::sync::Notify::new(),
             begun: Instant::now(),
         })
     }
@@ -116,9 +132,14 @@ impl<S: Systemd> Master<S> {
         }
     }
 
-    /// How many workers an app is to have.
+    /// How many workers are configured for an app.
     fn target(app: &settings::App) -> u16 {
         app.workers.count(std::thread::available_parallelism().map_or(1, std::num::NonZero::get))
+    }
+
+    /// The slots of an app that shall be served.
+    fn wanted(&self, name: &AppName, app: &settings::App) -> BTreeSet<Slot> {
+        self.intent_of(name).wanted(Self::target(app))
     }
 
     fn app_settings<'a>(settings: &'a Settings, name: &AppName) -> Result<&'a settings::App, Refusal> {
@@ -145,7 +166,11 @@ impl<S: Systemd> Master<S> {
         let intent = self.intent_of(name);
         let roll = lock(&self.rolls).latest(name);
         let units = AppUnits::new(&settings.name, name);
-        view::app(&lock(&self.world), &units, app, Self::target(app), &intent, roll)
+        let world = lock(&self.world);
+        let crashes = self.places.crashes(name);
+        let mut view = view::app(&world, &units, app, Self::target(app), &intent, roll, &crashes);
+        marks::mark(&mut view, &world, &units, &self.strays.of(name));
+        view
     }
 
     fn intent_of(&self, name: &AppName) -> AppIntent {
@@ -205,7 +230,9 @@ impl<S: Systemd> Master<S> {
     async fn read(&self, dirty: &watch::Dirty) -> Result<(), systemd::Error> {
         let settings = self.settings();
         let reading = self.reading.lock().await;
+        let (ended, before) = (self.systemd.ledger().ended(), lock(&self.world).clone());
         watch::refresh(&*self.systemd, &settings, &self.world, dirty).await?;
+        self.tell_changes(&settings, &before, &ended);
         drop(reading);
         self.adopt(&settings);
         self.seen.send_modify(|seen| *seen += 1);
@@ -239,8 +266,7 @@ impl<S: Systemd> Master<S> {
         }
         let apps = self.settings().apps.len();
         let status = format!("watches {apps} {}", if apps == 1 { "app" } else { "apps" });
-        // Without NOTIFY_SOCKET there is nobody to tell.
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Status(&status)]);
+        status::tell(&status);
     }
 
     /// Takes over what runs: an app whose workers are all of one generation, with none rolling, is of that generation.
@@ -252,7 +278,7 @@ impl<S: Systemd> Master<S> {
                 continue;
             }
             let units = AppUnits::new(&settings.name, name);
-            let one = lock(&self.world).one_version(&units, Self::target(app));
+            let one = lock(&self.world).one_version(&units, self.wanted(name, app).len());
             if let Some((generation, pin)) = one {
                 self.remember(name, |intent| {
                     if intent.generation != Some(generation) {
@@ -263,103 +289,6 @@ impl<S: Systemd> Master<S> {
                 });
             }
         }
-    }
-
-    /// `start` of an app: its handle's start.
-    ///
-    /// # Errors
-    /// When it fails, with the app's own last lines; also when the handle was active and yet no worker is ready, since
-    /// systemd has nothing to do then.
-    pub async fn start(&self, name: &AppName) -> Result<Done, Refusal> {
-        let settings = self.settings();
-        let app = Self::app_settings(&settings, name)?;
-        let units = AppUnits::new(&settings.name, name);
-        self.handle_job(Verb::Start, &units, app.timeout.start * 3 + app.timeout.kill * 2 + SLACK).await?;
-        let (ready, target) = (lock(&self.world).ready(&units), Self::target(app));
-        if ready == 0 && target > 0 {
-            let handle = units.handle();
-            let why = format!(
-                "0 of {target} ready: {handle} was active already, and its workers were stopped or fail. `project-cluster ls {name}`; `systemctl restart {handle}` starts fresh ones"
-            );
-            return Err(Refusal::new(Code::Failed, why));
-        }
-        Ok(Done { app: name.clone(), message: format!("{ready} of {target} ready") })
-    }
-
-    /// `stop` of an app: its handle's stop. One that is asleep has no handle to stop: its sockets are closed here.
-    ///
-    /// # Errors
-    /// When systemd cannot do it.
-    pub async fn stop(&self, name: &AppName) -> Result<Done, Refusal> {
-        let settings = self.settings();
-        let app = Self::app_settings(&settings, name)?;
-        let units = AppUnits::new(&settings.name, name);
-        self.handle_job(Verb::Stop, &units, app.timeout.kill * 2 + SLACK).await?;
-        let sockets = app.listen.iter().map(|listen| units.socket(&listen.address));
-        let open: Vec<String> = sockets.filter(|unit| lock(&self.world).active(unit) == ActiveState::Active).collect();
-        // The trigger last: while a socket listens, traffic starts it again.
-        let trigger = (!open.is_empty()).then(|| units.trigger());
-        for unit in open.into_iter().chain(trigger) {
-            let end = self.systemd.job(Verb::Stop, &unit, SLACK).await?;
-            if end != JobEnd::Done {
-                let why = format!("{unit} did not stop ({end:?}): another job is in its way (`systemctl list-jobs`)");
-                return Err(Refusal::new(Code::Failed, why));
-            }
-        }
-        Ok(Done { app: name.clone(), message: "stopped".into() })
-    }
-
-    /// `sleep` of an on-demand app: the workers stop, the sockets stay and wake it.
-    ///
-    /// # Errors
-    /// When the app is not `on_demand`, does not run, or systemd cannot do it.
-    pub async fn sleep(&self, name: &AppName) -> Result<Done, Refusal> {
-        let settings = self.settings();
-        let app = Self::app_settings(&settings, name)?;
-        let conflict = |why: String| Refusal::new(Code::Conflict, why);
-        if !app.on_demand {
-            return Err(conflict(format!(
-                "{name} is not on_demand, so nothing would wake it: write `on_demand = true`, then `project-cluster install`; or `project-cluster stop {name}`"
-            )));
-        }
-        let units = AppUnits::new(&settings.name, name);
-        match self.app(name)?.state {
-            AppState::Sleeping => return Ok(Done { app: name.clone(), message: "is asleep already".into() }),
-            AppState::Stopped | AppState::Failed | AppState::Stopping => {
-                return Err(conflict(format!(
-                    "{name} does not run and its port is closed, so no connection could wake it. Start it first: `project-cluster start {name}`"
-                )));
-            }
-            AppState::Running | AppState::Degraded | AppState::Starting | AppState::Rolling => {}
-        }
-        // The stop step consumes it.
-        let mark = self.places.sleep(name);
-        crate::files::replace(&mark, b"", 0o600)
-            .map_err(|why| Refusal::new(Code::Failed, format!("the mark {} cannot be written: {why}", mark.display())))?;
-        let ended = self.handle_job(Verb::Stop, &units, app.timeout.kill * 2 + SLACK).await;
-        // Left where no stop step ran; the next stop would leave the port open.
-        let _ = std::fs::remove_file(&mark);
-        ended?;
-        Ok(Done { app: name.clone(), message: "asleep; the next connection starts it".into() })
-    }
-
-    async fn handle_job(&self, verb: Verb, units: &AppUnits<'_>, limit: Duration) -> Result<(), Refusal> {
-        let handle = units.handle();
-        let begun = journal::monotonic_us_now();
-        let end = self.systemd.job(verb, &handle, limit).await?;
-        self.refresh(&watch::Dirty::All).await;
-        if end == JobEnd::Done {
-            return Ok(());
-        }
-        let mut text = match end {
-            JobEnd::Canceled => format!("the {verb} of {handle} was cancelled by another job (`systemctl list-jobs`)"),
-            JobEnd::Timeout => format!("the {verb} of {handle} took too long"),
-            _ => format!("the {verb} of {handle} failed"),
-        };
-        for line in self.journal.last_lines(&handle, begun, LINES).await {
-            text.push_str(&format!("\n{line}"));
-        }
-        Err(Refusal::new(Code::Failed, text))
     }
 
     /// A roll, once it has changed since `after`, at the latest after `wait`.

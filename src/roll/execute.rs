@@ -8,10 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 
 use super::machine::{Phase, Roll};
+use super::plan::{Scope, Target};
 use super::stage::Sight;
 use super::words::{Action, Event, Outcome, Step};
 use crate::config::settings::Timeouts;
@@ -95,6 +97,12 @@ pub struct Deps<K> {
     /// When the app's handle had become active as the roll began ([`Systemd::active_since`]): another time, and it was
     /// restarted meanwhile.
     pub handle_since: u64,
+    /// The app's socket units. When one goes down on the way forward the roll turns back: a new worker could not be
+    /// reached.
+    pub sockets: Vec<String>,
+    /// Which slots the app shall serve, as a person changes it; none until the first change. It counts for a roll of the
+    /// whole app alone.
+    pub target: watch::Receiver<Option<Target>>,
 }
 
 /// Carries a roll out to its end: a new one, or one that was read back and [`Roll::resumed`].
@@ -119,7 +127,12 @@ pub async fn execute<S: Systemd, K: Keeper>(systemd: Arc<S>, roll: &mut Roll, mu
     let app = (deps.cluster.clone(), deps.app.clone());
     let units = AppUnits::new(&app.0, &app.1);
     let handle = units.handle();
+    let mut resizable = roll.plan().scope == Scope::App;
+    deps.target.mark_changed();
     loop {
+        // On the way back what can be saved is saved, socket or not.
+        let forward = matches!(roll.phase(), Phase::Forward { .. }) && !roll.plan().slots.is_empty();
+        let eyes = Eyes { units: &units, handle_since: deps.handle_since, sockets: if forward { &deps.sockets } else { &[] } };
         // In this order: a reading is begun anew after a job's end, so that it is
         // never older than what was told before; signals are taken when no reading is due, so that a storm of them
         // cannot starve it.
@@ -130,17 +143,24 @@ pub async fn execute<S: Systemd, K: Keeper>(systemd: Arc<S>, roll: &mut Roll, mu
                 // Which one, nobody knows: readings judge them all.
                 Err(_) => { *roll = roll.clone().resumed(); stale = true; continue }
             },
-            reading = read(&*systemd, &units, deps.handle_since), if stale => {
-                stale = false;
+            reading = eyes.read(&*systemd), if stale => {
+                stale = matches!(reading, Ok(Event::Abort { .. }));
                 match reading {
                     Ok(event) => event,
                     Err(error) => { deps.keeper.trouble(&error); continue }
                 }
             }
             () = sleep_until(deps.clock.at(wake)) => Event::Timer,
+            changed = deps.target.changed(), if resizable => {
+                resizable = changed.is_ok();
+                match deps.target.borrow_and_update().clone() {
+                    Some(target) => Event::Target(target),
+                    None => continue,
+                }
+            }
             change = changes.recv(), if signals_come && !stale => {
                 stale = match change {
-                    Ok(Change::Unit(unit)) => unit == handle || units.instance(&unit).is_some(),
+                    Ok(Change::Unit(unit)) => unit == handle || units.instance(&unit).is_some() || deps.sockets.contains(&unit),
                     Ok(Change::All) | Err(RecvError::Lagged(_)) => true,
                     Err(RecvError::Closed) => { signals_come = false; false }
                 };
@@ -149,9 +169,9 @@ pub async fn execute<S: Systemd, K: Keeper>(systemd: Arc<S>, roll: &mut Roll, mu
             _ = poll.tick(), if !stale => { stale = true; continue }
         };
         let event = match event {
-            Event::World(_) | Event::HandleLeft => event,
+            Event::World(_) | Event::HandleLeft | Event::Abort { .. } => event,
             // Before it is judged: a start that a stop of the app has cancelled is no failure.
-            other => match read(&*systemd, &units, deps.handle_since).await {
+            other => match eyes.read(&*systemd).await {
                 Ok(Event::HandleLeft) => Event::HandleLeft,
                 _ => other,
             },
@@ -213,16 +233,30 @@ fn forgo(actions: &mut Vec<Action>) -> Vec<Event> {
     lost
 }
 
-/// Every loaded worker of the app, or that its handle has left active since it became so at `handle_since`.
-async fn read<S: Systemd>(systemd: &S, units: &AppUnits<'_>, handle_since: u64) -> Result<Event, Error> {
-    let handle = units.handle();
-    let rows = systemd.units(&[units.worker_glob(), handle.clone()]).await?;
-    let is_active = |row: &UnitState| row.name == handle && matches!(row.active, ActiveState::Active | ActiveState::Reloading);
-    // A restart that falls between two readings shows in the time alone.
-    if !rows.iter().any(is_active) || systemd.active_since(&handle).await? != handle_since {
-        return Ok(Event::HandleLeft);
+/// What a roll looks at.
+struct Eyes<'a> {
+    units: &'a AppUnits<'a>,
+    handle_since: u64,
+    sockets: &'a [String],
+}
+
+impl Eyes<'_> {
+    /// Every loaded worker of the app; or that its handle has left active since it became so, or that a socket is down.
+    async fn read<S: Systemd>(&self, systemd: &S) -> Result<Event, Error> {
+        let handle = self.units.handle();
+        let rows = systemd.units(&[&[self.units.worker_glob(), handle.clone()], self.sockets].concat()).await?;
+        let is_active = |row: &UnitState| row.name == handle && matches!(row.active, ActiveState::Active | ActiveState::Reloading);
+        // A restart that falls between two readings shows in the time alone.
+        if !rows.iter().any(is_active) || systemd.active_since(&handle).await? != self.handle_since {
+            return Ok(Event::HandleLeft);
+        }
+        let up = |socket: &&String| rows.iter().any(|row| row.name == **socket && row.active == ActiveState::Active);
+        if let Some(down) = self.sockets.iter().find(|socket| !up(socket)) {
+            let reason = format!("its socket {down} is down, a new worker could not be reached. `systemctl restart {handle}` mends it");
+            return Ok(Event::Abort { reason });
+        }
+        Ok(Event::World(rows.iter().filter_map(|unit| Some((self.units.instance(&unit.name)?, sight(unit)))).collect()))
     }
-    Ok(Event::World(rows.iter().filter_map(|unit| Some((units.instance(&unit.name)?, sight(unit)))).collect()))
 }
 
 /// What a unit's row says. From systemd 254 on a unit that will be restarted is `failed` or `inactive` for a moment,

@@ -5,12 +5,12 @@
 //! (`Roll::next_move`). So it does not matter by which way a state was reached, and a roll that was read back from
 //! a file goes on like one that never stopped.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use super::diagram;
-use super::plan::Plan;
+use super::plan::{Plan, Target};
 use super::stage::{News, Sight, Stage, Worker, World};
 use super::words::{Action, Event, Outcome, Step};
 use crate::names::{Instance, Slot};
@@ -30,8 +30,9 @@ pub enum Phase {
     ///
     /// A new worker fails to start or ends, a stop fails, `Abort`, or the deadline has passed: `Back`. An old worker
     /// ends: nothing more is retired until enough are ready again; where the roll can do nothing else and has no room
-    /// beside it, such a one goes before its replacement. `HandleLeft`: `Overtaken`. `Timer`: the moves that a soak
-    /// was in the way of. No unwanted one is left, every slot soaked: `AllNew`.
+    /// beside it, such a one goes before its replacement. `Target`: the slots that are none any more lose their workers,
+    /// new ones too, the added ones get theirs. `HandleLeft`: `Overtaken`. `Timer`: the moves that a soak was in the way
+    /// of. No unwanted one is left, every slot soaked: `AllNew`.
     Forward {
         /// When it turns back, milliseconds.
         until: u64,
@@ -40,9 +41,10 @@ pub enum Phase {
     ///
     /// New workers that are not ready go at once, ready ones as their slots are served. An old worker that was not
     /// retired is not touched, ill or not. A fresh old worker that fails to start, a new one that cannot be stopped,
-    /// or the deadline: `Mixed`. One that was ready and ends: systemd restarts it, it is waited for. `Abort`: nothing,
-    /// it goes back already. `HandleLeft`: `Overtaken`. `Timer`: as forward. No new one is left and every emptied slot
-    /// soaked: `AllOld`.
+    /// or the deadline: `Mixed`. One that was ready and ends: systemd restarts it, it is waited for. `Target`: a slot that
+    /// is none any more is not filled again; added ones are for whoever comes behind this roll. `Abort`: nothing, it goes
+    /// back already. `HandleLeft`: `Overtaken`. `Timer`: as forward. No new one is left and every emptied slot soaked:
+    /// `AllOld`.
     Back {
         /// Why it turned back.
         reason: String,
@@ -73,8 +75,9 @@ pub struct Roll {
     plan: Plan,
     phase: Phase,
     workers: BTreeMap<Instance, Worker>,
-    /// How many slots nobody served when it began: going back cannot ask more of the old generation than it gave.
-    lacking: usize,
+    /// The slots that nobody served when they became wanted: going back cannot ask more of the old ones than they gave.
+    #[serde(deserialize_with = "older::lacking")]
+    lacking: BTreeSet<Slot>,
 }
 
 impl Roll {
@@ -82,10 +85,21 @@ impl Roll {
     pub fn new(plan: Plan, world: &World, now: u64) -> Self {
         // A worker that ran before has no soak to wait for.
         let since = now.saturating_sub(plan.min_ready);
-        let workers = world.iter().map(|(worker, sight)| (*worker, Worker::found(sight.state, since))).collect();
-        let mut roll = Self { phase: Phase::Forward { until: now.saturating_add(plan.deadline) }, plan, workers, lacking: 0 };
-        roll.lacking = roll.plan.slots.iter().filter(|slot| !roll.of(**slot).any(|(_, known)| known.is_up())).count();
+        let phase = Phase::Forward { until: now.saturating_add(plan.deadline) };
+        let mut roll = Self { phase, plan, workers: BTreeMap::new(), lacking: BTreeSet::new() };
+        for (worker, sight) in world.iter().filter(|(worker, _)| roll.plan.scope.has(worker.slot)) {
+            roll.workers.insert(*worker, Worker::found(sight.state, since, roll.is_new(worker)));
+        }
+        roll.lacking = roll.plan.slots.iter().filter(|slot| !roll.of(**slot).any(|(_, known)| known.is_up())).copied().collect();
         roll
+    }
+
+    /// One that a program wrote which knew rolls of whole apps alone, and new workers by their generation.
+    #[must_use]
+    pub fn upgraded(mut self) -> Self {
+        let to = self.plan.to.generation;
+        self.workers.iter_mut().for_each(|(worker, known)| known.new = worker.generation == to);
+        self
     }
 
     /// A roll that was read back: whoever awaited its jobs is gone, so the next reading judges them.
@@ -110,12 +124,14 @@ impl Roll {
         &self.workers
     }
 
-    /// Whether this is a worker of the new generation.
+    /// Whether this is one of the workers that shall serve when it succeeds. Of the same generation only those are new
+    /// that this roll started.
     pub fn is_new(&self, worker: &Instance) -> bool {
-        worker.generation == self.plan.to.generation
+        let by_name = || self.plan.is_deploy() && worker.generation == self.plan.to.generation;
+        self.workers.get(worker).map_or_else(by_name, |known| known.new)
     }
 
-    /// How many slots the new generation serves, of how many.
+    /// How many slots new workers serve, of how many.
     pub fn served(&self) -> (usize, usize) {
         let served = |slot: &&Slot| self.of(**slot).any(|(worker, known)| self.is_new(worker) && known.is_up());
         (self.plan.slots.iter().filter(served).count(), self.plan.slots.len())
@@ -142,6 +158,7 @@ impl Roll {
             Event::World(world) => self.look(&world, now, &mut out),
             Event::Timer => {}
             Event::Abort { reason } => self.turn_back(reason, now, &mut out),
+            Event::Target(target) => self.resize(target, &mut out),
             Event::HandleLeft => self.end(Outcome::Overtaken, &mut out),
         }
         self.proceed(now, &mut out);
@@ -150,9 +167,11 @@ impl Roll {
 
     /// Takes in a reading.
     fn look(&mut self, world: &World, now: u64, out: &mut Vec<Action>) {
-        for (instance, sight) in world {
-            // Somebody else started it: it counts, so that no mix goes unseen.
-            self.workers.entry(*instance).or_insert_with(|| Worker::found(sight.state, now));
+        for (instance, sight) in world.iter().filter(|(instance, _)| self.plan.scope.has(instance.slot)) {
+            if !self.workers.contains_key(instance) {
+                // Somebody else started it: it counts, so that no mix goes unseen.
+                self.workers.insert(*instance, Worker::found(sight.state, now, self.is_new(instance)));
+            }
         }
         let known: Vec<Instance> = self.workers.keys().copied().collect();
         for instance in known {
@@ -161,6 +180,21 @@ impl Roll {
                 self.heed(instance, news, now, out);
             }
         }
+    }
+
+    /// Other slots are to be served.
+    fn resize(&mut self, target: Target, out: &mut Vec<Action>) {
+        let slots = self.plan.within(target.slots);
+        if slots == self.plan.slots {
+            return;
+        }
+        let added = slots.difference(&self.plan.slots).filter(|slot| !self.of(**slot).any(|(_, known)| known.is_up()));
+        let added: Vec<Slot> = added.copied().collect();
+        self.lacking.extend(added);
+        self.lacking.retain(|slot| slots.contains(slot));
+        (self.plan.surge, self.plan.unavailable) = (target.surge, target.unavailable);
+        self.plan.slots = slots;
+        out.push(Action::Progress(Step::Resized(self.plan.slots.len())));
     }
 
     /// What a worker's news mean.
@@ -176,10 +210,10 @@ impl Roll {
             }
             News::Left(why) => {
                 let step = Step::Left(instance, why.into());
-                self.fail(step, forward && new, now, out);
+                self.fail(step, forward && self.is_wanted(&instance), now, out);
             }
-            // Back: a new one that fails was on its way down anyway.
-            News::StartFailed(why) => self.fail(Step::Failed(instance, why), forward == new, now, out),
+            // Back: a new one that fails was on its way down anyway; so is one whose slot is none any more.
+            News::StartFailed(why) => self.fail(Step::Failed(instance, why), self.is_wanted(&instance), now, out),
             // Back: an old one that stays up is welcome.
             News::StopFailed(why) => self.fail(Step::Stuck(instance, why), forward || new, now, out),
         }
@@ -254,7 +288,8 @@ impl Roll {
         while let Some(action) = self.next_move(now) {
             match &action {
                 Action::Start(worker) => {
-                    self.workers.insert(*worker, Worker::started());
+                    let new = matches!(self.phase, Phase::Forward { .. });
+                    self.workers.insert(*worker, Worker::started(new));
                     out.push(Action::Progress(Step::Starting(*worker)));
                 }
                 Action::Stop(worker) => {
@@ -359,12 +394,16 @@ impl Roll {
         let serves = |(worker, known): &(&Instance, &Worker)| {
             if self.is_wanted(worker) { known.is_soaked(self.plan.min_ready, now) } else { known.is_up() }
         };
-        let lacking = if matches!(self.phase, Phase::Back { .. }) { self.lacking } else { 0 };
+        let lacking = if matches!(self.phase, Phase::Back { .. }) { self.lacking.len() } else { 0 };
         self.workers.iter().filter(serves).count() > self.plan.slots.len().saturating_sub(self.plan.unavailable + lacking)
     }
 
+    /// On the way back the old worker of a slot that is none any more is left alone as well: an abort touches none.
     fn is_wanted(&self, worker: &Instance) -> bool {
-        self.is_new(worker) == matches!(self.phase, Phase::Forward { .. })
+        match self.phase {
+            Phase::Forward { .. } => self.is_new(worker) && self.plan.slots.contains(&worker.slot),
+            _ => !self.is_new(worker),
+        }
     }
 
     /// The unwanted workers that stand, those that serve nobody first.
@@ -378,5 +417,30 @@ impl Roll {
     /// The workers of a slot.
     fn of(&self, slot: Slot) -> impl Iterator<Item = (&Instance, &Worker)> {
         self.workers.iter().filter(move |(worker, _)| worker.slot == slot)
+    }
+}
+
+/// What older programs wrote.
+mod older {
+    use std::collections::BTreeSet;
+
+    use serde::{Deserialize, Deserializer};
+
+    use crate::names::Slot;
+
+    /// Once a number alone.
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Lacking {
+        Slots(BTreeSet<Slot>),
+        Count(u16),
+    }
+
+    pub(super) fn lacking<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeSet<Slot>, D::Error> {
+        Ok(match Lacking::deserialize(deserializer)? {
+            Lacking::Slots(slots) => slots,
+            // Which ones nobody knows, and only how many of them there are counts.
+            Lacking::Count(count) => Slot::first(count).collect(),
+        })
     }
 }

@@ -1,7 +1,11 @@
 //! The rolling reload: from the old generation to the new one, or back, and nothing in between.
 //!
+//! The same machine carries out what a person asks of single workers: to restart one is a roll of its slot to the same
+//! generation; to add, start, stop or remove one is a roll whose slot has nothing before or nothing behind it.
+//!
 //! | file | |
 //! |---|---|
+//! | `order` | what somebody asks for |
 //! | `plan` | what runs and what is wished -> a [`Plan`] or a refusal |
 //! | `stage` | one worker's life within a roll |
 //! | `machine` | the roll: state x event -> state + actions |
@@ -20,6 +24,7 @@
 pub mod diagram;
 pub mod execute;
 pub mod machine;
+pub mod order;
 pub mod plan;
 pub mod queue;
 pub mod stage;
@@ -30,7 +35,8 @@ mod history;
 
 pub use execute::{Clock, Deps, Keeper, Limits, execute};
 pub use machine::{Phase, Roll};
-pub use plan::{Plan, Refusal, Version, Wish, plan};
+pub use order::Order;
+pub use plan::{Plan, Refusal, Scope, Target, Version, Wish, plan};
 pub use queue::{Queue, Ticket};
 pub use stage::{Sight, Stage, World};
 pub use words::{Action, Event, Outcome, Step};

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::stage::World;
+use super::stage::{Sight, World};
 use crate::config::settings::Reload;
 use crate::names::{AppName, Generation, Instance, Slot};
 use crate::systemd::ActiveState;
@@ -38,6 +38,53 @@ impl fmt::Display for Version {
     }
 }
 
+/// What of an app a roll is about. Workers outside of it are neither seen nor touched.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scope {
+    /// All of it: every worker is replaced.
+    App,
+    /// These slots: those of them that the app shall serve get a fresh worker, the others lose theirs.
+    Slots(BTreeSet<Slot>),
+}
+
+impl Scope {
+    /// Whether this slot's workers are concerned.
+    pub fn has(&self, slot: Slot) -> bool {
+        match self {
+            Self::App => true,
+            Self::Slots(slots) => slots.contains(&slot),
+        }
+    }
+
+    /// What differs from how it shall be: slots to serve that have no worker, and others that have one. What is on its
+    /// way down is no worker any more; one that crashed and comes back is.
+    pub fn missing_and_extra(slots: &BTreeSet<Slot>, world: &World) -> BTreeSet<Slot> {
+        let stands = |sight: &Sight| matches!(sight.state, ActiveState::Active | ActiveState::Reloading | ActiveState::Activating);
+        let taken: BTreeSet<Slot> = world.iter().filter(|(_, sight)| stands(sight)).map(|(worker, _)| worker.slot).collect();
+        slots.symmetric_difference(&taken).copied().collect()
+    }
+}
+
+/// The slots to serve and how far a roll may stray from them. It can change while a roll goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// The slots.
+    pub slots: BTreeSet<Slot>,
+    /// How many workers more than slots may stand at once.
+    pub surge: usize,
+    /// How many slots may be without a ready worker.
+    pub unavailable: usize,
+}
+
+impl Target {
+    /// These slots under an app's keys; percentages are of their number.
+    pub fn of(slots: BTreeSet<Slot>, reload: &Reload) -> Self {
+        let (surge, unavailable) = bounds(reload, u16::try_from(slots.len()).unwrap_or(Slot::MAX));
+        Self { slots, surge, unavailable }
+    }
+}
+
 /// What a roll is asked to do, and what it finds.
 #[derive(Debug, Clone)]
 pub struct Wish<'a> {
@@ -45,10 +92,12 @@ pub struct Wish<'a> {
     pub app: &'a AppName,
     /// What serves now.
     pub from: Version,
-    /// What shall serve: a generation that nothing runs of yet.
+    /// What shall serve: a generation that nothing runs of yet; or `from` again, where only single slots are concerned.
     pub to: Version,
-    /// How many workers the app shall have.
-    pub count: u16,
+    /// The slots that the app shall serve.
+    pub slots: &'a BTreeSet<Slot>,
+    /// What of it the roll is about.
+    pub scope: Scope,
     /// The app's keys.
     pub reload: &'a Reload,
     /// Socket units of the app that are not listening or running.
@@ -66,7 +115,10 @@ pub struct Plan {
     pub from: Version,
     /// What serves when it succeeds.
     pub to: Version,
-    /// The slots that shall be served; workers elsewhere only go.
+    /// What of the app it is about.
+    #[serde(default = "Plan::whole")]
+    pub scope: Scope,
+    /// The slots within that which shall be served; workers elsewhere in it only go.
     pub slots: BTreeSet<Slot>,
     /// How many workers more than slots may stand at once.
     pub surge: usize,
@@ -82,13 +134,13 @@ pub struct Plan {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// No worker runs, or none shall.
-    #[error("no worker runs, so there is nothing to replace; `systemctl restart` of its handle starts fresh ones")]
+    #[error("no worker runs, so there is nothing to replace")]
     NothingRuns,
-    /// The configuration wants no worker, and a roll replaces workers.
-    #[error("its configuration wants 0 workers, so there is nothing to put in place of those that run; `project-cluster stop` stops it")]
+    /// No worker is wanted, and a roll replaces workers.
+    #[error("0 workers are wanted, so there is nothing to put in place of those that run")]
     NoneWanted,
     /// A worker started now would get no listener.
-    #[error("its socket is down ({0}), a new worker could not be reached; `systemctl restart` of the app mends it")]
+    #[error("its socket {0} is down, a new worker could not be reached")]
     SocketDown(String),
     /// A number that is not new would mix two versions under one name.
     #[error("generation {wished} is not new: generation {seen} exists; ask again, the next roll takes a higher number")]
@@ -100,35 +152,62 @@ pub enum Refusal {
     },
 }
 
+impl Plan {
+    /// Whether the roll brings another generation up, and not the same again.
+    pub fn is_deploy(&self) -> bool {
+        self.to.generation != self.from.generation
+    }
+
+    /// What a plan was about that an older program wrote down.
+    fn whole() -> Scope {
+        Scope::App
+    }
+
+    /// What of a target concerns it.
+    pub(super) fn within(&self, slots: BTreeSet<Slot>) -> BTreeSet<Slot> {
+        slots.into_iter().filter(|slot| self.scope.has(*slot)).collect()
+    }
+}
+
 /// Decides whether a roll can start, and within which bounds.
 ///
-/// Percentages are of `count`; surge rounds up, unavailable down, as in Kubernetes. Where both come out as 0,
-/// unavailable becomes 1, again as in Kubernetes: since surge rounds up, it is 0 only where a person wrote 0, and who
+/// Percentages are of the number of slots; surge rounds up, unavailable down, as in Kubernetes. Where both come out as
+/// 0, unavailable becomes 1, again as in Kubernetes: since surge rounds up, it is 0 only where a person wrote 0, and who
 /// says "never one more" (no memory for it, say) means it, while the other 0 is but rounding.
+///
+/// A roll of single slots always starts the new worker before it stops the old one, whatever `max_surge` says: that is
+/// what a person asks for who restarts one worker.
 pub fn plan(wish: &Wish<'_>) -> Result<Plan, Refusal> {
     let lives = |state: &ActiveState| !matches!(state, ActiveState::Inactive | ActiveState::Failed);
-    if wish.count == 0 {
-        return Err(Refusal::NoneWanted);
+    let slots: BTreeSet<Slot> = wish.slots.iter().filter(|slot| wish.scope.has(**slot)).copied().collect();
+    if wish.scope == Scope::App {
+        if slots.is_empty() {
+            return Err(Refusal::NoneWanted);
+        }
+        if !wish.world.values().any(|sight| lives(&sight.state)) {
+            return Err(Refusal::NothingRuns);
+        }
     }
-    if !wish.world.values().any(|sight| lives(&sight.state)) {
-        return Err(Refusal::NothingRuns);
-    }
-    if let Some(socket) = wish.sockets_down.first() {
+    if let Some(socket) = wish.sockets_down.first().filter(|_| !slots.is_empty()) {
         return Err(Refusal::SocketDown(socket.clone()));
     }
     let wished = wish.to.generation;
     let seen = wish.world.keys().map(|worker| worker.generation).chain([wish.from.generation]).max();
-    if let Some(seen) = seen.filter(|seen| *seen >= wished) {
+    if let Some(seen) = seen.filter(|seen| *seen >= wished && (wish.scope == Scope::App || wish.to != wish.from)) {
         return Err(Refusal::NotNew { wished, seen });
     }
-    let (surge, unavailable) = bounds(wish.reload, wish.count);
+    let mut target = Target::of(slots, wish.reload);
+    if wish.scope != Scope::App {
+        (target.surge, target.unavailable) = (target.surge.max(1), 0);
+    }
     Ok(Plan {
         app: wish.app.clone(),
         from: wish.from,
         to: wish.to,
-        slots: Slot::first(wish.count).collect(),
-        surge,
-        unavailable,
+        scope: wish.scope.clone(),
+        slots: target.slots,
+        surge: target.surge,
+        unavailable: target.unavailable,
         min_ready: millis(wish.reload.min_ready),
         deadline: millis(wish.reload.deadline),
     })
@@ -148,7 +227,6 @@ fn millis(duration: Duration) -> u64 {
 mod tests {
     use super::*;
     use crate::config::settings::Amount::{self, Count, Percent};
-    use crate::roll::stage::Sight;
 
     fn reload(max_surge: Amount, max_unavailable: Amount) -> Reload {
         Reload { max_surge, max_unavailable, min_ready: Duration::from_secs(1), deadline: Duration::from_secs(600) }
@@ -186,13 +264,15 @@ mod tests {
         let reload = reload(Count(1), Count(0));
         let up = world(&[("1.4.1", ActiveState::Active), ("2.4.1", ActiveState::Activating)]);
         let app = "api".parse().unwrap();
-        let wish = Wish { app: &app, from: version(4), to: version(5), count: 2, reload: &reload, sockets_down: &[], world: &up };
+        let slots = Slot::first(2).collect();
+        let (from, to, scope) = (version(4), version(5), Scope::App);
+        let wish = Wish { app: &app, from, to, slots: &slots, scope, reload: &reload, sockets_down: &[], world: &up };
         let fine = plan(&wish).unwrap();
         assert_eq!((fine.slots.len(), fine.surge, fine.unavailable, fine.min_ready, fine.deadline), (2, 1, 0, 1000, 600_000));
 
         let down = world(&[("1.4.1", ActiveState::Failed)]);
         assert_eq!(plan(&Wish { world: &down, ..wish.clone() }), Err(Refusal::NothingRuns));
-        assert_eq!(plan(&Wish { count: 0, ..wish.clone() }), Err(Refusal::NoneWanted));
+        assert_eq!(plan(&Wish { slots: &BTreeSet::new(), ..wish.clone() }), Err(Refusal::NoneWanted));
         let sockets = ["a.socket".to_owned()];
         assert_eq!(plan(&Wish { sockets_down: &sockets, ..wish.clone() }), Err(Refusal::SocketDown("a.socket".into())));
         let refused = plan(&Wish { to: version(4), ..wish.clone() });
@@ -200,5 +280,30 @@ mod tests {
         // A leftover of a failed roll counts: its number is taken.
         let leftover = world(&[("1.4.1", ActiveState::Active), ("1.6.1", ActiveState::Failed)]);
         assert!(matches!(plan(&Wish { world: &leftover, ..wish }), Err(Refusal::NotNew { .. })));
+    }
+
+    #[test]
+    fn a_roll_of_single_slots_replaces_them_new_before_old_and_no_other() {
+        let never_more = reload(Count(0), Count(1));
+        let slots = |numbers: &[u16]| numbers.iter().map(|number| Slot::new(*number).unwrap()).collect::<BTreeSet<_>>();
+        let (app, served, nothing) = ("api".parse().unwrap(), slots(&[1, 2, 3]), World::new());
+        let (scope, down) = (Scope::Slots(slots(&[2, 9])), ["a.socket".to_owned()]);
+        let (from, to) = (version(4), version(4));
+        let wish = Wish { app: &app, from, to, slots: &served, scope, reload: &never_more, sockets_down: &[], world: &nothing };
+        let fine = plan(&wish).unwrap();
+        assert_eq!((&fine.slots, fine.surge, fine.unavailable, fine.is_deploy()), (&slots(&[2]), 1, 0, false));
+        assert!(matches!(plan(&Wish { sockets_down: &down, ..wish.clone() }), Err(Refusal::SocketDown(_))));
+        // What only goes needs no socket.
+        let only_goes = plan(&Wish { sockets_down: &down, scope: Scope::Slots(slots(&[9])), ..wish }).unwrap();
+        assert!(only_goes.slots.is_empty());
+    }
+
+    #[test]
+    fn what_is_missing_and_what_is_too_much() {
+        use ActiveState::{Activating, Active, Deactivating, Failed};
+        let slots: BTreeSet<Slot> = Slot::first(4).collect();
+        let found = world(&[("1.4.1", Active), ("2.4.1", Activating), ("3.4.1", Deactivating), ("4.4.1", Failed), ("6.4.1", Active)]);
+        let numbers: Vec<u16> = Scope::missing_and_extra(&slots, &found).into_iter().map(Slot::get).collect();
+        assert_eq!(numbers, [3, 4, 6]);
     }
 }

@@ -27,19 +27,20 @@ impl<W> Queue<W> {
     }
 
     /// Somebody asks for a roll. Where none runs, the wish comes back and must be started now. Else it waits: the roll
-    /// that runs began before it was asked and cannot answer it. The newest wish takes the place of one that waits,
-    /// and who asked earlier gets its end: a later reload includes an earlier one.
-    pub fn ask(&mut self, wish: W) -> (Ticket, Option<W>) {
+    /// that runs began before it was asked and cannot answer it. One that waits already becomes `both`, and whoever
+    /// asked for either gets its end.
+    pub fn ask(&mut self, wish: W, both: impl FnOnce(W, W) -> W) -> (Ticket, Option<W>) {
         if self.running.is_none() {
             let ticket = self.issue();
             self.running = Some(ticket);
             return (ticket, Some(wish));
         }
-        let ticket = match self.next {
-            Some((ticket, _)) => ticket,
-            None => self.issue(),
+        let next = match self.next.take() {
+            Some((ticket, earlier)) => (ticket, both(earlier, wish)),
+            None => (self.issue(), wish),
         };
-        self.next = Some((ticket, wish));
+        let ticket = next.0;
+        self.next = Some(next);
         (ticket, None)
     }
 
@@ -62,6 +63,11 @@ impl<W> Queue<W> {
         self.next.take().map(|(ticket, _)| ticket)
     }
 
+    /// What waits.
+    pub fn waiting(&self) -> Option<&W> {
+        self.next.as_ref().map(|(_, wish)| wish)
+    }
+
     /// The roll that runs.
     pub fn running(&self) -> Option<Ticket> {
         self.running
@@ -80,25 +86,26 @@ mod tests {
     #[test]
     fn many_reloads_during_a_roll_become_one_more() {
         let mut queue = Queue::default();
-        assert_eq!(queue.ask('a'), (Ticket(1), Some('a')));
-        assert_eq!(queue.ask('b'), (Ticket(2), None));
-        assert_eq!(queue.ask('c'), (Ticket(2), None));
+        let both = |earlier: String, later: String| earlier + &later;
+        assert_eq!(queue.ask("a".into(), both), (Ticket(1), Some("a".into())));
+        assert_eq!(queue.ask("b".into(), both), (Ticket(2), None));
+        assert_eq!(queue.ask("c".into(), both), (Ticket(2), None));
         assert_eq!(queue.running(), Some(Ticket(1)));
-        assert_eq!(queue.ended(), Some((Ticket(2), 'c')));
+        assert_eq!(queue.ended(), Some((Ticket(2), "bc".into())));
         assert_eq!(queue.running(), Some(Ticket(2)));
-        assert_eq!(queue.ask('d'), (Ticket(3), None));
+        assert_eq!(queue.ask("d".into(), both), (Ticket(3), None));
         assert_eq!(queue.forget(), Some(Ticket(3)));
         assert_eq!(queue.ended(), None);
         assert_eq!(queue.running(), None);
         // A ticket that was never served is given to nobody else.
-        assert_eq!(queue.ask('e'), (Ticket(4), Some('e')));
+        assert_eq!(queue.ask("e".into(), both), (Ticket(4), Some("e".into())));
     }
 
     #[test]
     fn a_reload_during_an_adopted_roll_waits_for_it() {
         let mut queue = Queue::default();
         assert_eq!(queue.adopt(), Ticket(1));
-        assert_eq!(queue.ask('a'), (Ticket(2), None));
-        assert_eq!(queue.ended(), Some((Ticket(2), 'a')));
+        assert_eq!(queue.ask("a".to_owned(), |earlier, _| earlier), (Ticket(2), None));
+        assert_eq!(queue.ended(), Some((Ticket(2), "a".into())));
     }
 }

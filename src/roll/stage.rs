@@ -98,6 +98,9 @@ pub struct Worker {
     pub awaited: bool,
     /// This roll started it.
     pub fresh: bool,
+    /// It is one of those that shall serve when the roll succeeds.
+    #[serde(default)]
+    pub new: bool,
     /// This roll has asked it to stop.
     pub retired: bool,
 }
@@ -123,14 +126,14 @@ pub enum News {
 
 impl Worker {
     /// One that the roll finds. A worker on its way down when the roll begins was retired by an earlier one.
-    pub(super) fn found(state: ActiveState, since: u64) -> Self {
+    pub(super) fn found(state: ActiveState, since: u64, new: bool) -> Self {
         let stage = if state == ActiveState::Deactivating { Stage::Leaving } else { Stage::of(state, since) };
-        Self { stage, awaited: false, fresh: false, retired: false }
+        Self { stage, awaited: false, fresh: false, new, retired: false }
     }
 
     /// One that the roll starts.
-    pub(super) fn started() -> Self {
-        Self { stage: Stage::Starting, awaited: true, fresh: true, retired: false }
+    pub(super) fn started(new: bool) -> Self {
+        Self { stage: Stage::Starting, awaited: true, fresh: true, new, retired: false }
     }
 
     /// Not retiring, and alive or on its way.
@@ -266,7 +269,7 @@ mod tests {
 
     #[test]
     fn a_start_that_failed_stays_failed_though_the_automatic_restart_was_quick() {
-        let mut worker = Worker::started();
+        let mut worker = Worker::started(true);
         let news = worker.job_ended(Verb::Start, &Ok(JobEnd::Failed), ActiveState::Active, 7);
         assert_eq!(news, News::StartFailed("its job failed".into()));
         assert_eq!(worker.stage, Stage::Up { since: 7 });
@@ -274,13 +277,13 @@ mod tests {
 
     #[test]
     fn what_an_earlier_roll_drains_does_not_stand() {
-        assert!(!Worker::found(ActiveState::Deactivating, 7).stands());
-        assert!(Worker::found(ActiveState::Activating, 7).stands());
+        assert!(!Worker::found(ActiveState::Deactivating, 7, false).stands());
+        assert!(Worker::found(ActiveState::Activating, 7, false).stands());
     }
 
     #[test]
     fn the_end_of_an_earlier_job_says_nothing() {
-        let mut worker = Worker::started();
+        let mut worker = Worker::started(true);
         worker.stop();
         assert_eq!(worker.job_ended(Verb::Start, &Ok(JobEnd::Canceled), ActiveState::Deactivating, 7), News::Nothing);
         worker.job_lost(Verb::Start);

@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::plan::Target;
 use super::stage::{Stage, World};
 use crate::names::{AppName, Instance, Uid};
 use crate::systemd::{ActiveState, JobEnd, Verb};
@@ -12,7 +13,7 @@ use crate::systemd::{ActiveState, JobEnd, Verb};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// The new generation serves every slot, the old one is on its way down.
+    /// New workers serve every slot, the old ones are on their way down.
     AllNew,
     /// The old generation serves as before, no new worker is left standing.
     AllOld {
@@ -60,6 +61,8 @@ pub enum Event {
         /// Who or why; it stands in the outcome.
         reason: String,
     },
+    /// A person changed which slots the app shall serve.
+    Target(Target),
     /// The app's handle has left active: it is being stopped or restarted.
     HandleLeft,
 }
@@ -99,6 +102,8 @@ pub enum Step {
     Stuck(Instance, String),
     /// The old generation is wanted again.
     GoingBack(String),
+    /// So many slots are to be served from now on.
+    Resized(usize),
 }
 
 impl Step {
@@ -113,7 +118,8 @@ impl Step {
             Self::Retiring(worker) => format!("{} retires", who(worker)),
             Self::Stopped(worker) => format!("{} is gone", who(worker)),
             Self::Stuck(worker, why) => format!("{} cannot be stopped: {why}", who(worker)),
-            Self::GoingBack(why) => format!("going back to the old generation: {why}"),
+            Self::GoingBack(why) => format!("going back: {why}"),
+            Self::Resized(count) => format!("{count} workers are wanted from now on"),
         }
     }
 }

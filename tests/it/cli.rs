@@ -82,9 +82,11 @@ fn start_and_stop_take_several_apps_and_wait_as_told() {
     assert_eq!(cluster.workers("api").len(), 2);
 
     // What is wrong with the words themselves is 2, and the nearest is named.
-    for verb in ["start", "stop", "reload", "restart", "sleep", "show"] {
+    for verb in ["start", "stop", "reload", "restart", "remove", "reset", "add", "sleep", "show"] {
         let typo = cluster.cli(&[verb, "apj"]).exits(2);
         assert!(typo.stderr.contains("Did you mean `api`?") && typo.stderr.contains("Apps: api, bg"), "{}", typo.stderr);
+    }
+    for verb in ["add", "sleep", "show"] {
         let uid = cluster.cli(&[verb, "api:01"]).exits(2);
         assert!(uid.stderr.contains("Write `api`"), "{}", uid.stderr);
     }

@@ -81,7 +81,8 @@ fn the_command_line_tells_each_step_and_restart_rolls_as_well() {
     assert_eq!(steps[..3], [":01 (generation 2) starts", ":01 (generation 2) is ready", ":01 (generation 1) retires"], "{said}");
     assert!(said.lines().last().unwrap().ends_with("done: generation 2, 2 of 2 ready"), "{said}");
     let rolled: serde_json::Value = serde_json::from_str(&cluster.cli(&["restart", "api", "--json"]).ok()).unwrap();
-    assert_eq!((&rolled[0]["state"], &rolled[0]["generation"], &rolled[0]["ready"]), (&"done".into(), &3.into(), &2.into()), "{rolled}");
+    let rolled = (&rolled[0]["message"], &rolled[0]["roll"]);
+    assert_eq!((rolled.0, &rolled.1["state"], &rolled.1["generation"]), (&"done".into(), &"done".into(), &3.into()), "{rolled:?}");
     assert_eq!(cluster.generations("api"), [3]);
 
     // Who does not wait, or no longer, stops nothing.
@@ -129,7 +130,7 @@ fn a_version_that_throws_changes_nothing_and_holds_the_app() {
         assert!(failed.stderr.contains(said), "{said}: {}", failed.stderr);
     }
     let listed = cluster.cli(&["ls"]).ok();
-    assert!(listed.contains("api: held since generation 2 failed"), "{listed}");
+    assert!(listed.contains("api: held since ") && listed.contains(" ago), when generation 2 failed"), "{listed}");
     let shown = cluster.cli(&["show", "api"]).ok();
     assert!(shown.contains("the broken version cannot start") && shown.contains("`project-cluster reload api`"), "{shown}");
     for said in [&failed.stderr, &failed.stdout, &listed, &shown] {

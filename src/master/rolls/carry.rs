@@ -1,20 +1,24 @@
 //! Carries one roll out on behalf of the master: stopped when its handle leaves, its end remembered and told.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::kept::{self, Kept};
 use super::recorder::Recorder;
 use super::records::unix_ms;
-use super::{Begun, lock};
+use super::{Begun, figure, lock, what};
+use crate::api::events::Kind;
 use crate::api::types::RollState;
 use crate::config::settings;
 use crate::intent::Hold;
+use crate::master::events::asked::Who;
 use crate::master::{LINES, Master, watch};
-use crate::names::{AppName, AppUnits, Instance};
+use crate::names::{AppName, AppUnits, Instance, Slot};
 use crate::roll::execute::{self, Deps, Limits};
 use crate::roll::machine::Roll;
-use crate::roll::plan::Version;
+use crate::roll::plan::{Plan, Scope};
+use crate::roll::queue::Ticket;
 use crate::roll::words::{self, Outcome};
 use crate::say::say;
 use crate::systemd::{ActiveState, Change, Error, Systemd, Verb};
@@ -30,7 +34,7 @@ impl<S: Systemd> Master<S> {
             return self.never_begins(&name, ticket, &format!("{name} was removed from the configuration"));
         };
         let units = AppUnits::new(&settings.name, &name);
-        let to = roll.plan().to;
+        let plan = roll.plan().clone();
         let culprit = Arc::new(std::sync::Mutex::new(culprit));
         let path = self.places.roll(&name);
         let keeper = Recorder {
@@ -44,8 +48,12 @@ impl<S: Systemd> Master<S> {
             path: path.clone(),
         };
         let limits = Limits::of(&app.timeout);
-        let deps = Deps { cluster: settings.name.clone(), app: name.clone(), limits, clock, keeper, handle_since };
-        let outcome = execute::execute(self.systemd.clone(), &mut roll, deps).await;
+        let sockets = app.listen.iter().map(|listen| units.socket(&listen.address)).collect();
+        // What was asked for while no master was there counts as well.
+        self.retarget(&name);
+        let target = lock(&self.rolls).targets(&name);
+        let deps = Deps { cluster: settings.name.clone(), app: name.clone(), limits, clock, keeper, handle_since, sockets, target };
+        let outcome = execute::execute(Arc::new(self.systemd.for_roll(Who::roll(ticket.0, &plan.scope))), &mut roll, deps).await;
         if outcome == Outcome::Overtaken
             && let Err(why) = self.sweep(&units, app, &roll, handle_since).await
         {
@@ -53,11 +61,12 @@ impl<S: Systemd> Master<S> {
         }
         self.refresh(&watch::Dirty::All).await;
         let culprit = *lock(&culprit);
-        let why = self.why(&units, Self::target(app), &outcome, culprit, begin).await;
-        self.finish(&name, to, &outcome, why.as_ref().map(|why| why.kept.as_str()));
+        let why = self.why(&units, figure(self.wanted(&name, app).len()), &plan, &outcome, culprit, begin).await;
+        self.finish(&name, &plan, &outcome, why.as_ref().map(|why| why.kept.as_str()));
         let reason = why.map(|why| why.told);
         let took_ms = clock.now().saturating_sub(begin);
-        announce(&name, to, took_ms, reason.as_deref());
+        announce(&plan, took_ms, reason.as_deref());
+        self.tell_end(&plan, ticket, took_ms, reason.as_deref());
         let Some(mut record) = lock(&self.rolls).get(&name, ticket.0) else { return self.end(&name) };
         record.state = if reason.is_none() { RollState::Done } else { RollState::Failed };
         (record.reason, record.took_ms) = (reason, took_ms);
@@ -120,10 +129,19 @@ impl<S: Systemd> Master<S> {
     }
 
     /// Why a roll that began then failed; nothing when it did not.
-    async fn why(&self, units: &AppUnits<'_>, target: u16, outcome: &Outcome, culprit: Option<Instance>, begin: u64) -> Option<Why> {
+    async fn why(
+        &self,
+        units: &AppUnits<'_>,
+        target: u16,
+        plan: &Plan,
+        outcome: &Outcome,
+        culprit: Option<Instance>,
+        begin: u64,
+    ) -> Option<Why> {
         let (reason, now) = match outcome {
             Outcome::AllNew => return None,
             Outcome::Overtaken => (format!("{} was stopped or restarted meanwhile", units.handle()), String::new()),
+            Outcome::AllOld { reason } if !plan.is_deploy() => (reason.clone(), String::new()),
             Outcome::AllOld { reason } => match lock(&self.world).ready(units) {
                 ready if ready >= target => (reason.clone(), ". The old workers serve as before".to_owned()),
                 ready => (reason.clone(), format!(". Only {ready} of {target} old workers serve")),
@@ -143,16 +161,41 @@ impl<S: Systemd> Master<S> {
         Some(Why { told: format!("{reason}{now}{lines}"), kept: format!("{reason}{lines}") })
     }
 
+    /// The event of an end.
+    fn tell_end(&self, plan: &Plan, ticket: Ticket, took_ms: u64, reason: Option<&str>) {
+        let what = what(&plan.app, plan);
+        let (kind, text) = match reason {
+            None => (Kind::RollDone, format!("{what} done in {took_ms} ms")),
+            Some(reason) => (Kind::RollFailed, format!("{what} failed: {}", reason.lines().next().unwrap_or_default())),
+        };
+        self.tell_roll(kind, &plan.app, ticket.0, Some(plan.to.generation), text);
+    }
+
     /// Remembers how a roll ended.
-    fn finish(&self, name: &AppName, to: Version, outcome: &Outcome, reason: Option<&str>) {
-        self.remember(name, |intent| match (reason, outcome) {
-            (None, _) => {
+    fn finish(&self, name: &AppName, plan: &Plan, outcome: &Outcome, reason: Option<&str>) {
+        if *outcome == Outcome::Overtaken {
+            return;
+        }
+        let to = plan.to;
+        let served = self.served(name);
+        self.remember(name, |intent| match (reason, &plan.scope) {
+            (None, Scope::App) => {
                 (intent.generation, intent.pin) = (Some(to.generation), to.pin);
                 intent.held = None;
             }
-            (Some(_), Outcome::Overtaken) => {}
-            (Some(reason), _) => intent.held = Some(Hold::new(unix_ms(), reason, to.generation)),
+            (Some(reason), Scope::App) => intent.held = Some(Hold::new(unix_ms(), reason, to.generation)),
+            (None, Scope::Slots(_)) => {}
+            // What did not start stays down, as after a start of the whole app, until a person tries again.
+            (Some(_), Scope::Slots(_)) => intent.stopped.extend(plan.slots.difference(&served)),
         });
+    }
+
+    /// The slots of an app that have a worker.
+    fn served(&self, name: &AppName) -> BTreeSet<Slot> {
+        let settings = self.settings();
+        let world = lock(&self.world).sights(&AppUnits::new(&settings.name, name));
+        let stands = |state| !matches!(state, ActiveState::Inactive | ActiveState::Failed | ActiveState::Deactivating);
+        world.iter().filter(|(_, sight)| stands(sight.state)).map(|(worker, _)| worker.slot).collect()
     }
 }
 
@@ -165,12 +208,13 @@ struct Why {
 }
 
 /// The journal's lines of an end.
-fn announce(name: &AppName, to: Version, took_ms: u64, reason: Option<&str>) {
+fn announce(plan: &Plan, took_ms: u64, reason: Option<&str>) {
+    let (name, what) = (&plan.app, what(&plan.app, plan));
     let Some(reason) = reason else {
-        say!(Notice, "{name}: roll to generation {to} done in {took_ms} ms");
+        say!(Notice, "{what} done in {took_ms} ms");
         return;
     };
     let mut lines = reason.lines();
-    say!(Error, "{name}: roll to generation {to} failed after {took_ms} ms: {}", lines.next().unwrap_or_default());
+    say!(Error, "{what} failed after {took_ms} ms: {}", lines.next().unwrap_or_default());
     lines.for_each(|line| say!(Error, "{name}: {line}"));
 }

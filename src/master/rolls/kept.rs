@@ -9,13 +9,16 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::records::unix_ms;
-use super::{Begun, clock, figure, lock};
+use super::{Begun, clock, figure, lock, what};
+use crate::api::events::Kind;
 use crate::api::types;
 use crate::files;
 use crate::intent::Hold;
+use crate::master::events::asked::Who;
 use crate::master::{Master, Places};
 use crate::names::{AppName, Generation, Instance};
 use crate::roll::machine::Roll;
+use crate::roll::order::Order;
 use crate::say::say;
 use crate::systemd::Systemd;
 
@@ -24,9 +27,15 @@ const FILE: u64 = 8 * 1024 * 1024;
 /// Steps that are kept: each writing writes them all.
 const STEPS: usize = 200;
 
+/// Format of the file, raised when another program could misread it. 2: rolls of single slots.
+const FORMAT: u32 = 2;
+
 /// A roll as it lies in its file: under way, or ended and kept for who still waits for it.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Kept {
+    /// Format at the time of writing; the first had no number.
+    #[serde(default = "Kept::first_format")]
+    format: u32,
     /// What clients see of it.
     record: types::Roll,
     /// When it began, milliseconds of `CLOCK_MONOTONIC`.
@@ -42,11 +51,27 @@ pub(super) struct Kept {
 impl Kept {
     /// One that goes on.
     pub fn under_way(record: types::Roll, begin: u64, handle_since: u64, culprit: Option<Instance>, roll: &Roll) -> Self {
-        Self { record: short(record), begin, handle_since, culprit, roll: Some(roll.clone()) }
+        Self { format: FORMAT, record: short(record), begin, handle_since, culprit, roll: Some(roll.clone()) }
     }
     /// One whose end has been remembered.
     pub fn ended(record: types::Roll) -> Self {
-        Self { record: short(record), begin: 0, handle_since: 0, culprit: None, roll: None }
+        Self { format: FORMAT, record: short(record), begin: 0, handle_since: 0, culprit: None, roll: None }
+    }
+
+    fn first_format() -> u32 {
+        1
+    }
+
+    /// From what lies in the file, whichever program wrote it.
+    fn parse(bytes: &[u8]) -> io::Result<Self> {
+        let mut kept: Self = serde_json::from_slice(bytes)?;
+        if kept.format > FORMAT {
+            return Err(io::Error::other(format!("it has format {}, this program knows {FORMAT}", kept.format)));
+        }
+        if kept.format < FORMAT {
+            kept.roll = kept.roll.map(Roll::upgraded);
+        }
+        Ok(kept)
     }
 }
 
@@ -62,16 +87,28 @@ pub(super) fn write(path: &Path, kept: &Kept) -> io::Result<()> {
 }
 
 fn read(path: &Path) -> io::Result<Kept> {
-    Ok(serde_json::from_slice(&files::read_bounded(path, FILE)?)?)
+    Kept::parse(&files::read_bounded(path, FILE)?)
 }
 
-/// Sets or takes away the mark of a reload that waits.
-pub(super) fn mark_next(places: &Places, name: &AppName, waits: bool) {
+/// Writes down what waits behind a roll, or that nothing does.
+pub(super) fn mark_next(places: &Places, name: &AppName, waits: Option<&Order>) {
     let path = places.next_roll(name);
-    let done = if waits { files::replace(&path, b"", 0o600) } else { std::fs::remove_file(&path) };
+    let done = match waits {
+        Some(order) => serde_json::to_vec(order).map_err(io::Error::from).and_then(|order| files::replace(&path, &order, 0o600)),
+        None => std::fs::remove_file(&path),
+    };
     match done {
-        Err(why) if waits || why.kind() != io::ErrorKind::NotFound => say!(Warning, "{}: {why}", path.display()),
+        Err(why) if waits.is_some() || why.kind() != io::ErrorKind::NotFound => say!(Warning, "{}: {why}", path.display()),
         _ => {}
+    }
+}
+
+/// What waits behind a roll. Programs that knew reloads alone wrote an empty file; one that is damaged stands for a
+/// reload too, which replaces everything and so includes whatever it was.
+fn next(places: &Places, name: &AppName) -> Option<Order> {
+    match files::read_bounded(&places.next_roll(name), FILE) {
+        Ok(bytes) => Some(serde_json::from_slice(&bytes).unwrap_or_else(|_| Order::deploy())),
+        Err(_) => None,
     }
 }
 
@@ -81,24 +118,25 @@ impl<S: Systemd> Master<S> {
     pub(in crate::master) fn take_up(self: &Arc<Self>) {
         for name in self.settings().apps.keys() {
             let path = self.places.roll(name);
-            let waits = self.places.next_roll(name).exists();
+            let waits = next(&self.places, name);
             match read(&path) {
                 Err(why) if why.kind() == io::ErrorKind::NotFound => {}
                 Err(why) => self.lost(name, &path, &why),
-                Ok(Kept { record, begin, handle_since, culprit, roll: Some(roll) }) => {
+                Ok(Kept { record, begin, handle_since, culprit, roll: Some(roll), .. }) => {
                     self.resume(name, record, (begin, handle_since), culprit, roll);
-                    if waits {
-                        lock(&self.rolls).ask(name);
+                    if let Some(order) = waits {
+                        lock(&self.rolls).ask(name, order);
                     }
                     continue;
                 }
                 Ok(Kept { record, roll: None, .. }) => lock(&self.rolls).remember(record),
             }
-            if waits {
+            if let Some(order) = waits {
                 // It was to begin, and the master before did not live to do it.
-                let (ticket, _) = lock(&self.rolls).ask(name);
-                mark_next(&self.places, name, false);
-                tokio::spawn(self.clone().go_on(name.clone(), ticket));
+                let (ticket, now) = lock(&self.rolls).ask(name, order);
+                if let Some(order) = now {
+                    tokio::spawn(self.clone().go_on(name.clone(), ticket, order));
+                }
             }
         }
     }
@@ -107,12 +145,20 @@ impl<S: Systemd> Master<S> {
         let (begin, handle_since) = times;
         let roll = roll.resumed();
         let clock = clock();
-        say!(Notice, "{name}: taking up the roll to generation {}", roll.plan().to);
+        say!(Notice, "{}: taken up by a new master", what(name, roll.plan()));
         let step = types::Step { at_ms: clock.now().saturating_sub(begin), text: "taken up by a new master".into() };
         let mut rolls = lock(&self.rolls);
         let ticket = rolls.adopt(record);
         rolls.step(name, ticket, figure(roll.served().0), step);
         drop(rolls);
+        self.note_jobs_of(name, Who::roll(ticket.0, &roll.plan().scope));
+        self.tell_roll(
+            Kind::RollStep,
+            name,
+            ticket.0,
+            Some(roll.plan().to.generation),
+            format!("the roll of {name} is taken up by a new master"),
+        );
         tokio::spawn(self.clone().carry_out(name.clone(), Begun { ticket, roll, clock, begin, handle_since }, culprit));
     }
 
@@ -121,10 +167,11 @@ impl<S: Systemd> Master<S> {
         let reason = format!(
             "the master was restarted during a roll, and what it kept of it cannot be read ({why}). Workers may be of two generations"
         );
-        say!(Critical, "{name}: {reason}: {}. `project-cluster reload {name}` replaces them all", path.display());
+        let aside = path.with_extension("json.damaged");
+        say!(Critical, "{name}: {reason}. It was moved to {}. `project-cluster reload {name}` replaces them all", aside.display());
         let generation = self.highest(name).or(self.intent_of(name).generation).unwrap_or(Generation(0));
         self.remember(name, |intent| intent.held = Some(Hold::new(unix_ms(), &reason, generation)));
-        if let Err(why) = std::fs::remove_file(path) {
+        if let Err(why) = std::fs::rename(path, &aside) {
             say!(Warning, "{}: {why}", path.display());
         }
     }

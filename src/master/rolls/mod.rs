@@ -23,13 +23,15 @@ pub(super) use self::records::unix_ms;
 use self::kept::Kept;
 use super::{Master, lock};
 use crate::api::error::{Code, Refusal};
+use crate::api::events::Kind;
 use crate::api::types::{self, RollState};
 use crate::files;
 use crate::journal;
-use crate::names::{AppName, AppUnits, Generation, Instance};
+use crate::names::{AppName, AppUnits, Generation, Instance, Uid};
 use crate::roll::execute::Clock;
 use crate::roll::machine::Roll;
-use crate::roll::plan::{self, Version, Wish};
+use crate::roll::order::Order;
+use crate::roll::plan::{self, Plan, Scope, Target, Version, Wish};
 use crate::roll::queue::Ticket;
 use crate::say::say;
 use crate::systemd::{ActiveState, Systemd};
@@ -50,33 +52,46 @@ fn clock() -> Clock {
 }
 
 impl<S: Systemd> Master<S> {
-    /// `reload` of an app: begins a roll, or joins the one that waits behind a running one.
+    /// `reload` of an app: every worker is replaced by one of a new generation.
+    ///
+    /// # Errors
+    /// As [`Master::roll_out`].
+    pub async fn reload(self: &Arc<Self>, name: &AppName) -> Result<types::Roll, Refusal> {
+        self.roll_out(name, Order::deploy()).await
+    }
+
+    /// Begins a roll, or joins the one that waits behind a running one.
     ///
     /// # Errors
     /// When the app does not run, a socket of it is down, or systemd cannot be asked.
-    pub async fn reload(self: &Arc<Self>, name: &AppName) -> Result<types::Roll, Refusal> {
+    pub(super) async fn roll_out(self: &Arc<Self>, name: &AppName, order: Order) -> Result<types::Roll, Refusal> {
         self.renew_settings();
         Self::app_settings(&self.settings(), name)?;
         self.look().await?;
-        let (ticket, now) = lock(&self.rolls).ask(name);
-        if now {
-            match self.begin(name, ticket) {
-                Ok(begun) => drop(tokio::spawn(self.clone().carry_out(name.clone(), begun, None))),
-                Err(refusal) => {
-                    // Somebody may have asked meanwhile.
-                    let next = lock(&self.rolls).withdraw(name, ticket);
-                    self.follow_up(name, next);
-                    return Err(refusal);
-                }
+        let (ticket, now) = lock(&self.rolls).ask(name, order);
+        match now.map(|order| self.begin(name, ticket, &order)) {
+            Some(Ok(begun)) => drop(tokio::spawn(self.clone().carry_out(name.clone(), begun, None))),
+            Some(Err(refusal)) => {
+                // Somebody may have asked meanwhile.
+                let next = lock(&self.rolls).withdraw(name, ticket);
+                self.follow_up(name, next);
+                return Err(refusal);
             }
-        } else {
-            kept::mark_next(&self.places, name, true);
+            None => kept::mark_next(&self.places, name, lock(&self.rolls).waiting(name).as_ref()),
         }
         lock(&self.rolls).get(name, ticket.0).ok_or_else(|| Refusal::new(Code::Failed, format!("{name}: too many rolls at once")))
     }
 
+    /// Other slots of an app are wanted than before: the roll that runs is told.
+    pub(super) fn retarget(&self, name: &AppName) {
+        if let Some(app) = self.settings().apps.get(name) {
+            let wanted = self.wanted(name, app);
+            lock(&self.rolls).retarget(name, Target::of(wanted, &app.reload));
+        }
+    }
+
     /// Decides whether and how the roll goes, by what was just read.
-    fn begin(&self, name: &AppName, ticket: Ticket) -> Result<Begun, Refusal> {
+    fn begin(&self, name: &AppName, ticket: Ticket, order: &Order) -> Result<Begun, Refusal> {
         let settings = self.settings();
         let app = Self::app_settings(&settings, name)?;
         let units = AppUnits::new(&settings.name, name);
@@ -91,12 +106,6 @@ impl<S: Systemd> Master<S> {
         if let Some(why) = not_running(name, handle) {
             return Err(conflict(why));
         }
-        if let Some(socket) = down.first() {
-            return Err(conflict(format!(
-                "{name}: its socket {socket} is down, a new worker could not be reached. Mend it: `systemctl restart {}`",
-                units.handle()
-            )));
-        }
         let intent = self.intent_of(name);
         // What serves: as remembered, else the generation most workers are of.
         let from = intent.generation.map(|generation| Version { generation, pin: intent.pin });
@@ -104,9 +113,12 @@ impl<S: Systemd> Master<S> {
             conflict(format!("{name}: no worker runs, so there is nothing to replace. Start them: `systemctl restart {}`", units.handle()))
         })?;
         let highest = [self.highest(name), intent.generation, world.keys().map(|worker| worker.generation).max()];
-        let to = Version { generation: highest.into_iter().flatten().max().unwrap_or(Generation(0)).next(), pin: None };
-        let wish = Wish { app: name, from, to, count: Self::target(app), reload: &app.reload, sockets_down: &down, world: &world };
-        let plan = plan::plan(&wish).map_err(|why| conflict(format!("{name}: {why}")))?;
+        let next = Version { generation: highest.into_iter().flatten().max().unwrap_or(Generation(0)).next(), pin: None };
+        let to = if order.deploy { next } else { from };
+        let wanted = self.wanted(name, app);
+        let scope = order.scope(&wanted, &world);
+        let wish = Wish { app: name, from, to, slots: &wanted, scope, reload: &app.reload, sockets_down: &down, world: &world };
+        let plan = plan::plan(&wish).map_err(|why| conflict(refused(name, &units, &why)))?;
         let clock = clock();
         let begin = clock.now();
         let roll = Roll::new(plan, &world, begin);
@@ -114,6 +126,10 @@ impl<S: Systemd> Master<S> {
         lock(&self.rolls).change(name, ticket, |record| {
             record.state = RollState::Running;
             record.generation = Some(to.generation);
+            record.slots = match &roll.plan().scope {
+                Scope::App => None,
+                Scope::Slots(slots) => Some(slots.iter().map(|slot| slot.get()).collect()),
+            };
             (record.ready, record.target) = (0, figure(roll.served().1));
             begun = Some(record.clone());
         });
@@ -123,7 +139,8 @@ impl<S: Systemd> Master<S> {
             let why = format!("{name}: nothing was begun, since the roll cannot be written down ({why}): {}", path.display());
             return Err(Refusal::new(Code::Failed, why));
         }
-        say!(Notice, "{name}: roll to generation {to} begins");
+        say!(Notice, "{} begins", what(name, roll.plan()));
+        self.tell_roll(Kind::RollBegin, name, ticket.0, Some(to.generation), what(name, roll.plan()));
         Ok(Begun { ticket, roll, clock, begin, handle_since })
     }
 
@@ -134,11 +151,13 @@ impl<S: Systemd> Master<S> {
     }
 
     /// The roll that waited begins, or its refusal is its end.
-    async fn go_on(self: Arc<Self>, name: AppName, ticket: Ticket) {
+    async fn go_on(self: Arc<Self>, name: AppName, ticket: Ticket, order: Order) {
         let begun = match self.look().await {
-            Ok(()) => self.begin(&name, ticket),
+            Ok(()) => self.begin(&name, ticket, &order),
             Err(why) => Err(why.into()),
         };
+        // Not before: a master to come would know of neither.
+        kept::mark_next(&self.places, &name, lock(&self.rolls).waiting(&name).as_ref());
         match begun {
             Ok(begun) => Box::pin(self.carry_out(name, begun, None)).await,
             Err(why) => self.never_begins(&name, ticket, &why.to_string()),
@@ -147,7 +166,8 @@ impl<S: Systemd> Master<S> {
 
     /// The refusal of a roll that others wait for is its end.
     fn never_begins(self: &Arc<Self>, name: &AppName, ticket: Ticket, why: &str) {
-        say!(Warning, "{name}: the reload is not begun: {why}");
+        say!(Warning, "{name}: what was asked for is not begun: {why}");
+        self.tell_roll(Kind::RollFailed, name, ticket.0, None, format!("{name}: what was asked for is not begun: {why}"));
         lock(&self.rolls).fail(name, ticket, why.to_owned());
         self.end(name);
     }
@@ -158,11 +178,13 @@ impl<S: Systemd> Master<S> {
         self.follow_up(name, next);
     }
 
-    fn follow_up(self: &Arc<Self>, name: &AppName, next: Option<Ticket>) {
-        kept::mark_next(&self.places, name, false);
+    fn follow_up(self: &Arc<Self>, name: &AppName, next: Option<(Ticket, Order)>) {
         match next {
-            Some(ticket) => drop(tokio::spawn(self.clone().go_on(name.clone(), ticket))),
-            None => self.tell_status(),
+            Some((ticket, order)) => drop(tokio::spawn(self.clone().go_on(name.clone(), ticket, order))),
+            None => {
+                kept::mark_next(&self.places, name, None);
+                self.tell_status();
+            }
         }
     }
 }
@@ -180,6 +202,27 @@ fn not_running(name: &AppName, handle: ActiveState) -> Option<String> {
         }
         ActiveState::Inactive => {
             Some(format!("{name} is not running, so there is nothing to replace. Start it: `project-cluster start {name}`"))
+        }
+    }
+}
+
+/// A refusal of the plan, with the command that helps.
+fn refused(name: &AppName, units: &AppUnits<'_>, why: &plan::Refusal) -> String {
+    match why {
+        plan::Refusal::SocketDown(_) => format!("{name}: {why}. Mend it: `systemctl restart {}`", units.handle()),
+        plan::Refusal::NothingRuns => format!("{name}: {why}. Start them: `project-cluster start {name}`"),
+        plan::Refusal::NoneWanted => format!("{name}: {why}. `project-cluster stop {name}` stops it"),
+        plan::Refusal::NotNew { .. } => format!("{name}: {why}"),
+    }
+}
+
+/// What a roll does, for the journal.
+fn what(name: &AppName, plan: &Plan) -> String {
+    match &plan.scope {
+        Scope::App => format!("{name}: roll to generation {}", plan.to),
+        Scope::Slots(slots) => {
+            let slots: Vec<String> = slots.iter().map(|slot| Uid { app: name.clone(), slot: *slot }.to_string()).collect();
+            format!("{name}: roll of {}", if slots.is_empty() { "nothing".to_owned() } else { slots.join(", ") })
         }
     }
 }

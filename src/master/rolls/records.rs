@@ -9,6 +9,8 @@ use tokio::sync::watch as channel;
 
 use crate::api::types::{self, RollState};
 use crate::names::AppName;
+use crate::roll::order::Order;
+use crate::roll::plan::Target;
 use crate::roll::queue::{Queue, Ticket};
 
 /// Rolls of an app that are remembered after their end.
@@ -25,8 +27,10 @@ pub struct Rolls {
 
 #[derive(Debug)]
 struct AppRolls {
-    queue: Queue<()>,
+    queue: Queue<Order>,
     records: VecDeque<types::Roll>,
+    /// Where the roll that runs hears which slots are wanted.
+    target: channel::Sender<Option<Target>>,
 }
 
 impl Default for Rolls {
@@ -38,7 +42,11 @@ impl Default for Rolls {
 impl Rolls {
     fn of(&mut self, app: &AppName) -> &mut AppRolls {
         // Numbers begin at the time, so that they are not given twice, also across a restart.
-        self.apps.entry(app.clone()).or_insert_with(|| AppRolls { queue: Queue::after(unix_ms()), records: VecDeque::new() })
+        self.apps.entry(app.clone()).or_insert_with(|| AppRolls {
+            queue: Queue::after(unix_ms()),
+            records: VecDeque::new(),
+            target: channel::Sender::new(None),
+        })
     }
 
     /// Whether a roll of this app runs.
@@ -67,23 +75,37 @@ impl Rolls {
         self.changed.subscribe()
     }
 
-    /// Somebody asks for a roll: its number, and whether it is to begin now.
-    pub(super) fn ask(&mut self, app: &AppName) -> (Ticket, bool) {
-        let (ticket, wish) = self.of(app).queue.ask(());
-        let now = wish.is_some();
-        self.keep(record(app, ticket, if now { RollState::Running } else { RollState::Waiting }));
+    /// Somebody asks for a roll: its number, and the order where it is to begin now.
+    pub(super) fn ask(&mut self, app: &AppName, order: Order) -> (Ticket, Option<Order>) {
+        let (ticket, now) = self.of(app).queue.ask(order, Order::and);
+        self.keep(record(app, ticket, if now.is_some() { RollState::Running } else { RollState::Waiting }));
         (ticket, now)
     }
 
+    /// What waits behind the roll that runs.
+    pub(super) fn waiting(&self, app: &AppName) -> Option<Order> {
+        self.apps.get(app)?.queue.waiting().cloned()
+    }
+
+    /// Other slots are wanted from now on: the roll that runs hears of it, and so does one that begins later.
+    pub(super) fn retarget(&mut self, app: &AppName, target: Target) {
+        self.of(app).target.send_replace(Some(target));
+    }
+
+    /// Where a roll hears of that.
+    pub(super) fn targets(&mut self, app: &AppName) -> channel::Receiver<Option<Target>> {
+        self.of(app).target.subscribe()
+    }
+
     /// The roll with this number could not begin; there is no record to keep. What waited behind it begins now.
-    pub(super) fn withdraw(&mut self, app: &AppName, ticket: Ticket) -> Option<Ticket> {
+    pub(super) fn withdraw(&mut self, app: &AppName, ticket: Ticket) -> Option<(Ticket, Order)> {
         self.of(app).records.retain(|roll| roll.id != ticket.0);
         self.ended(app)
     }
 
     /// The roll that ran has ended. What waited behind it begins now.
-    pub(super) fn ended(&mut self, app: &AppName) -> Option<Ticket> {
-        self.of(app).queue.ended().map(|(ticket, ())| ticket)
+    pub(super) fn ended(&mut self, app: &AppName) -> Option<(Ticket, Order)> {
+        self.of(app).queue.ended()
     }
 
     /// The app was stopped: what waits is not wanted any more.
@@ -148,6 +170,7 @@ fn record(app: &AppName, ticket: Ticket, state: RollState) -> types::Roll {
         app: app.clone(),
         id: ticket.0,
         generation: None,
+        slots: None,
         state,
         sequence: 0,
         ready: 0,

@@ -73,14 +73,16 @@ impl Stage {
     async fn roll(&self) -> Roll {
         let (cluster, app) = names();
         let since = self.fake.active_since(HANDLE).await.unwrap();
-        let Ok(Event::World(world)) = read(&self.fake, &AppUnits::new(&cluster, &app), since).await else { panic!("no handle") };
+        let eyes = Eyes { units: &AppUnits::new(&cluster, &app), handle_since: since, sockets: &[] };
+        let Ok(Event::World(world)) = eyes.read(&self.fake).await else { panic!("no handle") };
         let reload = Reload {
             max_surge: Amount::Count(1),
             max_unavailable: Amount::Count(0),
             min_ready: ms(1000),
             deadline: Duration::from_secs(600),
         };
-        let wish = Wish { app: &app, from: OLD, to: NEW, count: 4, reload: &reload, sockets_down: &[], world: &world };
+        let (slots, scope) = (Slot::first(4).collect(), Scope::App);
+        let wish = Wish { app: &app, from: OLD, to: NEW, slots: &slots, scope, reload: &reload, sockets_down: &[], world: &world };
         Roll::new(plan(&wish).unwrap(), &world, self.clock.now())
     }
 
@@ -89,7 +91,9 @@ impl Stage {
         let (cluster, app) = names();
         let handle_since = self.fake.active_since(HANDLE).await.unwrap();
         let limits = Limits { start: Duration::from_secs(60), stop: Duration::from_secs(60) };
-        Deps { cluster, app, limits, clock: self.clock, keeper: Arc::clone(&self.book), handle_since }
+        let target = watch::channel(None).1;
+        let sockets = Vec::new();
+        Deps { cluster, app, limits, clock: self.clock, keeper: Arc::clone(&self.book), handle_since, sockets, target }
     }
 
     async fn execute(&self) -> Outcome {

@@ -1,0 +1,113 @@
+//! Waits for the end of a roll, saying each step as it comes; goes on when the master is restarted meanwhile.
+
+use std::time::{Duration, Instant};
+
+use hyper::Method;
+
+use super::client::{self, AWAY, Client};
+use super::{Failure, READ, table};
+use crate::api::types::{App, Roll, RollState, Step};
+use crate::journal::harmless;
+use crate::names::{Slot, Uid};
+use crate::status;
+
+/// One long poll of a roll.
+const POLL_MS: u64 = 20_000;
+
+/// Follows a roll to its end, or to the deadline.
+pub(super) async fn follow(client: &Client, mut roll: Roll, deadline: Option<Instant>, say: impl Fn(&str)) -> Result<Roll, Failure> {
+    let name = roll.app.clone();
+    let mut told = Told::default();
+    let (mut away, mut renewed) = (None::<Instant>, false);
+    loop {
+        for step in told.new_ones(&roll, std::mem::take(&mut renewed)) {
+            say(&format!("{:>8}  {}", table::duration(step.at_ms), harmless(&step.text)));
+            status::tell(&format!("roll{}: {}; {} of {} ready", to(&roll), step.text, roll.ready, roll.target));
+        }
+        if !roll.under_way() {
+            left_standing(client, &roll).await;
+            if roll.state == RollState::Done {
+                say(&format!("{:>8}  done: {}{} of {} ready", table::duration(roll.took_ms), of(&roll), roll.ready, roll.target));
+            }
+            return Ok(roll);
+        }
+        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            return Err(Failure::Failed(format!("not done in time; the roll goes on. `project-cluster show {name}`")));
+        }
+        let left = deadline.map_or(POLL_MS, |deadline| {
+            u64::try_from(deadline.saturating_duration_since(Instant::now()).as_millis()).unwrap_or(POLL_MS).clamp(1, POLL_MS)
+        });
+        let uri = format!("/v1/apps/{name}/rolls/{}?after={}&wait_ms={left}", roll.id, roll.sequence);
+        match client.call::<Roll>(Method::GET, &uri, Duration::from_millis(left) + Duration::from_secs(30)).await {
+            Ok(next) => (roll, renewed) = (next, away.take().is_some()),
+            Err(error @ client::Error::Refused(_)) => return Err(error.into()),
+            // The master is being restarted: PID 1 holds its socket, so it is back soon.
+            Err(error) => {
+                let since = *away.get_or_insert_with(Instant::now);
+                if since.elapsed() > AWAY {
+                    return Err(error.into());
+                }
+                if since.elapsed() < Duration::from_millis(100) {
+                    say("          the master went away; waiting for it");
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+/// What `systemctl reload` leaves, for `systemctl status`.
+async fn left_standing(client: &Client, roll: &Roll) {
+    if !status::is_heard() {
+        return;
+    }
+    // Without an answer the last step stays there; the journal has the end.
+    let Ok(app) = client.call::<App>(Method::GET, &format!("/v1/apps/{}", roll.app), READ).await else { return };
+    let generation = app.generation.map_or_else(String::new, |generation| format!("generation {generation}, "));
+    let failed = if roll.state == RollState::Failed { format!("; the roll{} failed", to(roll)) } else { String::new() };
+    status::tell(&format!("{generation}{} of {} ready{failed}", app.ready, app.target));
+}
+
+/// `generation 7, `, or `api:02, `, once that is known.
+pub(super) fn of(roll: &Roll) -> String {
+    match (workers(roll), roll.generation) {
+        (Some(workers), _) if !workers.is_empty() => format!("{workers}, "),
+        (None, Some(generation)) => format!("generation {generation}, "),
+        _ => String::new(),
+    }
+}
+
+/// ` to generation 7`, or ` of api:02`, once that is known.
+pub(super) fn to(roll: &Roll) -> String {
+    match (workers(roll), roll.generation) {
+        (Some(workers), _) if !workers.is_empty() => format!(" of {workers}"),
+        (None, Some(generation)) => format!(" to generation {generation}"),
+        _ => String::new(),
+    }
+}
+
+/// The workers that a roll of single slots is about.
+fn workers(roll: &Roll) -> Option<String> {
+    let uid = |slot: &u16| Slot::new(*slot).map(|slot| Uid { app: roll.app.clone(), slot }.to_string());
+    roll.slots.as_ref().map(|slots| slots.iter().filter_map(uid).collect::<Vec<_>>().join(", "))
+}
+
+/// Which steps of a roll were told.
+#[derive(Default)]
+struct Told {
+    count: usize,
+    last_ms: u64,
+}
+
+impl Told {
+    /// Those that were not. A new master (`renewed`) may have lost the first of them or the last: then their times tell.
+    fn new_ones<'a>(&mut self, roll: &'a Roll, renewed: bool) -> &'a [Step] {
+        if renewed {
+            self.count = roll.steps.iter().filter(|step| step.at_ms <= self.last_ms).count();
+        }
+        let new = roll.steps.get(self.count..).unwrap_or_default();
+        self.count = roll.steps.len();
+        self.last_ms = new.last().map_or(self.last_ms, |step| step.at_ms);
+        new
+    }
+}

@@ -1,0 +1,152 @@
+//! What a person asks of a whole app: `start`, `stop`, `sleep`. By way of its handle, so that `systemctl status` of it
+//! always tells the truth.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{LINES, Master, lock, watch};
+use crate::api::error::{Code, Refusal};
+use crate::api::types::{AppState, Done};
+use crate::config::settings;
+use crate::intent::Change;
+use crate::journal;
+use crate::names::{AppName, AppUnits};
+use crate::roll::order::Order;
+use crate::systemd::{ActiveState, JobEnd, Systemd, Verb};
+
+/// PID 1 on a machine under load, beside what a step takes by itself.
+const SLACK: Duration = Duration::from_secs(45);
+
+/// A worker that lives or comes back, and is not on its way down.
+pub(super) fn stands(state: ActiveState) -> bool {
+    matches!(state, ActiveState::Active | ActiveState::Reloading | ActiveState::Activating)
+}
+
+fn socket_down(units: &AppUnits<'_>) -> String {
+    format!(
+        "{0}: a socket of it is down while its workers run, so a new worker could not be reached. Mend it: `systemctl restart {1}`",
+        units.app,
+        units.handle()
+    )
+}
+
+impl<S: Systemd> Master<S> {
+    /// `start` of an app: all its workers, those too that a person stopped one by one. By way of its handle; where that is
+    /// active already, what does not run is started beside what does.
+    ///
+    /// # Errors
+    /// When no worker gets ready, with the app's own last lines.
+    pub async fn start(self: &Arc<Self>, name: &AppName) -> Result<Done, Refusal> {
+        self.renew_settings();
+        self.look().await?;
+        self.remember_change(name, &Change::Start(None))?;
+        self.start_wanted(name).await
+    }
+
+    /// Starts what is wanted and does not run.
+    pub(super) async fn start_wanted(self: &Arc<Self>, name: &AppName) -> Result<Done, Refusal> {
+        let settings = self.settings();
+        let app = Self::app_settings(&settings, name)?;
+        let units = AppUnits::new(&settings.name, name);
+        let wanted = self.wanted(name, app);
+        if wanted.is_empty() {
+            let why = format!("{name} has 0 workers, so there is nothing to start. `project-cluster add {name}` gives it one");
+            return Err(Refusal::new(Code::Conflict, why));
+        }
+        let (active, listens, stands) = self.stance(&units, app);
+        match (active, listens) {
+            (true, true) => return self.converge(name, Order::default()).await,
+            (true, false) if stands => return Err(Refusal::new(Code::Conflict, socket_down(&units))),
+            // It was started when no worker was wanted, and its port is closed: for systemd there is nothing to start.
+            (true, false) => self.handle_job(Verb::Stop, &units, app.timeout.kill * 2 + SLACK).await?,
+            (false, _) => {}
+        }
+        self.handle_job(Verb::Start, &units, app.timeout.start * 3 + app.timeout.kill * 2 + SLACK).await?;
+        let (ready, target) = (lock(&self.world).ready(&units), wanted.len());
+        Ok(Done::new(name, format!("{ready} of {target} ready")))
+    }
+
+    /// Whether its handle is active, whether its sockets listen, and whether a worker stands.
+    pub(super) fn stance(&self, units: &AppUnits<'_>, app: &settings::App) -> (bool, bool, bool) {
+        let world = lock(&self.world);
+        let active = matches!(world.active(&units.handle()), ActiveState::Active | ActiveState::Reloading);
+        let listens = app.listen.iter().all(|listen| world.active(&units.socket(&listen.address)) == ActiveState::Active);
+        (active, listens, world.workers(units).iter().any(|(_, seen)| stands(seen.state.active)))
+    }
+
+    /// `stop` of an app: its handle's stop. One that is asleep has no handle to stop: its sockets are closed here.
+    ///
+    /// # Errors
+    /// When systemd cannot do it.
+    pub async fn stop(&self, name: &AppName) -> Result<Done, Refusal> {
+        let settings = self.settings();
+        let app = Self::app_settings(&settings, name)?;
+        let units = AppUnits::new(&settings.name, name);
+        self.handle_job(Verb::Stop, &units, app.timeout.kill * 2 + SLACK).await?;
+        let sockets = app.listen.iter().map(|listen| units.socket(&listen.address));
+        let open: Vec<String> = sockets.filter(|unit| lock(&self.world).active(unit) == ActiveState::Active).collect();
+        // The trigger last: while a socket listens, traffic starts it again.
+        let trigger = (!open.is_empty()).then(|| units.trigger());
+        for unit in open.into_iter().chain(trigger) {
+            let end = self.systemd.job(Verb::Stop, &unit, SLACK).await?;
+            if end != JobEnd::Done {
+                let why = format!("{unit} did not stop ({end:?}): another job is in its way (`systemctl list-jobs`)");
+                return Err(Refusal::new(Code::Failed, why));
+            }
+        }
+        Ok(Done::new(name, "stopped"))
+    }
+
+    /// `sleep` of an on-demand app: the workers stop, the sockets stay and wake it.
+    ///
+    /// # Errors
+    /// When the app is not `on_demand`, does not run, or systemd cannot do it.
+    pub async fn sleep(&self, name: &AppName) -> Result<Done, Refusal> {
+        let settings = self.settings();
+        let app = Self::app_settings(&settings, name)?;
+        let conflict = |why: String| Refusal::new(Code::Conflict, why);
+        if !app.on_demand {
+            return Err(conflict(format!(
+                "{name} is not on_demand, so nothing would wake it: write `on_demand = true`, then `project-cluster install`; or `project-cluster stop {name}`"
+            )));
+        }
+        let units = AppUnits::new(&settings.name, name);
+        match self.app(name)?.state {
+            AppState::Sleeping => return Ok(Done::new(name, "is asleep already")),
+            AppState::Stopped | AppState::Failed | AppState::Stopping => {
+                return Err(conflict(format!(
+                    "{name} does not run and its port is closed, so no connection could wake it. Start it first: `project-cluster start {name}`"
+                )));
+            }
+            AppState::Running | AppState::Degraded | AppState::Starting | AppState::Rolling => {}
+        }
+        // The stop step consumes it.
+        let mark = self.places.sleep(name);
+        crate::files::replace(&mark, b"", 0o600)
+            .map_err(|why| Refusal::new(Code::Failed, format!("the mark {} cannot be written: {why}", mark.display())))?;
+        let ended = self.handle_job(Verb::Stop, &units, app.timeout.kill * 2 + SLACK).await;
+        // Left where no stop step ran; the next stop would leave the port open.
+        let _ = std::fs::remove_file(&mark);
+        ended?;
+        Ok(Done::new(name, "asleep; the next connection starts it"))
+    }
+
+    async fn handle_job(&self, verb: Verb, units: &AppUnits<'_>, limit: Duration) -> Result<(), Refusal> {
+        let handle = units.handle();
+        let begun = journal::monotonic_us_now();
+        let end = self.systemd.job(verb, &handle, limit).await?;
+        self.refresh(&watch::Dirty::All).await;
+        if end == JobEnd::Done {
+            return Ok(());
+        }
+        let mut text = match end {
+            JobEnd::Canceled => format!("the {verb} of {handle} was cancelled by another job (`systemctl list-jobs`)"),
+            JobEnd::Timeout => format!("the {verb} of {handle} took too long"),
+            _ => format!("the {verb} of {handle} failed"),
+        };
+        for line in self.journal.last_lines(&handle, begun, LINES).await {
+            text.push_str(&format!("\n{line}"));
+        }
+        Err(Refusal::new(Code::Failed, text))
+    }
+}

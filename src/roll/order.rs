@@ -1,0 +1,67 @@
+//! What a roll is asked to do. Pure.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use super::plan::Scope;
+use super::stage::World;
+use crate::names::Slot;
+
+/// What somebody asks for. Whatever it is, the app has a worker in each wanted slot afterwards and none elsewhere.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Order {
+    /// Every worker is to be replaced by one of a new generation.
+    pub deploy: bool,
+    /// The workers of these slots are to be replaced, by ones of the same generation.
+    pub restart: BTreeSet<Slot>,
+}
+
+impl Order {
+    /// A new generation.
+    pub fn deploy() -> Self {
+        Self { deploy: true, ..Self::default() }
+    }
+
+    /// Fresh workers in these slots.
+    pub fn restart(slots: BTreeSet<Slot>) -> Self {
+        Self { deploy: false, restart: slots }
+    }
+
+    /// Both at once.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        self.deploy |= other.deploy;
+        self.restart.extend(other.restart);
+        self
+    }
+
+    /// What of the app it is about, where these slots are wanted and this runs.
+    pub fn scope(&self, wanted: &BTreeSet<Slot>, world: &World) -> Scope {
+        if self.deploy {
+            return Scope::App;
+        }
+        let mut slots = Scope::missing_and_extra(wanted, world);
+        slots.extend(self.restart.intersection(wanted));
+        Scope::Slots(slots)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::roll::stage::Sight;
+    use crate::systemd::ActiveState;
+
+    #[test]
+    fn orders_add_up_and_a_deploy_covers_them_all() {
+        let slots = |numbers: &[u16]| numbers.iter().map(|number| Slot::new(*number).unwrap()).collect::<BTreeSet<_>>();
+        let active = Sight { state: ActiveState::Active, starting: false };
+        let world: World = ["1.4.1", "2.4.1", "3.4.1"].map(|name| (name.parse().unwrap(), active)).into();
+        let both = Order::restart(slots(&[1])).and(Order::restart(slots(&[3, 8])));
+        // 3 is not wanted any more, 4 has no worker yet, 8 is no slot at all.
+        assert_eq!(both.scope(&slots(&[1, 2, 4]), &world), Scope::Slots(slots(&[1, 3, 4])));
+        assert_eq!(Order::default().scope(&slots(&[1, 2, 3]), &world), Scope::Slots(slots(&[])));
+        assert_eq!(both.and(Order::deploy()).scope(&slots(&[1, 2, 4]), &world), Scope::App);
+    }
+}
