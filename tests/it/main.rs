@@ -5,6 +5,7 @@
 mod support;
 
 mod address;
+mod bus;
 mod bytes;
 mod cli;
 mod cluster;
@@ -25,6 +26,7 @@ mod reload;
 mod sandbox;
 mod secrets;
 mod swap;
+mod trace;
 mod traps;
 mod tree;
 mod units;
