@@ -79,6 +79,7 @@ fn what_others_do_to_workers_is_told_and_respected() {
     cluster.systemctl(&["stop", "project-cluster-api@*.service"]).ok();
     let words = told(&cluster, "stop operator");
     assert_eq!(words.iter().filter(|word| word.starts_with("worker.stop") && word.ends_with("outside")).count(), 4, "{words:?}");
+    cluster.wait_for_state(HANDLE, "inactive", SOON);
     assert_eq!(cluster.get(ADDRESS, "/").unwrap_err().kind(), "refused");
     cluster.cli(&["start", "api"]).ok();
     assert_eq!(cluster.workers("api").len(), 2);
