@@ -210,7 +210,9 @@ fn idle() -> Result<(), String> {
     std::thread::sleep(ALONE);
     let threads = sandbox.sh(&format!("ls /proc/{pid}/task | wc -l")).ok();
     let wakes = count()?.saturating_sub(before);
-    println!("the idle master of 4 apps of 4 workers: {wakes} wake-ups of its {threads} threads in {ALONE:?} (the watchdog: 2, of up to 3 wake-ups each by the timer wheel)");
+    println!(
+        "the idle master of 4 apps of 4 workers: {wakes} wake-ups of its {threads} threads in {ALONE:?} (the watchdog: 2, of up to 3 wake-ups each by the timer wheel)"
+    );
     Ok(())
 }
 
