@@ -5,6 +5,7 @@
 mod support;
 
 mod address;
+mod bus;
 mod bytes;
 mod cli;
 mod cluster;
@@ -14,6 +15,8 @@ mod events;
 mod handle;
 mod install;
 mod load;
+mod loops;
+mod machine;
 mod master;
 mod pins;
 mod ports;
@@ -23,6 +26,7 @@ mod reload;
 mod sandbox;
 mod secrets;
 mod swap;
+mod trace;
 mod traps;
 mod tree;
 mod units;
