@@ -105,7 +105,8 @@ impl<S: Systemd> Master<S> {
         let units = AppUnits::new(&settings.name, name);
         let world = lock(&self.world);
         let handle = world.get(&units.handle());
-        let up = Phase::of(handle) == Phase::Up && handle.is_some_and(|seen| seen.state.job.as_deref().is_none_or(|job| job == "reload"));
+        let up =
+            Phase::of(handle) == Phase::Up && handle.is_some_and(|seen| !matches!(seen.state.job.as_deref(), Some("stop" | "restart")));
         let rests = |seen: Option<&Seen>| Phase::of(seen) == phase && seen.is_none_or(|seen| seen.state.job.is_none());
         up && match phase {
             Phase::Down => world.workers(&units).into_iter().all(|(other, seen)| other.slot != instance.slot || rests(Some(seen))),
