@@ -10,6 +10,7 @@
 //! | one a roll (`rolls`) | job ends, changes, its clock | the roll's record, [`Intent`] |
 //! | `run` | signals, the watchdog | all of the above, by ending them |
 
+mod apply;
 mod failed;
 mod operate;
 mod places;
@@ -151,7 +152,9 @@ impl<S: Systemd> Master<S> {
         let intent = self.intent_of(name);
         let roll = lock(&self.rolls).latest(name);
         let units = AppUnits::new(&settings.name, name);
-        view::app(&lock(&self.world), &units, app, Self::target(app), &intent, roll)
+        let mut shown = view::app(&lock(&self.world), &units, app, Self::target(app), &intent, roll);
+        self.compare(&mut shown, app, &intent);
+        shown
     }
 
     fn intent_of(&self, name: &AppName) -> AppIntent {

@@ -73,7 +73,7 @@ pub fn sockets(world: &World, units: &AppUnits<'_>, settings: &settings::App) ->
     settings.listen.iter().map(socket).collect()
 }
 
-/// An app as a whole, where so many workers are configured.
+/// An app as a whole, where so many workers are configured; without what its generations tell (`apply`).
 pub fn app(world: &World, units: &AppUnits<'_>, settings: &settings::App, configured: u16, intent: &AppIntent, roll: Option<Roll>) -> App {
     let target = u16::try_from(intent.wanted(configured).len()).unwrap_or(u16::MAX);
     let sockets = sockets(world, units, settings);
@@ -84,7 +84,12 @@ pub fn app(world: &World, units: &AppUnits<'_>, settings: &settings::App, config
         state: world.app_state(units, target, rolling, settings.on_demand, up),
         target,
         ready: world.ready(units),
+        configured,
+        on_demand: settings.on_demand,
         generation: intent.generation,
+        latest: None,
+        changed: None,
+        failed_so: false,
         held: intent.held.clone(),
         command: settings.command.clone(),
         cwd: settings.cwd.display().to_string(),
