@@ -87,6 +87,9 @@ impl Report {
                 // Another version of this program writes it otherwise.
                 self.note(format!("the unit of {name}'s workers changed: `systemctl reload {cluster}@{name}`"));
             }
+            if differences.around.contains(&"workers") {
+                self.note(format!("another number of workers is configured for {name}: `project-cluster apply` brings it"));
+            }
             for socket in app.listen.iter().map(|listen| units.socket(&listen.address)) {
                 if updated(&host.units.join(&socket)) {
                     let handle = format!("{cluster}@{name}");
