@@ -19,7 +19,7 @@
 //! | [`intent`] | what the master remembers | |
 //! | [`api`] | routes, types, errors | |
 //! | [`cli`] | a client of the API; renders only | |
-//! | [`journal`], [`files`], [`say`] | last lines of a unit; files replaced whole; lines for the journal | |
+//! | [`journal`], [`files`], [`say`], [`status`] | last lines of a unit; files replaced whole; lines for the journal and for `systemctl status` | |
 
 // They panic when nobody reads; `say` does not.
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
@@ -35,6 +35,7 @@ pub mod master;
 pub mod names;
 pub mod roll;
 pub mod say;
+pub mod status;
 pub mod systemd;
 pub mod units;
 pub mod worker;

@@ -153,6 +153,8 @@ pub(crate) mod tests {
             handle: String::new(),
             roll: None,
             workers: taken.iter().map(worker).collect(),
+            masked: vec![],
+            outside: vec![],
         }
     }
 

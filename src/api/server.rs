@@ -40,6 +40,7 @@ pub fn routes<S: Systemd>(master: Arc<Master<S>>) -> Router {
         .route("/v1/apps/{app}/reset", post(reset::<S>))
         .route("/v1/apps/{app}/apply", post(apply::<S>))
         .route("/v1/apps/{app}/rolls/{id}", get(roll::<S>))
+        .route("/v1/events", get(super::stream::events::<S>))
         .fallback(async || Refusal::new(Code::NotFound, "there is no such route; the routes begin with /v1/"))
         .method_not_allowed_fallback(async || Refusal::new(Code::MethodNotAllowed, "GET reads, POST changes"))
         .with_state(master)

@@ -35,6 +35,8 @@ pub enum WorkerState {
     Restarting,
     /// On its way down.
     Stopping,
+    /// On its way down, while another worker of its slot is up or on its way up.
+    Retiring,
     /// Ended badly.
     Failed,
     /// Not running, because a person stopped it: nothing starts it until a person does.
@@ -62,6 +64,7 @@ impl WorkerState {
             Self::Online => "online",
             Self::Restarting => "restarting",
             Self::Stopping => "stopping",
+            Self::Retiring => "retiring",
             Self::Failed => "failed",
             Self::Stopped => "stopped",
             Self::Offline => "offline",
@@ -180,6 +183,12 @@ pub struct App {
     pub handle: String,
     /// The roll under way, or the last one that this master carried out.
     pub roll: Option<Roll>,
+    /// Those of its units that somebody has masked: they cannot be started until `systemctl unmask`.
+    #[serde(default)]
+    pub masked: Vec<String>,
+    /// Those of its workers that were stopped from outside (`systemctl stop`) while it is up: they are left so.
+    #[serde(default)]
+    pub outside: Vec<Outside>,
     /// Its workers.
     pub workers: Vec<Worker>,
 }
@@ -195,6 +204,15 @@ pub struct Changed {
     /// line sets it, where it can read the configuration.
     #[serde(default)]
     pub on_disk: bool,
+}
+
+/// A worker that was stopped from outside.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outside {
+    /// What people call it, `api:01`.
+    pub uid: Uid,
+    /// When the master saw it, milliseconds of Unix time.
+    pub since_ms: u64,
 }
 
 /// A listen address of an app.

@@ -2,6 +2,7 @@
 
 use super::follow::{of, to};
 use super::table::{self, Cell, Tone};
+use super::time;
 use crate::api::types::{App, AppState, RollState, Worker, WorkerState};
 use crate::journal::harmless;
 
@@ -47,6 +48,10 @@ pub fn workers(workers: &[Worker], apps: &[App], width: usize, colours: bool) ->
             out.push_str(&tone.paint(&format!("{}: {text}", app.name), colours));
             out.push('\n');
         }
+        for (text, tone) in marks(app) {
+            out.push_str(&tone.paint(&text, colours));
+            out.push('\n');
+        }
         if let Some(text) = changed(app) {
             out.push_str(&Tone::Yellow.paint(&format!("{}: {text}", app.name), colours));
             out.push('\n');
@@ -67,20 +72,35 @@ fn changed(app: &App) -> Option<String> {
     Some(format!("changed on disk{keys}: `sudo project-cluster apply`"))
 }
 
+/// What others did to it behind our back, a line each.
+fn marks(app: &App) -> Vec<(String, Tone)> {
+    let masked = app.masked.iter().map(|unit| {
+        let unit = harmless(unit);
+        (format!("{}: {unit} is masked, it cannot be started. `systemctl unmask {unit}`", app.name), Tone::Red)
+    });
+    let outside = app.outside.iter().map(|one| {
+        let (uid, since) = (&one.uid, time::since(one.since_ms));
+        (format!("{uid}: stopped from outside at {since}, and left so. `project-cluster start {uid}`"), Tone::Yellow)
+    });
+    masked.chain(outside).collect()
+}
+
 /// What a person should know of an app that the table does not say.
 fn remark(app: &App) -> Option<(String, Tone)> {
     let first = |reason: &str| harmless(reason.lines().next().unwrap_or_default());
     if app.state == AppState::Failed {
+        let since = app.held.as_ref().map_or_else(String::new, |held| format!(" since {}", time::since(held.since_ms)));
         let why = app.held.as_ref().map_or_else(String::new, |held| format!(": {}", first(&held.reason)));
         let text = format!(
-            "held, its start failed and its port is closed{why}. `project-cluster show {0}`, then `project-cluster start {0}`",
+            "held{since}, its start failed and its port is closed{why}. `project-cluster show {0}`, then `project-cluster start {0}`",
             app.name
         );
         return Some((text, Tone::Red));
     }
     if let Some(held) = &app.held {
         let text = format!(
-            "held since generation {} failed: {}. {} of {} ready. `project-cluster show {}`",
+            "held since {}, when generation {} failed: {}. {} of {} ready. `project-cluster show {}`",
+            time::since(held.since_ms),
             held.generation,
             first(&held.reason),
             app.ready,
@@ -136,7 +156,7 @@ pub fn app(app: &App, width: usize, colours: bool) -> String {
         line("config", &text);
     }
     if let Some(held) = &app.held {
-        line("held", &format!("since {}, generation {}:", ago(held.since_ms), held.generation));
+        line("held", &format!("since {}, generation {}:", time::since(held.since_ms), held.generation));
         held.reason.lines().for_each(|text| line("", &harmless(text)));
         let next = if app.state == AppState::Failed { "start" } else { "reload" };
         line("", &format!("{} of {} ready. Try again: `project-cluster {next} {}`", app.ready, app.target, app.name));
@@ -153,20 +173,17 @@ pub fn app(app: &App, width: usize, colours: bool) -> String {
             line("", &format!("{:>8}  {}", table::duration(step.at_ms), harmless(&step.text)));
         }
     }
+    for (text, tone) in marks(app) {
+        out.push_str(&format!("  {}\n", tone.paint(&text, colours)));
+    }
     out.push_str(&workers(&app.workers, &[], width, colours));
     out
-}
-
-/// `12 min ago`.
-fn ago(unix_ms: u64) -> String {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_millis();
-    format!("{} ago", table::duration(u64::try_from(now).unwrap_or(u64::MAX).saturating_sub(unix_ms)))
 }
 
 fn state_tone(state: WorkerState) -> Tone {
     match state {
         WorkerState::Online => Tone::Green,
-        WorkerState::Starting | WorkerState::Stopping => Tone::Yellow,
+        WorkerState::Starting | WorkerState::Stopping | WorkerState::Retiring => Tone::Yellow,
         WorkerState::Restarting | WorkerState::Failed => Tone::Red,
         WorkerState::Offline | WorkerState::Stopped => Tone::Grey,
     }

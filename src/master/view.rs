@@ -100,6 +100,8 @@ pub fn app(world: &World, units: &AppUnits<'_>, settings: &settings::App, config
         sockets,
         handle: units.handle(),
         roll,
+        masked: Vec::new(),
+        outside: Vec::new(),
         workers: workers(world, units, &intent.slots(configured), &intent.stopped),
     }
 }

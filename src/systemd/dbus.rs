@@ -217,7 +217,13 @@ impl Systemd for Bus {
         let rows: Vec<Row> = self.call(ROOT, MANAGER, "ListUnitsByPatterns", &(none, patterns), "list units").await?;
         Ok(rows
             .into_iter()
-            .map(|row| UnitState { active: active_state(&row.3), name: row.0, sub: row.4, job: (row.7 != 0).then_some(row.8) })
+            .map(|row| UnitState {
+                active: active_state(&row.3),
+                name: row.0,
+                sub: row.4,
+                job: (row.7 != 0).then_some(row.8),
+                masked: row.2 == "masked",
+            })
             .collect())
     }
 

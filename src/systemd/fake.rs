@@ -402,6 +402,7 @@ impl Fake {
             active: unit.active,
             sub: unit.sub.into(),
             job: unit.job.as_ref().map(|job| job.verb.to_string()),
+            masked: false,
         };
         loaded.filter(|(name, _)| patterns.iter().any(|glob| matches(glob, name))).map(row).collect()
     }

@@ -96,6 +96,9 @@ pub struct UnitState {
     pub sub: String,
     /// Kind of the job that waits or runs for it (`start`, `stop`, `restart`, ...).
     pub job: Option<String>,
+    /// Whether somebody has masked it: what runs goes on, and cannot be started again until `systemctl unmask`. An
+    /// inactive one shows this as long as something keeps it loaded, as the target keeps handles, and handles sockets.
+    pub masked: bool,
 }
 
 /// What is known of a service beside its state.

@@ -11,6 +11,7 @@ mod cli;
 mod cluster;
 mod demand;
 mod docs;
+mod events;
 mod handle;
 mod install;
 mod load;
