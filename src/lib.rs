@@ -14,6 +14,7 @@
 //! | [`systemd`] | the narrow trait, D-Bus, a fake that behaves | |
 //! | [`roll`] | the plan and the machine of a rolling reload; its executor | P but for `execute` |
 //! | [`worker`] | `prepare`, `exec`, bind swap, readiness: the steps of one worker | |
+//! | [`health`] | when a worker that keeps ending starts again, and from when on that is a crash loop | P |
 //! | [`handle`] | the steps of `NAME@APP.service`, as root, without master or D-Bus | |
 //! | [`master`] | the process that serves the API and carries rolls out | |
 //! | [`intent`] | what the master remembers | |
@@ -29,6 +30,7 @@ pub mod cli;
 pub mod config;
 pub mod files;
 pub mod handle;
+pub mod health;
 pub mod intent;
 pub mod journal;
 pub mod master;

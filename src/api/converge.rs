@@ -100,7 +100,10 @@ pub struct Slots {
 
 /// The slots in which a worker lives or comes back.
 pub fn taken(app: &App) -> BTreeSet<Slot> {
-    let stands = |state| matches!(state, WorkerState::Online | WorkerState::Starting | WorkerState::Restarting);
+    let stands = |state| match state {
+        WorkerState::Online | WorkerState::Starting | WorkerState::Restarting | WorkerState::CrashLoop => true,
+        WorkerState::Stopping | WorkerState::Retiring | WorkerState::Failed | WorkerState::Stopped | WorkerState::Offline => false,
+    };
     app.workers.iter().filter(|worker| stands(worker.state)).filter_map(|worker| Slot::new(worker.slot)).collect()
 }
 
@@ -126,6 +129,7 @@ pub(crate) mod tests {
             generation: Some(Generation(3)),
             unit: Some(String::new()),
             state: WorkerState::Online,
+            crash_loop: None,
             pid: None,
             uptime_ms: None,
             restarts: 0,
@@ -153,6 +157,7 @@ pub(crate) mod tests {
             handle: String::new(),
             roll: None,
             workers: taken.iter().map(worker).collect(),
+            crash_loop: None,
             masked: vec![],
             outside: vec![],
         }

@@ -52,13 +52,18 @@ async fn health<S: Systemd>(State(master): Shared<S>) -> Json<Health> {
 
 async fn apps<S: Systemd>(State(master): Shared<S>) -> Answer<Vec<App>> {
     master.glance().await?;
-    Ok(Json(master.apps()))
+    let mut apps = master.apps();
+    Master::tell_crash_loops(&master, &mut apps).await;
+    Ok(Json(apps))
 }
 
 async fn app<S: Systemd>(State(master): Shared<S>, Path(name): Path<String>) -> Answer<App> {
     let name = known(&master, &name)?;
     master.glance().await?;
-    Ok(Json(master.app(&name)?))
+    let mut app = [master.app(&name)?];
+    Master::tell_crash_loops(&master, &mut app).await;
+    let [app] = app;
+    Ok(Json(app))
 }
 
 async fn workers<S: Systemd>(State(master): Shared<S>) -> Answer<Vec<Worker>> {

@@ -3,7 +3,8 @@
 use super::follow::{of, to};
 use super::table::{self, Cell, Tone};
 use super::time;
-use crate::api::types::{App, AppState, RollState, Worker, WorkerState};
+use crate::api::types::{App, AppState, CrashLoops, RollState, Worker, WorkerState};
+use crate::health;
 use crate::journal::harmless;
 
 /// The table of `ls`, and a line for each app that needs one.
@@ -44,7 +45,7 @@ pub fn workers(workers: &[Worker], apps: &[App], width: usize, colours: bool) ->
         .collect();
     let mut out = table::render(&columns, &rows, width, colours);
     for app in apps {
-        if let Some((text, tone)) = remark(app) {
+        for (text, tone) in remark(app).into_iter().chain(app.crash_loop.as_ref().map(|crash| (looping(app, crash), Tone::Red))) {
             out.push_str(&tone.paint(&format!("{}: {text}", app.name), colours));
             out.push('\n');
         }
@@ -125,6 +126,25 @@ fn remark(app: &App) -> Option<(String, Tone)> {
     }
 }
 
+/// Its crash loops in one line.
+fn looping(app: &App, crash: &CrashLoops) -> String {
+    let of = |count: u16| if count == 1 { "worker is" } else { "workers are" };
+    let said = health::telling(&crash.lines).map_or_else(String::new, |line| format!(": {}", harmless(line)));
+    format!(
+        "{} {} in a crash loop, {} ends in a row, {}{said}. `project-cluster logs {}`, `project-cluster show {}`",
+        crash.workers,
+        of(crash.workers),
+        crash.ends,
+        next_start(crash.next_start_ms),
+        crash.worker,
+        app.name
+    )
+}
+
+fn next_start(ms: Option<u64>) -> String {
+    ms.map_or_else(|| "tries now".to_owned(), |ms| format!("next try in {}", table::duration(ms)))
+}
+
 /// One app in full.
 pub fn app(app: &App, width: usize, colours: bool) -> String {
     let tone = match app.state {
@@ -161,6 +181,14 @@ pub fn app(app: &App, width: usize, colours: bool) -> String {
         let next = if app.state == AppState::Failed { "start" } else { "reload" };
         line("", &format!("{} of {} ready. Try again: `project-cluster {next} {}`", app.ready, app.target, app.name));
     }
+    if let Some(crash) = &app.crash_loop {
+        let (count, ends, time) = (crash.workers, crash.ends, table::duration(crash.looping_ms));
+        let next = next_start(crash.next_start_ms);
+        line("crashes", &format!("{count} of {} workers in a crash loop: {ends} ends in a row for {time}, {next}", app.target));
+        line("", &format!("{} wrote last (all of it: `project-cluster logs {0}`):", crash.worker));
+        crash.lines.iter().for_each(|text| line("", &format!("  {}", harmless(text))));
+        line("", &format!("Mended? `project-cluster reset {}` tries all of them at once", app.name));
+    }
     if let Some(roll) = &app.roll {
         let how = match roll.state {
             RollState::Waiting => "waits",
@@ -184,7 +212,7 @@ fn state_tone(state: WorkerState) -> Tone {
     match state {
         WorkerState::Online => Tone::Green,
         WorkerState::Starting | WorkerState::Stopping | WorkerState::Retiring => Tone::Yellow,
-        WorkerState::Restarting | WorkerState::Failed => Tone::Red,
+        WorkerState::Restarting | WorkerState::CrashLoop | WorkerState::Failed => Tone::Red,
         WorkerState::Offline | WorkerState::Stopped => Tone::Grey,
     }
 }

@@ -13,6 +13,7 @@
 mod apply;
 pub mod events;
 mod failed;
+mod loops;
 mod marks;
 mod operate;
 mod places;
@@ -77,6 +78,9 @@ pub struct Master<S> {
     rolls: Mutex<Rolls>,
     events: Arc<Events>,
     strays: Strays,
+    said: Mutex<loops::Said>,
+    /// The journal told what a worker in a crash loop said.
+    heard: tokio::sync::Notify,
     begun: Instant,
 }
 
@@ -103,6 +107,8 @@ impl<S: Systemd> Master<S> {
             rolls: Mutex::default(),
             events: Arc::default(),
             strays: Strays::default(),
+            said: Mutex::default(),
+            heard: tokio::sync::Notify::new(),
             begun: Instant::now(),
         })
     }
@@ -162,7 +168,8 @@ impl<S: Systemd> Master<S> {
         let roll = lock(&self.rolls).latest(name);
         let units = AppUnits::new(&settings.name, name);
         let world = lock(&self.world);
-        let mut view = view::app(&world, &units, app, Self::target(app), &intent, roll);
+        let crashes = self.places.crashes(name);
+        let mut view = view::app(&world, &units, app, Self::target(app), &intent, roll, &crashes);
         marks::mark(&mut view, &world, &units, &self.strays.of(name));
         drop(world);
         self.compare(&mut view, app, &intent);

@@ -6,6 +6,7 @@
 pub mod dbus;
 pub mod fake;
 mod private;
+mod refusal;
 
 use std::fmt;
 use std::future::Future;
@@ -134,7 +135,7 @@ pub enum Change {
 /// Why a request to systemd did not work.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// systemd cannot be reached.
+    /// systemd cannot be reached or does not answer: what was asked for may have arrived all the same.
     #[error("systemd cannot be reached over D-Bus: {0}")]
     Unreachable(String),
     /// It refused, and says why (its own words).
@@ -145,7 +146,7 @@ pub enum Error {
         /// D-Bus error name and message.
         why: String,
     },
-    /// No answer or no end of the job within the limit.
+    /// No end of the job within the limit.
     #[error("{what} did not end within {limit:?}")]
     Deadline {
         /// The request.
