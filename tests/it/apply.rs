@@ -156,7 +156,7 @@ fn what_failed_is_left_alone_until_its_configuration_changes() {
     assert!(again.stderr.contains("`project-cluster reload api`"), "{}", again.stderr);
     assert_eq!(cluster.pids("api"), pids);
     let listed = cluster.cli(&["ls"]).ok();
-    assert!(listed.contains("api: held since generation 2 failed") && !listed.contains("on disk"), "{listed}");
+    assert!(listed.contains("api: held since") && listed.contains("generation 2 failed") && !listed.contains("on disk"), "{listed}");
     cluster.config(&(api("/srv/apps/hello.js") + &bg(2)));
     assert!(cluster.cli(&["ls"]).ok().contains("api: changed on disk (command): `sudo project-cluster apply`"));
     has_lines(&cluster.cli(&["apply"]).ok(), &["api: reload, its command changed", "bg: unchanged"]);
@@ -213,6 +213,23 @@ fn a_changed_secret_rolls_and_shows_nowhere_and_a_member_of_the_group_carries_ou
     }
     assert!(!cluster.journal(&[]).contains(SECRET));
     assert_eq!(cluster.read("/var/lib/project-cluster/generations/api"), "1 0\n2 1\n");
+}
+
+#[test]
+fn a_changed_address_comes_with_its_roll_and_the_next_apply_closes_the_old_one() {
+    let at = |port: u16| app("api", 2, &format!("node /srv/apps/hello.js {port}"), &format!("listen = {port}"));
+    let cluster = cluster(&at(3000));
+    cluster.config(&at(3010));
+    let said = cluster.cli(&["apply"]).ok();
+    has_lines(&said, &["api: reload, its command and listen changed"]);
+    assert!(said.contains("project-cluster-api-:::3000.socket stays as long as generation 1 of api is in use"), "{said}");
+    assert!(cluster.get("127.0.0.1:3010", "/").is_ok());
+    cluster.wait_until("the old ones are gone", SOON, || cluster.workers("api").len() == 2 && cluster.generations("api") == [2]);
+    let pids = cluster.pids("api");
+    let said = cluster.cli(&["apply"]).ok();
+    has_lines(&said, &["api: unchanged", "removed /etc/systemd/system/project-cluster-api-:::3000.socket"]);
+    assert!(cluster.get("127.0.0.1:3010", "/").is_ok() && cluster.get(ADDRESS, "/").is_err());
+    assert_eq!((cluster.pids("api"), cluster.cli(&["apply"]).ok()), (pids, "api: unchanged".to_owned()));
 }
 
 #[test]
