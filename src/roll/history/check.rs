@@ -72,6 +72,7 @@ fn live_once(scenario: &Scenario, expected: Option<&str>, logged: bool) -> Resul
         roll,
         basis: Basis {
             slots: BTreeSet::new(),
+            first: BTreeSet::new(),
             lacking: BTreeSet::new(),
             whole: false,
             plain: false,
@@ -210,6 +211,7 @@ impl History<'_> {
             plain: slots.iter().all(served) && (first || !doubled),
             started: BTreeSet::new(),
             retired: BTreeSet::new(),
+            first: slots.clone(),
             slots,
         };
         self.roll = Roll::new(plan, &world, self.world.now);
@@ -298,11 +300,10 @@ impl History<'_> {
         if !whole {
             return None;
         }
-        let added = self.wanted.difference(&self.basis.slots).copied().collect();
-        self.basis.lacking.extend(self.unserved(&added));
-        self.basis.lacking.retain(|slot| self.wanted.contains(slot));
-        (self.basis.whole, self.basis.plain) = (false, false);
-        self.basis.slots = self.wanted.clone();
+        if matches!(self.roll.phase(), Phase::Forward { .. }) {
+            (self.basis.whole, self.basis.plain) = (false, false);
+            self.basis.slots = self.wanted.clone();
+        }
         Some(Event::Target(self.target()))
     }
 
@@ -320,7 +321,11 @@ impl History<'_> {
         for action in actions {
             match action {
                 Action::Progress(step) => {
-                    back |= matches!(step, Step::GoingBack(_));
+                    if matches!(step, Step::GoingBack(_)) {
+                        // All shall be as it was before.
+                        back = true;
+                        self.basis.slots = self.basis.first.clone();
+                    }
                     self.world.say(|| format!("< {step:?}"));
                 }
                 Action::WakeAt(at) => {

@@ -15,7 +15,9 @@ use crate::systemd::ActiveState;
 pub(super) struct Basis {
     /// The slots that it shall serve.
     pub slots: BTreeSet<Slot>,
-    /// Those that nobody served when they became wanted.
+    /// Those that it was to serve when it began.
+    pub first: BTreeSet<Slot>,
+    /// Those of them that nobody served then.
     pub lacking: BTreeSet<Slot>,
     /// Every slot was served when it began, and by one worker alone.
     pub whole: bool,
