@@ -175,8 +175,8 @@ async fn apply<S: Systemd>(State(master): Shared<S>, Path(name): Path<String>, Q
     master.renew_settings();
     let app = known(&master, &name)?;
     let app_name = app.clone();
-    let apply = async move { master.apply(&app, order.start).await };
-    Ok(Json(detached(order.wait, app_name, apply).await?))
+    let apply = async move { master.apply(&app, order.start, order.wait).await };
+    Ok(Json(detached(true, app_name, apply).await?))
 }
 
 async fn sleep<S: Systemd>(State(master): Shared<S>, Path(name): Path<String>, Query(order): Query<Order>) -> Answer<Done> {

@@ -13,6 +13,7 @@ use crate::files;
 use crate::intent::{AppIntent, Change};
 use crate::names::{AppName, AppUnits, Generation, Slot};
 use crate::roll::order::Order;
+use crate::say::say;
 use crate::systemd::{ActiveState, JobEnd, Systemd, Verb};
 use crate::worker::published::Published;
 
@@ -35,11 +36,11 @@ impl<S: Systemd> Master<S> {
     }
 
     /// `apply` of one app: what is installed takes effect, and what a person asked for at run time is forgotten. `wake`: it
-    /// does not run because 0 workers were configured until now.
+    /// does not run because 0 workers were configured until now. Without `wait` a start or stop is only begun; a roll always is.
     ///
     /// # Errors
     /// When it failed with just this configuration, is on its way up or down, or what is done fails.
-    pub async fn apply(self: &Arc<Self>, name: &AppName, wake: bool) -> Result<Done, Refusal> {
+    pub async fn apply(self: &Arc<Self>, name: &AppName, wake: bool, wait: bool) -> Result<Done, Refusal> {
         self.renew_settings();
         self.look().await?;
         let settings = self.settings();
@@ -61,6 +62,18 @@ impl<S: Systemd> Master<S> {
         }
         self.remember_change(name, &Change::Configured)?;
         let stands = lock(&self.world).workers(&units).iter().any(|(_, seen)| super::operate::stands(seen.state.active));
+        // Nothing runs that a roll could replace, or that clients would miss meanwhile.
+        let starts = !stands && matches!(step, Step::Start | Step::Scale | Step::Reload);
+        if !wait && (starts || step == Step::Stop) {
+            let (master, name) = (self.clone(), name.clone());
+            let ordered = Done::new(&name, "ordered");
+            tokio::spawn(async move {
+                if let Err(why) = if starts { master.start_wanted(&name).await } else { master.stop(&name).await } {
+                    say!(Error, "{name}: {why}");
+                }
+            });
+            return Ok(ordered);
+        }
         match step {
             Step::Unchanged | Step::Held => Ok(Done::new(name, "nothing to do")),
             Step::Stopped => Ok(Done::new(name, format!("stopped, and stays so. `project-cluster start {name}`"))),
@@ -68,8 +81,7 @@ impl<S: Systemd> Master<S> {
             Step::Listen => self.listen(&units, app).await,
             Step::Stop => self.stop(name).await,
             Step::Join => Ok(Done { roll: shown.roll, ..Done::new(name, "under way") }),
-            // Nothing runs that a roll could replace, or that clients would miss meanwhile.
-            Step::Start | Step::Scale | Step::Reload if !stands => self.start_wanted(name).await,
+            Step::Start | Step::Scale | Step::Reload if starts => self.start_wanted(name).await,
             Step::Start | Step::Scale => self.converge(name, Order::default()).await,
             Step::Reload => self.converge(name, Order::deploy()).await,
         }

@@ -140,6 +140,15 @@ fn apply_returns_to_the_configuration_whatever_a_person_had_asked_for() {
     cluster.config(&(node(1) + &web("env = { VERSION = \"v2\" }")));
     has_lines(&cluster.cli(&["apply"]).ok(), &["api: 0 -> 1 workers, starts", "web: unchanged"]);
     assert_eq!(rows(&cluster, "api"), ["api:01 online"]);
+
+    // Whoever comes second waits for the same roll, not for one more.
+    cluster.config(&(node(1) + &web("env = { VERSION = \"v3\" }\nreload.min_ready = \"2s\"")));
+    let begun = cluster.cli(&["apply", "--no-wait"]).ok();
+    assert!(begun.contains("the roll to generation 3 has begun"), "{begun}");
+    let joined = cluster.cli(&["apply"]).ok();
+    assert!(joined.contains("web: a roll to it is under way") && joined.contains("done: generation 3, 2 of 2 ready"), "{joined}");
+    assert!(cluster.get("127.0.0.1:3001", "/").unwrap().body.starts_with("v3 "));
+    assert_eq!(cluster.app("web")["latest"], 3);
 }
 
 #[test]
