@@ -49,6 +49,7 @@ fn one_apply_starts_stops_scales_and_reloads_and_leaves_the_rest_alone() {
         ],
     );
     assert!(!listed.contains("web: "), "{listed}");
+    assert!(cluster.cli(&["show", "api"]).ok().contains("config   changed on disk (env): `sudo project-cluster apply`"));
 
     // What it would do, and nothing of it.
     let before = tree_with_times(&cluster);
@@ -90,6 +91,18 @@ fn one_apply_starts_stops_scales_and_reloads_and_leaves_the_rest_alone() {
     assert!(again.lines().all(|line| line.ends_with(": unchanged")) && again.lines().count() == 5, "{again}");
     same("a second apply", &before, &tree_with_times(&cluster));
     assert_eq!(cluster.pids("api"), api);
+    assert!(!cluster.cli(&["ls"]).ok().contains("on disk"));
+
+    // What systemd takes for workers that run needs no new ones.
+    let web = |more: &str| app("web", 2, "node /srv/apps/hello.js 3001", &format!("listen = 3001\n{more}"));
+    let text = cluster.read("/etc/project-cluster/cluster.toml");
+    let (rest, _) = text.split_once("[apps.web]").unwrap();
+    let (pids, unit) = (cluster.pids("web"), cluster.workers("web").remove(0));
+    cluster.config(&(rest.to_owned() + &web("timeout.kill = \"3s\"\nsuccess_exit_codes = [9]\nlimits = { CPUWeight = 77 }")));
+    has_lines(&cluster.cli(&["apply"]).ok(), &["web: its workers go on; changed: success_exit_codes, timeout, limits"]);
+    assert_eq!((cluster.pids("web"), cluster.property(&unit, "TimeoutStopUSec").as_str()), (pids, "3s"));
+    assert!(cluster.property(&unit, "SuccessExitStatus").starts_with("9 143 "));
+    assert_eq!(cluster.property(r"system-project\x2dcluster\x2dweb.slice", "CPUWeight"), "77");
     assert!(!cluster.cli(&["ls"]).ok().contains("on disk"));
 }
 
