@@ -7,11 +7,11 @@ use std::time::Duration;
 use super::{Master, lock};
 use crate::api::converge::{self, Step, Wish};
 use crate::api::error::{Code, Refusal};
-use crate::api::types::{App, AppState, Changed, Done, WorkerState};
+use crate::api::types::{App, AppState, Changed, Done, Worker, WorkerState};
 use crate::config::settings;
 use crate::files;
 use crate::intent::{AppIntent, Change};
-use crate::names::{AppName, AppUnits, Generation, Slot};
+use crate::names::{AppName, AppUnits, Generation};
 use crate::roll::order::Order;
 use crate::say::say;
 use crate::systemd::{ActiveState, JobEnd, Systemd, Verb};
@@ -124,17 +124,20 @@ fn compare(shown: &mut App, app: &settings::App, intent: &AppIntent, published: 
     shown.failed_so = failed.is_some_and(|failed| Some(failed) <= highest && published.revision(failed) == installed.number);
 }
 
-/// Whether workers are missing that were never started, or run that nobody wants: those that crash are neither.
+/// Whether workers are missing that were never started, or run that nobody wants: those that crash are neither, nor those
+/// that somebody stopped from outside.
 fn counts_differ(shown: &App, intent: &AppIntent) -> bool {
-    let wanted = intent.wanted(shown.configured);
-    let never = shown.workers.iter().any(|row| row.state == WorkerState::Offline && row.unit.is_none());
-    never || converge::taken(shown).iter().any(|slot: &Slot| !wanted.contains(slot))
+    let (wanted, taken) = (intent.wanted(shown.configured), converge::taken(shown));
+    let outside = |row: &Worker| shown.outside.iter().any(|one| one.uid == row.uid);
+    let never = |row: &Worker| row.state == WorkerState::Offline && row.unit.is_none() && !outside(row);
+    !taken.is_empty() && (shown.workers.iter().any(never) || !taken.is_subset(&wanted))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::api::converge::tests::app as shown;
+    use crate::api::types::Outside;
     use crate::intent::Hold;
     use crate::names::Slot;
 
@@ -181,6 +184,15 @@ mod tests {
         let stopped = AppIntent { stopped: [Slot::new(2).unwrap()].into(), ..of(3) };
         assert_eq!(keys(&compared(AppState::Running, &two, 1, &stopped, false)), workers);
         assert_eq!(keys(&compared(AppState::Running, &[1], 1, &stopped, false)), None);
+        let mut rows = shown(AppState::Degraded, &[1, 2]);
+        let mut differs = |slot: usize, outside: bool| {
+            (rows.workers[slot].state, rows.workers[slot].unit) = (WorkerState::Offline, None);
+            rows.outside.extend(outside.then(|| Outside { uid: rows.workers[slot].uid.clone(), since_ms: 1 }));
+            counts_differ(&rows, &of(3))
+        };
+        assert!(differs(0, false), "it was never started");
+        assert!(!differs(0, true), "somebody stopped it");
+        assert!(!differs(1, false), "nothing runs: that is no matter of a number");
         assert_eq!(keys(&compared(AppState::Starting, &three, 1, &of(3), false)), None, "not while the handle is at work");
     }
 

@@ -176,12 +176,13 @@ impl Roll {
                 self.workers.insert(*instance, Worker::found(sight.state, now, self.is_new(instance)));
             }
         }
-        let known: Vec<Instance> = self.workers.keys().copied().collect();
-        for instance in known {
-            if let Some(worker) = self.workers.get_mut(&instance) {
-                let news = worker.seen(world.get(&instance).copied().unwrap_or(Sight::NOTHING), now);
-                self.heed(instance, news, now, out);
-            }
+        // All of it before any of it is judged: an end names who is left, and that is what this reading says.
+        let seen = |(instance, worker): (&Instance, &mut Worker)| {
+            (*instance, worker.seen(world.get(instance).copied().unwrap_or(Sight::NOTHING), now))
+        };
+        let news: Vec<(Instance, News)> = self.workers.iter_mut().map(seen).collect();
+        for (instance, news) in news {
+            self.heed(instance, news, now, out);
         }
     }
 
