@@ -1,4 +1,5 @@
 //! The REST API of the master: its types, errors and routes.
+pub mod converge;
 pub mod error;
 pub mod events;
 pub mod server;

@@ -38,6 +38,7 @@ pub fn routes<S: Systemd>(master: Arc<Master<S>>) -> Router {
         .route("/v1/apps/{app}/scale", post(scale::<S>))
         .route("/v1/apps/{app}/remove", post(remove::<S>))
         .route("/v1/apps/{app}/reset", post(reset::<S>))
+        .route("/v1/apps/{app}/apply", post(apply::<S>))
         .route("/v1/apps/{app}/rolls/{id}", get(roll::<S>))
         .route("/v1/events", get(super::stream::events::<S>))
         .fallback(async || Refusal::new(Code::NotFound, "there is no such route; the routes begin with /v1/"))
@@ -158,6 +159,24 @@ async fn reset<S: Systemd>(State(master): Shared<S>, Path(name): Path<String>, Q
     let app_name = app.clone();
     let reset = async move { master.reset(&app, slots.as_ref()).await };
     Ok(Json(detached(true, app_name, reset).await?))
+}
+
+/// `?start=true`: also where the app was started before and does not run, as one that had 0 workers configured.
+#[derive(Debug, Deserialize)]
+struct Apply {
+    #[serde(default = "yes")]
+    wait: bool,
+    #[serde(default)]
+    start: bool,
+}
+
+async fn apply<S: Systemd>(State(master): Shared<S>, Path(name): Path<String>, Query(order): Query<Apply>) -> Answer<Done> {
+    // Its client may have installed this app a moment ago.
+    master.renew_settings();
+    let app = known(&master, &name)?;
+    let app_name = app.clone();
+    let apply = async move { master.apply(&app, order.start, order.wait).await };
+    Ok(Json(detached(true, app_name, apply).await?))
 }
 
 async fn sleep<S: Systemd>(State(master): Shared<S>, Path(name): Path<String>, Query(order): Query<Order>) -> Answer<Done> {

@@ -2,6 +2,8 @@
 //!
 //! Pure data, shared by the routes and the command line. Every field says its unit; times are milliseconds.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use crate::intent::Hold;
@@ -184,8 +186,23 @@ pub struct App {
     pub target: u16,
     /// How many are ready.
     pub ready: u16,
+    /// How many workers are configured; `target` is what a person made of it.
+    #[serde(default)]
+    pub configured: u16,
+    /// Whether the first connection starts it.
+    #[serde(default)]
+    pub on_demand: bool,
     /// The current generation.
     pub generation: Option<Generation>,
+    /// The highest generation that there ever was; none of an app that was never started.
+    #[serde(default)]
+    pub latest: Option<Generation>,
+    /// What is configured and not in effect; none where all is.
+    #[serde(default)]
+    pub changed: Option<Changed>,
+    /// It failed with just what is configured now, so that the same again would be no use.
+    #[serde(default)]
+    pub failed_so: bool,
     /// Why nothing is tried by itself.
     pub held: Option<Hold>,
     /// Program and arguments of the next generation, as `install` last wrote them.
@@ -211,6 +228,19 @@ pub struct App {
     pub crash_loop: Option<CrashLoops>,
     /// Its workers.
     pub workers: Vec<Worker>,
+}
+
+/// What is configured and not in effect: `apply` brings it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Changed {
+    /// The keys of the configuration, as far as they are known.
+    pub keys: BTreeSet<String>,
+    /// Whether it makes other workers, of a new generation.
+    pub becomes: bool,
+    /// Whether it stands in the configuration alone and has yet to be installed. The master cannot know that: the command
+    /// line sets it, where it can read the configuration.
+    #[serde(default)]
+    pub on_disk: bool,
 }
 
 /// A worker that was stopped from outside.

@@ -39,6 +39,8 @@ pub enum Verb {
     Schema,
     /// Write the units of the configuration to systemd
     Install(Install),
+    /// Make what runs what is configured: starts, stops, scales and reloads what differs, nothing else; root installs first
+    Apply(Apply),
     /// Stop the cluster and remove all that `install` made
     Uninstall {
         /// Remove from this directory instead of `/`; nothing that runs is touched
@@ -94,6 +96,17 @@ pub struct Install {
     /// Enable and start the cluster as well
     #[arg(long)]
     pub now: bool,
+}
+
+/// Options of `apply`.
+#[derive(Debug, Args)]
+pub struct Apply {
+    /// Show what would be done and what would change in the units, and change nothing
+    #[arg(long, conflicts_with_all = ["no_wait", "timeout"])]
+    pub diff: bool,
+    #[command(flatten)]
+    /// How it is waited for
+    pub wait: Wait,
 }
 
 /// Options of the verbs that change what runs.

@@ -53,8 +53,24 @@ pub fn workers(workers: &[Worker], apps: &[App], width: usize, colours: bool) ->
             out.push_str(&tone.paint(&text, colours));
             out.push('\n');
         }
+        if let Some(text) = changed(app) {
+            out.push_str(&Tone::Yellow.paint(&format!("{}: {text}", app.name), colours));
+            out.push('\n');
+        }
     }
     out
+}
+
+/// What is configured and not in effect. Of an app that is stopped, or failed with just that, only what is not installed: of
+/// the rest `apply` could do nothing.
+fn changed(app: &App) -> Option<String> {
+    let changed = app.changed.as_ref()?;
+    if !changed.on_disk && (app.state == AppState::Stopped || app.failed_so) {
+        return None;
+    }
+    let keys: Vec<String> = changed.keys.iter().map(|key| harmless(key)).collect();
+    let keys = if keys.is_empty() { String::new() } else { format!(" ({})", keys.join(", ")) };
+    Some(format!("changed on disk{keys}: `sudo project-cluster apply`"))
 }
 
 /// What others did to it behind our back, a line each.
@@ -161,6 +177,9 @@ pub fn app(app: &App, width: usize, colours: bool) -> String {
             "listens",
             &format!("{} ({}{})", harmless(&socket.address), harmless(&socket.unit), if socket.active { "" } else { ", down" }),
         );
+    }
+    if let Some(text) = changed(app) {
+        line("config", &text);
     }
     if let Some(held) = &app.held {
         line("held", &format!("since {}, generation {}:", time::since(held.since_ms), held.generation));

@@ -1,6 +1,7 @@
 //! The command line: parses, asks the master, renders. A client only: it changes nothing by itself but what root's
 //! own `install` and `uninstall` write.
 
+mod apply;
 pub mod args;
 pub mod client;
 mod events;
@@ -8,6 +9,7 @@ mod follow;
 mod list;
 mod live;
 mod logs;
+mod marks;
 mod operate;
 mod out;
 mod setup;
@@ -110,6 +112,7 @@ pub fn main() -> ExitCode {
         Verb::Check => setup::check(&context),
         Verb::Schema => setup::schema(),
         Verb::Install(options) => setup::install(&context, options, &runtime),
+        Verb::Apply(options) => apply::run(&context, options, &runtime),
         Verb::Uninstall { root } => setup::uninstall(&context, root.as_deref(), &runtime),
         verb => runtime.block_on(run(&context, verb)),
     };
@@ -146,7 +149,7 @@ async fn run(context: &Context, verb: &Verb) -> Result<(), Failure> {
         Verb::Logs(options) => logs::run(context, options).await,
         Verb::Events(options) => events::run(context, options).await,
         // Those that `main` has carried out already.
-        Verb::Init | Verb::Check | Verb::Schema | Verb::Install(_) | Verb::Uninstall { .. } => Ok(()),
+        Verb::Init | Verb::Check | Verb::Schema | Verb::Install(_) | Verb::Apply(_) | Verb::Uninstall { .. } => Ok(()),
     }
 }
 
@@ -161,12 +164,17 @@ async fn ls(context: &Context, select: &[String]) -> Result<(), Failure> {
     if context.json {
         return print_json(&workers);
     }
+    let new = marks::mark(context, &mut apps);
     print(&list::workers(&workers, &apps, width(), colours()));
+    if select.is_empty() {
+        print(&new.into_iter().map(|line| line + "\n").collect::<String>());
+    }
     Ok(())
 }
 
 async fn show(context: &Context, select: &[String]) -> Result<(), Failure> {
-    let apps = context.apps().await?;
+    let mut apps = context.apps().await?;
+    marks::mark(context, &mut apps);
     let names = app_names(&apps, select)?;
     let chosen: Vec<&App> = apps.iter().filter(|app| names.contains(&app.name.to_string())).collect();
     if context.json {

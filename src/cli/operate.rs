@@ -20,16 +20,16 @@ const FOREVER: Duration = Duration::from_secs(24 * 3600);
 
 /// One request, and how its answer is waited for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Errand {
-    app: String,
-    uri: String,
+pub(super) struct Errand {
+    pub app: String,
+    pub uri: String,
     /// Asked for twice it does no harm, so that it may be asked again when the connection breaks.
     repeatable: bool,
 }
 
 impl Errand {
     /// A verb on an app, or on these slots of it.
-    fn new(app: &str, verb: &str, slots: Option<&[Slot]>, wait: Wait) -> Self {
+    pub fn new(app: &str, verb: &str, slots: Option<&[Slot]>, wait: Wait) -> Self {
         let mut query = Vec::new();
         if let Some(slots) = slots {
             query.push(format!("slots={}", slots.iter().map(|slot| slot.get().to_string()).collect::<Vec<_>>().join(",")));
@@ -87,6 +87,15 @@ pub(crate) async fn count(context: &Context, verb: &str, app: &str, count: u16, 
 
 /// All at once; all are told, the worst gives the exit code.
 async fn carry_out(context: &Context, errands: Vec<Errand>, wait: Wait) -> Result<(), Failure> {
+    let (ended, failures) = all(context, errands, wait).await?;
+    if context.json {
+        print_json(&ended)?;
+    }
+    failures.end()
+}
+
+/// All at once: what was done, and what failed.
+pub(super) async fn all(context: &Context, errands: Vec<Errand>, wait: Wait) -> Result<(Vec<Done>, Failures), Failure> {
     let deadline = wait.timeout.map(|limit| Instant::now() + limit);
     let several = errands.len() > 1;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|why| Failure::Failed(why.to_string()))?;
@@ -130,10 +139,7 @@ async fn carry_out(context: &Context, errands: Vec<Errand>, wait: Wait) -> Resul
             Err(failure) => failures.add(&name, failure),
         }
     }
-    if context.json {
-        print_json(&ended)?;
-    }
-    failures.end()
+    Ok((ended, failures))
 }
 
 /// One errand to its end.
@@ -168,14 +174,14 @@ async fn one(client: &Client, errand: &Errand, wait: bool, deadline: Option<Inst
 
 /// Failures of several apps: all are told, the worst gives the exit code.
 #[derive(Default)]
-struct Failures(Vec<(String, Failure)>);
+pub(super) struct Failures(Vec<(String, Failure)>);
 
 impl Failures {
     fn add(&mut self, name: &str, failure: Failure) {
         self.0.push((name.to_owned(), failure));
     }
 
-    fn end(self) -> Result<(), Failure> {
+    pub fn end(self) -> Result<(), Failure> {
         let mut texts = Vec::new();
         let (mut usage, mut unreachable) = (false, false);
         for (name, failure) in self.0 {

@@ -70,11 +70,21 @@ fn warn(loaded: &Loaded) {
     }
 }
 
-pub(crate) fn install(context: &Context, options: &Install, runtime: &Runtime) -> Result<(), Failure> {
+/// The configuration, with what is to be said of it.
+pub(super) fn load(context: &Context) -> Result<Loaded, Failure> {
     let loaded = config::load(&context.config, &SystemAccounts).map_err(problems)?;
     if !context.json {
         warn(&loaded);
     }
+    Ok(loaded)
+}
+
+pub(crate) fn install(context: &Context, options: &Install, runtime: &Runtime) -> Result<(), Failure> {
+    install_loaded(context, &load(context)?, options, runtime)
+}
+
+/// The same with a configuration that was read already.
+pub(super) fn install_loaded(context: &Context, loaded: &Loaded, options: &Install, runtime: &Runtime) -> Result<(), Failure> {
     let settings = &loaded.settings;
     let root = options.root.clone().unwrap_or_else(|| PathBuf::from("/"));
     let here = options.root.is_none();
@@ -92,7 +102,7 @@ pub(crate) fn install(context: &Context, options: &Install, runtime: &Runtime) -
     }
     if !here {
         let report = install::install(settings, &install, None).map_err(|why| Failure::Failed(why.to_string()))?;
-        return tell(context, &report, Some(&loaded), &[]);
+        return tell(context, &report, Some(loaded), &[]);
     }
     root_only("install")?;
     let begun = monotonic_us_now();
@@ -108,10 +118,10 @@ pub(crate) fn install(context: &Context, options: &Install, runtime: &Runtime) -
         // Asked of systemd: the master hears of it, too, and maybe a moment later.
         let handles: Vec<String> = settings.apps.keys().map(|app| AppUnits::new(&settings.name, app).handle()).collect();
         let failed = running.failed(&handles).map_err(|why| Failure::Failed(why.to_string()))?;
-        return runtime.block_on(show(context, &failed, begun, |workers| tell(context, &report, Some(&loaded), workers)));
+        return runtime.block_on(show(context, &failed, begun, |workers| tell(context, &report, Some(loaded), workers)));
     }
     if context.json {
-        tell(context, &report, Some(&loaded), &[])?;
+        tell(context, &report, Some(loaded), &[])?;
     } else if !report.is_empty() {
         print(&format!("Start it: systemctl enable --now {}\n", settings.name.target()));
     }
@@ -181,9 +191,14 @@ fn tell(context: &Context, report: &Report, loaded: Option<&Loaded>, workers: &[
     }))
 }
 
-fn root_only(verb: &str) -> Result<(), Failure> {
+/// Whether we may do everything.
+pub(super) fn is_root() -> bool {
     // SAFETY: geteuid has no preconditions and cannot fail.
-    if unsafe { libc::geteuid() } == 0 {
+    unsafe { libc::geteuid() == 0 }
+}
+
+fn root_only(verb: &str) -> Result<(), Failure> {
+    if is_root() {
         return Ok(());
     }
     Err(Failure::Failed(format!(
@@ -192,7 +207,7 @@ fn root_only(verb: &str) -> Result<(), Failure> {
 }
 
 /// The paths that the units name. Workers run this very program as other users, so they must be able to reach it.
-fn host(here: bool) -> Result<Host, Failure> {
+pub(super) fn host(here: bool) -> Result<Host, Failure> {
     let mut host = Host::default();
     if !here {
         return Ok(host);

@@ -17,6 +17,7 @@ pub mod key;
 pub mod load;
 pub mod merge;
 pub mod problem;
+pub mod revision;
 pub mod schema;
 pub mod settings;
 pub mod source;

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use super::revision::Revision;
 use crate::names::{Address, AppName, ClusterName};
 
 /// Format of the JSON that `install` writes; raised when an older program could misread it.
@@ -56,6 +57,9 @@ pub struct Api {
 /// One app type.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct App {
+    /// How often what its workers become has changed since the first `install`; the configuration does not know it.
+    #[serde(default, skip_serializing_if = "Revision::is_first")]
+    pub revision: Revision,
     /// How many workers.
     pub workers: Workers,
     /// Program and arguments; never empty.

@@ -141,9 +141,10 @@ impl Handle<'_> {
     }
 }
 
-/// Mark of a `restart`, and of a start that failed: the next start makes a fresh generation, since whoever asks for it
-/// wants what is on disk by then. Root's own, gone at the next boot, which starts what served before.
-fn fresh_mark(cluster: &ClusterName, app: &AppName) -> PathBuf {
+/// Mark of a `restart`, of a start that failed, and of an `apply` while the app does not run: the next start makes a fresh
+/// generation, since whoever asks for it wants what is on disk by then. Root's own, gone at the next boot, which starts
+/// what served before.
+pub fn fresh_mark(cluster: &ClusterName, app: &AppName) -> PathBuf {
     cluster.run().join(format!("fresh-{app}"))
 }
 

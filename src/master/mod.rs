@@ -10,6 +10,7 @@
 //! | one a roll (`rolls`) | job ends, changes, its clock | the roll's record, [`Intent`] |
 //! | `run` | signals, the watchdog | all of the above, by ending them |
 
+mod apply;
 pub mod events;
 mod failed;
 mod loops;
@@ -170,6 +171,8 @@ impl<S: Systemd> Master<S> {
         let crashes = self.places.crashes(name);
         let mut view = view::app(&world, &units, app, Self::target(app), &intent, roll, &crashes);
         marks::mark(&mut view, &world, &units, &self.strays.of(name));
+        drop(world);
+        self.compare(&mut view, app, &intent);
         view
     }
 

@@ -26,7 +26,7 @@ impl Places {
     pub fn intent(&self) -> PathBuf {
         self.var.join("state/apps.json")
     }
-    /// The highest generation that `prepare` has pinned of an app, a number.
+    /// The generations that `prepare` has pinned of an app ([`Published`](crate::worker::published::Published)).
     pub fn generation(&self, app: &AppName) -> PathBuf {
         self.var.join(format!("generations/{app}"))
     }
@@ -41,6 +41,10 @@ impl Places {
     /// Mark of a reload that waits behind it.
     pub fn next_roll(&self, app: &AppName) -> PathBuf {
         self.run.join(format!("state/roll-{app}.next"))
+    }
+    /// Root's mark that the next start makes a fresh generation.
+    pub fn fresh(&self, app: &AppName) -> PathBuf {
+        self.run.join(format!("fresh-{app}"))
     }
     /// Mark of `sleep`, which the handle's stop step consumes.
     pub fn sleep(&self, app: &AppName) -> PathBuf {
@@ -60,5 +64,6 @@ mod tests {
         assert_eq!(places.crashes(&app), paths.crashes(&cluster, &app));
         assert_eq!(places.intent(), crate::intent::Intent::path(&cluster));
         assert_eq!(places.sleep(&app), crate::handle::sleep_mark(&cluster, &app));
+        assert_eq!(places.fresh(&app), crate::handle::fresh_mark(&cluster, &app));
     }
 }

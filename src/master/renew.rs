@@ -23,7 +23,7 @@ fn stamp(path: &Path) -> Option<Stamp> {
 impl<S: Systemd> Master<S> {
     /// Takes the settings file where it is another one than before: `install` tells by a signal, which a reload right
     /// behind it may overtake.
-    pub(super) fn renew_settings(&self) {
+    pub fn renew_settings(&self) {
         // Before the reading: a file that comes in between is then read again, and none is missed.
         let found = stamp(&self.places.settings());
         let mut known = lock(&self.settings_file);

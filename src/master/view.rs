@@ -83,7 +83,8 @@ pub fn sockets(world: &World, units: &AppUnits<'_>, settings: &settings::App) ->
     settings.listen.iter().map(socket).collect()
 }
 
-/// An app as a whole, where so many workers are configured; `crashes` is the directory of root's counts.
+/// An app as a whole, where so many workers are configured; `crashes` is the directory of root's
+/// counts. Without what its generations tell (`apply`).
 pub fn app(
     world: &World,
     units: &AppUnits<'_>,
@@ -104,7 +105,12 @@ pub fn app(
         state: world.app_state(units, target, rolling, settings.on_demand, up),
         target,
         ready: world.ready(units),
+        configured,
+        on_demand: settings.on_demand,
         generation: intent.generation,
+        latest: None,
+        changed: None,
+        failed_so: false,
         held: intent.held.clone(),
         command: settings.command.clone(),
         cwd: settings.cwd.display().to_string(),

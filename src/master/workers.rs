@@ -153,7 +153,7 @@ impl<S: Systemd> Master<S> {
     }
 
     /// The handle's own steps are not at work: what they start and stop is theirs.
-    fn settled(&self, units: &AppUnits<'_>) -> Result<(), Refusal> {
+    pub(super) fn settled(&self, units: &AppUnits<'_>) -> Result<(), Refusal> {
         let handle = units.handle();
         let how = match lock(&self.world).active(&handle) {
             ActiveState::Activating => "starting",

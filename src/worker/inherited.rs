@@ -174,6 +174,7 @@ pub(super) mod tests {
             pin: Pin {
                 format: pin::FORMAT,
                 generation: Generation(7),
+                revision: 0,
                 command: vec!["node".into(), "api.js".into()],
                 cwd: "/".into(),
                 env: BTreeMap::new(),

@@ -21,6 +21,7 @@ pub mod pin;
 pub mod ports;
 pub mod prepare;
 pub mod procfs;
+pub mod published;
 pub mod ready;
 pub mod store;
 pub mod swap;

@@ -22,6 +22,9 @@ pub struct Pin {
     pub format: u32,
     /// The generation that made it. A rollback's generation keeps a copy of the older pin, which still names its maker.
     pub generation: Generation,
+    /// The revision of the app's settings that it was made from.
+    #[serde(default)]
+    pub revision: u64,
     /// Program and arguments, never empty.
     pub command: Vec<String>,
     /// The release: working directory with every symlink resolved.

@@ -16,6 +16,7 @@ use super::error::Error;
 use super::files;
 use super::paths::Paths;
 use super::pin::{self, Pin};
+use super::published::Published;
 use super::sys;
 use crate::config::settings::{self, App, Settings};
 use crate::names::{AppName, ClusterName, Generation};
@@ -163,17 +164,29 @@ impl Store {
         }
         files::write_json(&self.app(app).join(format!("{generation}.json")), pin)?;
         files::write_json(&self.app(app).join("counter.json"), &Counter { generation, ..counter })?;
-        self.publish(app, generation)
+        self.publish(app, generation, pin.revision)
     }
 
-    /// Says the highest generation where the master can read it, `/var/lib/NAME/generations/APP`: it may know the number
-    /// that its next roll must take, and nothing else of a pin.
-    fn publish(&self, app: &AppName, generation: Generation) -> Result<(), Error> {
-        let directory = self.directory.with_file_name("generations");
-        files::make_directory(&directory, false)?;
-        let path = directory.join(app.as_str());
-        crate::files::replace(&path, format!("{generation}\n").as_bytes(), 0o644)
+    /// Says the generation and the revision it was made from where the master can read it: nothing else of a pin.
+    fn publish(&self, app: &AppName, generation: Generation, revision: u64) -> Result<(), Error> {
+        let path = self.published_path(app);
+        if let Some(directory) = path.parent() {
+            files::make_directory(directory, false)?;
+        }
+        let mut published = self.published(app);
+        published.add(generation, revision);
+        crate::files::replace(&path, published.to_string().as_bytes(), 0o644)
             .map_err(|error| io_error("be written", &path.display().to_string(), &error))
+    }
+
+    /// What is told of an app's generations; nothing where that cannot be read.
+    pub fn published(&self, app: &AppName) -> Published {
+        let bytes = crate::files::read_bounded(&self.published_path(app), Published::LIMIT).unwrap_or_default();
+        Published::parse(&String::from_utf8_lossy(&bytes))
+    }
+
+    fn published_path(&self, app: &AppName) -> PathBuf {
+        self.directory.with_file_name("generations").join(app.as_str())
     }
 
     /// Remembers what the handle starts, for the next boot.
@@ -280,6 +293,7 @@ fn resolve(app: &AppName, generation: Generation, wanted: &App) -> Result<Pin, E
     Ok(Pin {
         format: pin::FORMAT,
         generation,
+        revision: wanted.revision.number,
         command: wanted.command.clone(),
         cwd,
         env: wanted.env.clone(),

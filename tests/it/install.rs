@@ -100,7 +100,7 @@ fn a_changed_configuration_restarts_nothing_and_removes_what_is_gone() {
     let before = tree(&cluster);
 
     let web = app("web", 1, "node /srv/apps/hello.js 3002", "listen = 3002");
-    cluster.config(&(app("api", 2, "node /srv/apps/hello.js 3000", "listen = 3000\nsuccess_exit_codes = [9]") + &web));
+    cluster.config(&(app("api", 2, "node /srv/apps/hello.js 3000", "listen = 3000\nsystemd = { Nice = 5 }") + &web));
     let said = cluster.cli(&["install"]).ok();
     assert!(said.contains("systemctl reload project-cluster@api"), "what needs a reload is said: {said}");
     assert!(said.contains("stopped project-cluster@gone.service"), "{said}");

@@ -5,6 +5,7 @@
 mod support;
 
 mod address;
+mod apply;
 mod bus;
 mod bytes;
 mod cli;

@@ -349,7 +349,78 @@ fn what_takes_effect_later_is_said() {
     api.workers = Workers::Count(5);
     let report = install(&settings, &options, None).unwrap().to_string();
     assert!(report.contains("project-cluster-api-0.0.0.0:3000.socket changed: a live socket stays as it is"), "{report}");
-    assert!(report.contains("running workers stay as they are"), "{report}");
+    assert!(report.contains("another number of workers is configured for api: `project-cluster apply` brings it"), "{report}");
+    assert!(!report.contains("stay as they are"), "no reload is needed: {report}");
+    let api: &mut App = settings.apps.get_mut(&"api".parse().unwrap()).unwrap();
+    api.env.insert("TOKEN".into(), "secret".into());
+    api.swap = false;
+    let report = install(&settings, &options, None).unwrap().to_string();
+    let said = "running workers of api stay as they are (env, swap changed): `systemctl reload project-cluster@api`";
+    assert!(report.contains(said) && !report.contains("secret"), "{report}");
+    // Another version of this program writes another template.
+    let unit = options.root.join("etc/systemd/system/project-cluster-api@.service");
+    let text = fs::read_to_string(&unit).unwrap();
+    fs::write(&unit, text.replace("KillMode=mixed", "KillMode=process")).unwrap();
+    let report = install(&settings, &options, None).unwrap().to_string();
+    assert!(report.contains("the unit of api's workers changed: `systemctl reload project-cluster@api`"), "{report}");
+}
+
+#[test]
+fn a_revision_counts_what_makes_other_workers_and_stands_in_both_settings() {
+    let (directory, options) = root();
+    let mut settings = samples::shop();
+    let (api, var) = ("api".parse().unwrap(), directory.path().join("var/lib/project-cluster"));
+    let read = |path: &str| serde_json::from_str::<Settings>(&fs::read_to_string(var.join(path)).unwrap()).unwrap();
+    let numbers = || ["settings.json", "pins/settings.json"].map(|path| read(path).apps[&api].revision.number);
+    let change = |settings: &mut Settings, change: fn(&mut App)| change(settings.apps.get_mut(&api).unwrap());
+    install(&settings, &options, None).unwrap();
+    assert_eq!(numbers(), [0, 0]);
+    change(&mut settings, |app| app.command.push("--more".into()));
+    assert!(!preview(&settings, &options, None).unwrap().plan.is_empty());
+    assert_eq!(numbers(), [0, 0], "a preview counts nothing");
+    install(&settings, &options, None).unwrap();
+    assert_eq!(numbers(), [1, 1]);
+    assert!(install(&settings, &options, None).unwrap().is_empty() && preview(&settings, &options, None).unwrap().text.is_empty());
+    change(&mut settings, |app| app.workers = Workers::Count(9));
+    install(&settings, &options, None).unwrap();
+    assert_eq!(numbers(), [1, 1]);
+    change(&mut settings, |app| drop(app.env.insert("TOKEN".into(), "secret".into())));
+    install(&settings, &options, None).unwrap();
+    assert_eq!(numbers(), [2, 2]);
+    assert!(!fs::read_to_string(var.join("settings.json")).unwrap().contains("TOKEN"));
+    // What was installed is lost, and the pins know of three changes.
+    fs::create_dir_all(var.join("generations")).unwrap();
+    fs::write(var.join("generations/api"), "1 0\n2 3\n3 1\n").unwrap();
+    fs::remove_file(var.join("pins/settings.json")).unwrap();
+    install(&settings, &options, None).unwrap();
+    assert_eq!(numbers(), [4, 4]);
+}
+
+#[test]
+fn sockets_of_an_app_on_demand_open_with_it_and_stay_closed_once_a_person_stopped_it() {
+    let (directory, options) = furnished();
+    let fake = Fake::new(directory.path());
+    let socket = "project-cluster-rare-0.0.0.0:3009.socket";
+    let mut settings = samples::shop();
+    install(&settings, &options, Some(&fake)).unwrap();
+    fake.running.borrow_mut().push("project-cluster.target".into());
+    let rare = App { on_demand: true, ..samples::server("node rare.js", &["0.0.0.0:3009"]) };
+    settings.apps.insert("rare".parse().unwrap(), rare);
+    fake.take();
+    install(&settings, &options, Some(&fake)).unwrap();
+    assert!(fake.take().contains(&format!("start {socket}")), "new to a cluster that runs");
+    let mut again = |running: &[&str]| {
+        fake.running.borrow_mut().truncate(1);
+        fake.running.borrow_mut().extend(running.iter().map(|unit| (*unit).to_owned()));
+        let rare = settings.apps.get_mut(&"rare".parse().unwrap()).unwrap();
+        rare.command.push("more".into());
+        rare.listen.push(samples::listen(&format!("0.0.0.0:{}", 4000 + rare.listen.len())));
+        install(&settings, &options, Some(&fake)).unwrap();
+        fake.take().into_iter().filter(|call| call.starts_with("start project-cluster-rare")).count()
+    };
+    assert_eq!(again(&[socket]), 1, "asleep: its second address");
+    assert_eq!(again(&[]), 0, "stopped");
+    assert_eq!(again(&["project-cluster@rare.service"]), 4, "awake: all that are down");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use project_cluster::config::settings::{
-    Amount, Api, App, FORMAT, Listen, Ready, Reload, Sandbox, Settings, Spawn, Timeouts, User, Workers,
+    Amount, Api, App, FORMAT, Listen, Ready, Reload, Revision, Sandbox, Settings, Spawn, Timeouts, User, Workers,
 };
 
 pub fn cluster(name: &str, apps: &[(&str, App)]) -> Settings {
@@ -20,6 +20,7 @@ pub fn cluster(name: &str, apps: &[(&str, App)]) -> Settings {
 /// All defaults.
 pub fn app(command: &str) -> App {
     App {
+        revision: Revision::default(),
         workers: Workers::Count(1),
         command: command.split(' ').map(String::from).collect(),
         cwd: "/".into(),

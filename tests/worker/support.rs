@@ -121,6 +121,7 @@ impl World {
             pin: Pin {
                 format: pin::FORMAT,
                 generation: Generation(1),
+                revision: 0,
                 command: command.iter().map(|word| (*word).to_owned()).collect(),
                 cwd: self.root.path().into(),
                 env: BTreeMap::new(),

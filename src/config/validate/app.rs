@@ -57,6 +57,8 @@ pub(super) fn app<A: Accounts>(
     let command_place = app.command.get().or(cluster.command.get()).map_or(place, |at| &at.place);
     warn::hidden(&command, &cwd, &sandbox, &user, app.cwd.get().map_or(command_place, |at| &at.place), context.findings);
     settings::App {
+        // `install` knows it.
+        revision: settings::Revision::default(),
         workers,
         command,
         cwd: PathBuf::from(cwd),

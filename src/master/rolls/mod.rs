@@ -25,7 +25,6 @@ use super::{Master, lock};
 use crate::api::error::{Code, Refusal};
 use crate::api::events::Kind;
 use crate::api::types::{self, RollState};
-use crate::files;
 use crate::journal;
 use crate::names::{AppName, AppUnits, Generation, Instance, Uid};
 use crate::roll::execute::Clock;
@@ -144,10 +143,9 @@ impl<S: Systemd> Master<S> {
         Ok(Begun { ticket, roll, clock, begin, handle_since })
     }
 
-    /// The highest generation that `prepare` has pinned, as it says it.
+    /// The highest generation that `prepare` has pinned.
     pub(super) fn highest(&self, name: &AppName) -> Option<Generation> {
-        let text = files::read_bounded(&self.places.generation(name), 64).ok()?;
-        String::from_utf8(text).ok()?.trim().parse().ok().map(Generation)
+        self.published(name).highest()
     }
 
     /// The roll that waited begins, or its refusal is its end.

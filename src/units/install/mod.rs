@@ -5,6 +5,7 @@
 //! what has to change (`diff`).
 
 mod account;
+mod before;
 mod disk;
 mod kept;
 mod live;
@@ -21,6 +22,7 @@ use super::diff::{self, Change, Conflict, Disk, Found, Plan};
 use super::model::{self, Host, Tree};
 use super::render::{self, APP_DROP_IN, render_beside};
 
+pub use before::{installed, outdated};
 pub use live::{Live, LiveError};
 pub use report::{Action, Report};
 pub use uninstall::uninstall;
@@ -105,6 +107,8 @@ pub struct Preview {
 /// A file that cannot be read.
 pub fn preview(settings: &Settings, options: &Options, live: Option<&dyn Live>) -> Result<Preview, Error> {
     let root = Root::open(&options.root)?;
+    let before = before::settings(&root, &settings.name)?;
+    let settings = &before::following(settings, before.as_ref(), options);
     let kept = kept::kept(settings, options, &root, live)?;
     let tree = tree(settings, &options.host, &kept);
     let disk = scan::scan(&root, &options.host, &tree)?;
@@ -143,6 +147,8 @@ pub fn install(settings: &Settings, options: &Options, live: Option<&dyn Live>) 
     let root = Root::open(&options.root)?;
     let _lock = root.lock()?;
     let cluster = &settings.name;
+    let before = before::settings(&root, cluster)?;
+    let settings = &before::following(settings, before.as_ref(), options);
     let kept = kept::kept(settings, options, &root, live)?;
     let tree = tree(settings, &options.host, &kept);
     let mut disk = scan::scan(&root, &options.host, &tree)?;
@@ -183,11 +189,12 @@ pub fn install(settings: &Settings, options: &Options, live: Option<&dyn Live>) 
         ledger.directories.retain(|path| !root.remove_directory_if_empty(path));
         if let Some(live) = live {
             live.daemon_reload().map_err(|source| Error::Live { what: "making systemd read its units again".into(), source })?;
-            start_sockets(settings, live, &mut report)?;
+            // Where one was cut off, what is new to this one was so to that.
+            start_sockets(settings, before.as_ref().filter(|_| !cut_off), live, &mut report)?;
         }
         ledger.complete = true;
         ledger.write(&root, cluster)?;
-        report.advise(&tree, &plan, &disk, settings, &options.host);
+        report.advise(&tree, &plan, &disk, (settings, before.as_ref()), &options.host);
         report.tell_kept(cluster, &kept);
     }
     if disk.group.is_none() {
@@ -226,18 +233,24 @@ fn stop_removed(plan: &Plan, cluster: &ClusterName, live: Option<&dyn Live>, rep
     Ok(())
 }
 
-/// Starts the sockets of apps that are up: a new address listens from now on, and a reload finds it.
-fn start_sockets(settings: &Settings, live: &dyn Live, report: &mut Report) -> Result<(), Error> {
+/// Starts the sockets of apps that are up: a new address listens from now on, and a reload finds it. An app on demand is up,
+/// too, while it sleeps, and when it comes to a cluster that runs.
+fn start_sockets(settings: &Settings, before: Option<&Settings>, live: &dyn Live, report: &mut Report) -> Result<(), Error> {
     let cluster = &settings.name;
     let failed = |what: String| |source| Error::Live { what, source };
     for (name, app) in &settings.apps {
         let units = AppUnits::new(cluster, name);
-        let up = if app.on_demand { cluster.target() } else { units.handle() };
-        let mut all: Vec<String> = app.listen.iter().map(|listen| units.socket(&listen.address)).collect();
-        all.push(up.clone());
-        let running = live.running(&all).map_err(failed(format!("looking at the sockets of {name}")))?;
+        let all: Vec<String> = app.listen.iter().map(|listen| units.socket(&listen.address)).collect();
+        let mut up = vec![units.handle()];
+        match before.and_then(|before| before.apps.get(name)) {
+            Some(before) if app.on_demand => up.extend(before.listen.iter().map(|listen| units.socket(&listen.address))),
+            None if app.on_demand => up.push(cluster.target()),
+            _ => {}
+        }
+        let asked = [&all[..], &up[..]].concat();
+        let running = live.running(&asked).map_err(failed(format!("looking at the sockets of {name}")))?;
         let down: Vec<&String> = all.iter().filter(|unit| !running.contains(unit)).collect();
-        if !running.contains(&up) || down.is_empty() {
+        if !up.iter().any(|unit| running.contains(unit)) || down.is_empty() {
             continue;
         }
         // A socket does not start while its service is active.

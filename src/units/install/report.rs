@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::config::settings::Settings;
 use crate::names::{AppUnits, ClusterName};
 use crate::units::diff::{Change, Disk, Found, Plan};
-use crate::units::model::{Host, Tree, prepare_settings};
+use crate::units::model::{Host, Tree};
 use crate::units::text;
 
 use super::disk::Root;
@@ -66,17 +66,29 @@ impl Report {
     }
 
     /// What was rewritten and takes effect only later.
-    pub(super) fn advise(&mut self, tree: &Tree, plan: &Plan, disk: &Disk, settings: &Settings, host: &Host) {
+    pub(super) fn advise(
+        &mut self,
+        tree: &Tree,
+        plan: &Plan,
+        disk: &Disk,
+        (settings, before): (&Settings, Option<&Settings>),
+        host: &Host,
+    ) {
         let cluster = &tree.cluster;
         let updated = |path: &Path| matches!(plan.change(path), Change::Update { contents: true, .. });
-        if updated(&prepare_settings(cluster)) {
-            self.note("running workers stay as they are until their app is reloaded".into());
-        }
         for (name, app) in &settings.apps {
             let units = AppUnits::new(cluster, name);
             let template = host.units.join(units.template());
-            if updated(&template) && !same_but_sockets(&template, tree, disk) {
+            let differences = before.and_then(|before| before.apps.get(name)).map(|before| app.differences(before)).unwrap_or_default();
+            if !differences.becomes.is_empty() {
+                let what = differences.becomes.join(", ");
+                self.note(format!("running workers of {name} stay as they are ({what} changed): `systemctl reload {cluster}@{name}`"));
+            } else if differences.is_empty() && updated(&template) && !same_but_sockets(&template, tree, disk) {
+                // Another version of this program writes it otherwise.
                 self.note(format!("the unit of {name}'s workers changed: `systemctl reload {cluster}@{name}`"));
+            }
+            if differences.around.contains(&"workers") {
+                self.note(format!("another number of workers is configured for {name}: `project-cluster apply` brings it"));
             }
             for socket in app.listen.iter().map(|listen| units.socket(&listen.address)) {
                 if updated(&host.units.join(&socket)) {

@@ -43,6 +43,7 @@ impl World {
     }
     fn install(&self, change: impl FnOnce(&mut App)) {
         let mut app = App {
+            revision: settings::Revision::default(),
             workers: Workers::Count(4),
             command: vec!["node".into(), "api.js".into()],
             cwd: self.root.path().join("srv/current"),

@@ -1,0 +1,136 @@
+//! What `apply` will do, app by app, with the reason: from what is installed, what shall be, and what runs.
+//!
+//! Pure. What is done with an app is `api::converge`'s decision; here it gets its words.
+
+use std::collections::BTreeSet;
+
+use serde::Serialize;
+
+use crate::api::converge::{Step, Wish, other_slots, step, taken};
+use crate::api::types::App;
+use crate::config::revision::Differences;
+use crate::config::settings::Settings;
+use crate::names::{AppName, Slot, Uid};
+
+/// What is done with one app.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct Line {
+    /// The app.
+    pub app: AppName,
+    /// What is done, a word for programs: that of [`Step`], or `remove`.
+    pub step: &'static str,
+    /// The same for people.
+    pub text: String,
+    /// What the master is asked to do; none where it is not asked.
+    #[serde(skip)]
+    pub ask: Option<Ask>,
+    /// It does not run, and its next start is to take what changed.
+    #[serde(skip)]
+    pub next_start: bool,
+}
+
+/// What the master is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ask {
+    /// To apply.
+    Apply,
+    /// The same, although the app was started before and does not run.
+    Wake,
+}
+
+/// The plan where new settings are installed first: `before` is what is installed, with `env`.
+pub(super) fn plan(before: Option<&Settings>, new: &Settings, running: &[App], cores: usize) -> Vec<Line> {
+    let known = |name: &AppName| running.iter().find(|app| app.name == *name);
+    let mut lines = Vec::new();
+    for (name, settings) in &new.apps {
+        let old = before.and_then(|before| before.apps.get(name));
+        let differences = old.map(|old| settings.differences(old)).unwrap_or_default();
+        let configured = settings.workers.count(cores);
+        let wake = configured > 0 && old.is_some_and(|old| old.workers.count(cores) == 0);
+        let wish = Wish { configured, on_demand: settings.on_demand, becomes: !differences.becomes.is_empty(), wake };
+        lines.push(line(name, known(name).filter(|_| old.is_some()), wish, &differences));
+    }
+    for name in before.into_iter().flat_map(|before| before.apps.keys()).filter(|name| !new.apps.contains_key(*name)) {
+        let text = if known(name).is_some_and(|app| !taken(app).is_empty()) { "gone, stops" } else { "gone" };
+        lines.push(Line { app: name.clone(), step: "remove", text: text.into(), ask: None, next_start: false });
+    }
+    lines
+}
+
+/// The plan where what is installed is all there is.
+pub(super) fn plan_of_installed(running: &[App]) -> Vec<Line> {
+    let one = |app: &App| {
+        let wish = Wish { configured: app.configured, on_demand: app.on_demand, becomes: false, wake: false };
+        line(&app.name, Some(app), wish, &Differences::default())
+    };
+    running.iter().map(one).collect()
+}
+
+fn line(name: &AppName, app: Option<&App>, wish: Wish, differences: &Differences) -> Line {
+    let step = step(app, wish);
+    let becomes = wish.becomes || app.and_then(|app| app.changed.as_ref()).is_some_and(|changed| changed.becomes);
+    let ask = match step {
+        Step::Unchanged | Step::Stopped | Step::Asleep => None,
+        Step::Start | Step::Listen if wish.wake => Some(Ask::Wake),
+        _ => Some(Ask::Apply),
+    };
+    let next_start = becomes && matches!(step, Step::Stopped | Step::Asleep);
+    Line { app: name.clone(), step: step.word(), text: text(step, app, wish, differences), ask, next_start }
+}
+
+fn text(step: Step, app: Option<&App>, wish: Wish, differences: &Differences) -> String {
+    let count = app.and_then(|app| count(app, wish.configured));
+    let and_count = count.as_ref().map_or_else(String::new, |count| format!(", {count}"));
+    let later = |becomes: &str| if becomes.is_empty() { String::new() } else { format!("; its next start takes what changed ({becomes})") };
+    let keys = keys(app, differences);
+    let listed = keys.iter().cloned().collect::<Vec<_>>().join(", ");
+    match step {
+        Step::Unchanged if differences.around.is_empty() => "unchanged".into(),
+        Step::Unchanged => format!("its workers go on; changed: {}", differences.around.join(", ")),
+        Step::Start if wish.wake => format!("0 -> {} workers, starts", wish.configured),
+        Step::Start if app.is_some_and(|app| app.latest.is_some()) => {
+            format!("starts again: its start failed, and {}", because(app, &keys))
+        }
+        Step::Start => "new, starts".into(),
+        Step::Listen => "new, listens; the first connection starts it".into(),
+        Step::Reload => format!("reload, {}{and_count}", because(app, &keys)),
+        Step::Scale => count.unwrap_or_default(),
+        Step::Stop => "0 workers, stops".into(),
+        Step::Stopped => format!("stopped, stays so{}", later(&listed)),
+        Step::Asleep => format!("asleep, stays so{}", later(&listed)),
+        Step::Held => "held, left alone: it failed with just this configuration".into(),
+        Step::Join => "a roll to it is under way".into(),
+    }
+}
+
+/// The keys that make other workers: of what is installed, and of what is about to be.
+fn keys(app: Option<&App>, differences: &Differences) -> BTreeSet<String> {
+    let installed = app.and_then(|app| app.changed.as_ref()).filter(|changed| changed.becomes);
+    let installed = installed.into_iter().flat_map(|changed| changed.keys.iter().filter(|key| *key != "workers").cloned());
+    installed.chain(differences.becomes.iter().map(|key| (*key).to_owned())).collect()
+}
+
+/// `its command and env changed`.
+fn because(app: Option<&App>, keys: &BTreeSet<String>) -> String {
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    match (keys.as_slice(), app.and_then(|app| app.generation)) {
+        ([], Some(generation)) => format!("its configuration changed since generation {generation}"),
+        ([], None) => "its configuration changed".into(),
+        ([key], _) => format!("its {key} changed"),
+        ([keys @ .., last], _) => format!("its {} and {last} changed", keys.join(", ")),
+    }
+}
+
+/// `2 -> 4 workers`, or which workers come and go where the number stays; nothing where all stays.
+fn count(app: &App, configured: u16) -> Option<String> {
+    let slots = other_slots(app, configured);
+    let uids = |slots: &BTreeSet<Slot>| {
+        let uid = |slot: &Slot| Uid { app: app.name.clone(), slot: *slot }.to_string();
+        slots.iter().map(uid).collect::<Vec<_>>().join(", ")
+    };
+    match (slots.come.len(), slots.go.len()) {
+        (0, 0) => None,
+        (come, go) if come == go => Some(format!("{} come, {} go", uids(&slots.come), uids(&slots.go))),
+        _ => Some(format!("{} -> {configured} workers", taken(app).len())),
+    }
+}

@@ -1,0 +1,115 @@
+use super::plan::{Ask, plan, plan_of_installed};
+use crate::api::converge::tests::app;
+use crate::api::types::{App, AppState, Changed};
+use crate::config::settings::Settings;
+use crate::names::Generation;
+
+struct Nobody;
+impl crate::config::Accounts for Nobody {
+    fn user(&self, _: &str) -> std::io::Result<Option<u32>> {
+        Ok(None)
+    }
+    fn group(&self, _: &str) -> std::io::Result<Option<u32>> {
+        Ok(None)
+    }
+}
+
+fn settings(toml: &str) -> Settings {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("cluster.toml");
+    std::fs::write(&path, toml).unwrap();
+    crate::config::load(&path, &Nobody).unwrap_or_else(|why| panic!("{toml}: {}", why.render(false))).settings
+}
+
+/// `[apps.NAME]` with two workers and what else is written.
+fn written(name: &str, more: &str) -> String {
+    let workers = if more.contains("workers") { "" } else { "workers = 2\n" };
+    let command = if more.contains("command") { "" } else { "command = \"/bin/true\"\n" };
+    format!("[apps.{name}]\n{workers}{command}{more}\n")
+}
+
+fn named(name: &str, mut app: App) -> App {
+    app.name = name.parse().unwrap();
+    app
+}
+
+#[test]
+fn five_things_at_once_each_with_its_reason() {
+    let before = settings(&(written("api", "") + &written("bg", "") + &written("old", "") + &written("web", "")));
+    let new = settings(
+        &[
+            written("api", "command = \"/bin/false\"\nenv = { A = \"secret\" }"),
+            written("bg", "workers = 4"),
+            written("cron", ""),
+            written("web", ""),
+            written("lazy", "listen = \"/run/lazy\"\non_demand = true"),
+        ]
+        .concat(),
+    );
+    let running = ["api", "bg", "old", "web"].map(|name| named(name, app(AppState::Running, &[1, 2])));
+    let lines = plan(Some(&before), &new, &running, 2);
+    let told: Vec<String> = lines.iter().map(|line| format!("{}: {}", line.app, line.text)).collect();
+    assert_eq!(
+        told,
+        [
+            "api: reload, its command and env changed",
+            "bg: 2 -> 4 workers",
+            "cron: new, starts",
+            "lazy: new, listens; the first connection starts it",
+            "web: unchanged",
+            "old: gone, stops",
+        ]
+    );
+    let asked: Vec<&str> = lines.iter().filter(|line| line.ask == Some(Ask::Apply)).map(|line| line.app.as_str()).collect();
+    assert_eq!(asked, ["api", "bg", "cron", "lazy"], "the others are not even asked for");
+    assert!(!serde_json::to_string(&lines).unwrap().contains("secret"));
+}
+
+#[test]
+fn each_step_has_its_words() {
+    let changed = |keys: &[&str], mut app: App| {
+        app.changed = Some(Changed { becomes: true, keys: keys.iter().map(|key| (*key).to_owned()).collect(), on_disk: false });
+        app
+    };
+    let failed = |so: bool, mut app: App| {
+        app.failed_so = so;
+        app
+    };
+    let up = || app(AppState::Running, &[1, 2]);
+    // How it stands, what was installed, what shall be, what is said, whether its next start takes a change.
+    let cases = [
+        (up(), "", "", "unchanged", false),
+        (up(), "", "limits = { CPUWeight = 7 }\ntimeout.kill = \"1s\"", "its workers go on; changed: timeout, limits", false),
+        (up(), "", "env = { A = \"1\" }\nworkers = 3", "reload, its env changed, 2 -> 3 workers", false),
+        (changed(&["cwd", "env"], up()), "", "command = \"/bin/false\"", "reload, its command, cwd and env changed", false),
+        (changed(&[], up()), "", "", "reload, its configuration changed since generation 3", false),
+        (app(AppState::Running, &[1, 5]), "", "", "api:02 come, api:05 go", false),
+        (app(AppState::Running, &[1, 2, 3]), "", "", "3 -> 2 workers", false),
+        (up(), "", "workers = 0", "0 workers, stops", false),
+        (app(AppState::Stopped, &[]), "workers = 0", "workers = 2", "0 -> 2 workers, starts", false),
+        (app(AppState::Stopped, &[]), "", "", "stopped, stays so", false),
+        (app(AppState::Stopped, &[]), "", "env = { A = \"1\" }", "stopped, stays so; its next start takes what changed (env)", true),
+        (failed(false, app(AppState::Failed, &[])), "", "cwd = \"/usr\"", "starts again: its start failed, and its cwd changed", false),
+        (failed(true, app(AppState::Failed, &[])), "", "", "held, left alone: it failed with just this configuration", false),
+        (app(AppState::Rolling, &[1, 2]), "", "", "a roll to it is under way", false),
+    ];
+    for (app, old, new, text, next_start) in cases {
+        let lines = plan(Some(&settings(&written("api", old))), &settings(&written("api", new)), std::slice::from_ref(&app), 2);
+        assert_eq!((lines.len(), lines[0].text.as_str(), lines[0].next_start), (1, text, next_start), "{old} -> {new}");
+    }
+    let demand = "listen = \"/run/a\"\non_demand = true";
+    let asleep = plan(
+        Some(&settings(&written("api", demand))),
+        &settings(&written("api", &format!("{demand}\nswap = false"))),
+        &[app(AppState::Sleeping, &[])],
+        2,
+    );
+    assert_eq!((asleep[0].text.as_str(), asleep[0].next_start), ("asleep, stays so; its next start takes what changed (swap)", true));
+    // Without the right to install: what the master tells.
+    let mut three = changed(&["env", "workers"], app(AppState::Degraded, &[1, 2]));
+    (three.configured, three.generation) = (3, Some(Generation(4)));
+    assert_eq!(plan_of_installed(&[three])[0].text, "reload, its env changed, 2 -> 3 workers");
+    let woken = plan(Some(&settings(&written("api", "workers = 0"))), &settings(&written("api", "")), &[app(AppState::Stopped, &[])], 2);
+    assert_eq!(woken[0].ask, Some(Ask::Wake));
+    assert_eq!(woken[0].step, "start");
+}

@@ -1,0 +1,90 @@
+//! What everybody may know of an app's pins, `/var/lib/NAME/generations/APP`: which generations there are, and the
+//! revision of the settings that each was made from.
+//!
+//! Pure. One line a generation, `GENERATION REVISION`, the highest last; the last 64. Programs that knew no revisions
+//! wrote the highest generation alone. Root writes it, the master reads it: its next roll must take a higher number.
+
+use std::fmt;
+
+use crate::names::Generation;
+
+/// Generations that are told.
+const TOLD: usize = 64;
+
+/// The generations of one app that are told, ascending.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Published(Vec<(Generation, u64)>);
+
+impl Published {
+    /// Most bytes of such a file.
+    pub const LIMIT: u64 = 4096;
+
+    /// From the file's text; a line that makes no sense is none.
+    pub fn parse(text: &str) -> Self {
+        let mut published = Self::default();
+        for line in text.lines() {
+            let mut words = line.split(' ').map(str::parse::<u64>);
+            if let Some(Ok(generation)) = words.next() {
+                published.add(Generation(generation), words.next().and_then(Result::ok).unwrap_or(0));
+            }
+        }
+        published
+    }
+
+    /// One more.
+    pub fn add(&mut self, generation: Generation, revision: u64) {
+        self.0.retain(|(known, _)| *known != generation);
+        self.0.push((generation, revision));
+        self.0.sort_unstable();
+        self.0.drain(..self.0.len().saturating_sub(TOLD));
+    }
+
+    /// The highest generation.
+    pub fn highest(&self) -> Option<Generation> {
+        self.0.last().map(|(generation, _)| *generation)
+    }
+
+    /// The highest revision that a generation was made from.
+    pub fn highest_revision(&self) -> Option<u64> {
+        self.0.iter().map(|(_, revision)| *revision).max()
+    }
+
+    /// The revision that a generation was made from: 0, as before there were any, of one that is not told any more.
+    pub fn revision(&self, generation: Generation) -> u64 {
+        self.0.iter().find(|(known, _)| *known == generation).map_or(0, |(_, revision)| *revision)
+    }
+}
+
+impl fmt::Display for Published {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|(generation, revision)| writeln!(f, "{generation} {revision}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_generations_are_told_with_their_revisions() {
+        let mut published = Published::parse("7\n");
+        assert_eq!((published.highest(), published.revision(Generation(7))), (Some(Generation(7)), 0), "an older program's");
+        (8..200).for_each(|generation| published.add(Generation(generation), generation / 2));
+        let text = published.to_string();
+        assert!(text.lines().count() == 64 && text.ends_with("198 99\n199 99\n") && text.len() < 4096, "{text}");
+        let read = Published::parse(&text);
+        assert_eq!(read, published);
+        assert_eq!([136, 199, 135].map(|generation| read.revision(Generation(generation))), [68, 99, 0]);
+        assert_eq!((read.highest(), read.highest_revision()), (Some(Generation(199)), Some(99)));
+    }
+
+    #[test]
+    fn the_longest_numbers_fit_and_nonsense_is_nothing() {
+        let mut published = Published::default();
+        (0..64).for_each(|at| published.add(Generation(u64::MAX - at), u64::MAX));
+        let text = published.to_string();
+        assert!(text.len() as u64 <= Published::LIMIT, "{}", text.len());
+        assert_eq!(Published::parse("x\n-1 2\n3 y\n").to_string(), "3 0\n");
+        assert_eq!(Published::parse(""), Published::default());
+    }
+}
