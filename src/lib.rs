@@ -19,7 +19,7 @@
 //! | [`intent`] | what the master remembers | |
 //! | [`api`] | routes, types, errors | |
 //! | [`cli`] | a client of the API; renders only | |
-//! | [`journal`], [`files`], [`say`] | last lines of a unit; files replaced whole; lines for the journal | |
+//! | [`journal`], [`files`], [`say`], `points` | last lines of a unit; files replaced whole; lines for the journal; where tests kill the master | |
 
 // They panic when nobody reads; `say` does not.
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
@@ -33,6 +33,7 @@ pub mod intent;
 pub mod journal;
 pub mod master;
 pub mod names;
+mod points;
 pub mod roll;
 pub mod say;
 pub mod systemd;

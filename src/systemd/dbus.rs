@@ -26,6 +26,7 @@ use self::jobs::Jobs;
 use self::words::{UNITS, active_state, job_end, unit_path, unlabel};
 use super::private::Private;
 use super::{ActiveState, Change, Details, Error, JobEnd, Systemd, UnitState, Verb};
+use crate::points::pass;
 
 const NAME: &str = "org.freedesktop.systemd1";
 const ROOT: &str = "/org/freedesktop/systemd1";
@@ -260,7 +261,9 @@ impl Systemd for Bus {
         };
         let what = format!("{verb} {unit}");
         let end = Instant::now() + limit;
+        pass(format_args!("{what} is to be asked for"));
         let asked: Result<OwnedObjectPath, Error> = self.call(ROOT, MANAGER, method, &(unit, "replace"), &what).await;
+        pass(format_args!("{what} is asked for"));
         let job = match asked {
             // Nothing to stop: what was asked for is so.
             Err(Error::Refused { why, .. }) if verb == Verb::Stop && why.contains("NoSuchUnit") => return Ok(JobEnd::Done),
@@ -273,6 +276,7 @@ impl Systemd for Bus {
                 break Err(Error::Deadline { what, limit });
             }
             if let Ok(Ok(end)) = timeout(left.min(ASK_AGAIN), &mut ended).await {
+                pass(format_args!("{what} has ended"));
                 return Ok(end);
             }
             // The signal is late, or lost: ask.

@@ -8,6 +8,7 @@ mod address;
 mod bytes;
 mod cli;
 mod cluster;
+mod deaths;
 mod demand;
 mod docs;
 mod handle;

@@ -67,7 +67,8 @@ impl<S: Systemd> Master<S> {
         record.state = if reason.is_none() { RollState::Done } else { RollState::Failed };
         (record.reason, record.took_ms) = (reason, took_ms);
         // Kept before it is told: who waits and finds a new master gets the same answer.
-        if let Err(why) = kept::write(&path, &Kept::ended(record.clone())) {
+        let before = lock(&self.rolls).last_ended(&name);
+        if let Err(why) = kept::write(&path, &Kept::ended(record.clone()).behind(before)) {
             say!(Warning, "{name}: the end of the roll cannot be kept for a master to come ({why}): {}", path.display());
         }
         // Told and over at once: whoever hears of it may reload again.

@@ -32,9 +32,12 @@ pub(super) struct Recorder<S> {
 
 impl<S: Systemd> Keeper for Recorder<S> {
     fn persist(&mut self, roll: &Roll) -> Result<(), String> {
-        let record = lock(&self.master.rolls).get(&self.app, self.ticket.0).ok_or("its record is gone")?;
+        let rolls = lock(&self.master.rolls);
+        let record = rolls.get(&self.app, self.ticket.0).ok_or("its record is gone")?;
+        let before = rolls.last_ended(&self.app);
+        drop(rolls);
         let culprit = *lock(&self.culprit);
-        kept::write(&self.path, &Kept::under_way(record, self.begin, self.handle_since, culprit, roll))
+        kept::write(&self.path, &Kept::under_way(record, self.begin, self.handle_since, culprit, roll).behind(before))
             .map_err(|why| format!("{}: {why}", self.path.display()))
     }
 

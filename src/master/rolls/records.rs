@@ -83,8 +83,13 @@ impl Rolls {
     }
 
     /// What waits behind the roll that runs.
-    pub(super) fn waiting(&self, app: &AppName) -> Option<Order> {
-        self.apps.get(app)?.queue.waiting().cloned()
+    pub(in crate::master) fn waiting(&self, app: &AppName) -> Option<(Option<Ticket>, Order)> {
+        self.apps.get(app)?.queue.waiting().map(|(ticket, order)| (Some(*ticket), order.clone()))
+    }
+
+    /// The last roll that ended.
+    pub(super) fn last_ended(&self, app: &AppName) -> Option<types::Roll> {
+        self.apps.get(app)?.records.iter().rev().find(|roll| !roll.under_way()).cloned()
     }
 
     /// Other slots are wanted from now on: the roll that runs hears of it, and so does one that begins later.
