@@ -11,6 +11,11 @@ fn a_master_killed_at_every_point_of_a_roll() {
 }
 
 #[test]
+fn a_bus_that_hangs_for_longer_than_a_call_may_take() {
+    super::upheaval::a_bus_that_hangs();
+}
+
+#[test]
 fn ruby_and_java_share_their_sockets_in_the_default_sandbox() {
     let servers = [("ruby", "/usr/bin/ruby /srv/apps/hello.rb 3000"), ("java", "/usr/bin/java -cp /srv/java Hello 3001")];
     let slow = "timeout.start = \"90s\"";

@@ -146,7 +146,8 @@ impl<S: Systemd> Master<S> {
             Outcome::Mixed { reason, who } => {
                 let who: Vec<String> =
                     who.iter().map(|(worker, stage)| format!("{}: {}", words::who(units.app, worker), stage.name())).collect();
-                (reason.clone(), format!(". Left in a mix: {}", who.join(", ")))
+                let mend = format!("`project-cluster reload {}` replaces them all, once it is mended", units.app);
+                (reason.clone(), format!(". Left in a mix: {}. {mend}", who.join(", ")))
             }
         };
         let mut lines = String::new();
