@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::say::say;
 use crate::units::text::hidden;
+use serde::Deserialize;
 use tokio::process::Command;
 use tokio::time::Instant;
 
@@ -43,8 +44,9 @@ impl Journal {
     /// The last `count` lines that the processes of `unit` wrote since that point of `CLOCK_MONOTONIC` (microseconds);
     /// empty when there are none or the journal cannot be read.
     ///
-    /// Bounded by time and not by `--boot`: in a container the boot's id is a mount that `ProtectKernelTunables=` and
-    /// `ProtectProc=` hide, and nothing matches.
+    /// Bounded by each entry's monotonic time and not by `--since`: who sets the wall clock back or forth meanwhile would
+    /// hide them. Nor by `--boot`: in a container the boot's id is a mount that `ProtectKernelTunables=` and `ProtectProc=`
+    /// hide, and nothing matches.
     ///
     /// A process that has just ended may have written lines that journald has not. Root can make it write them; else
     /// it is read until it says something and says it twice, a second at most.
@@ -65,14 +67,31 @@ impl Journal {
         lines
     }
 
+    /// The same, as far as journald has written them: for what was said a while ago.
+    pub async fn lines_so_far(&self, unit: &str, since_us: u64, count: usize) -> Vec<String> {
+        self.read(unit, since_us, count).await
+    }
+
     async fn read(&self, unit: &str, since_us: u64, count: usize) -> Vec<String> {
-        let mut arguments: Vec<String> = ["--quiet", "--no-pager", "--output=cat", "--all", "--reverse"].map(String::from).to_vec();
-        arguments.extend([format!("--lines={count}"), format!("_SYSTEMD_UNIT={unit}"), "_TRANSPORT=stdout".into()]);
-        arguments.push(format!("--since={}", wall_clock(since_us)));
-        // Backwards: with `--since=` alone journalctl 252 takes `--lines=` for the first ones, not the last.
-        let mut lines = clean(&self.ask(&arguments, unit).await.unwrap_or_default());
-        lines.reverse();
-        lines
+        let mut arguments = Self::as_json("MESSAGE");
+        arguments.extend(["--all".into(), "--reverse".into(), format!("--lines={count}"), format!("_SYSTEMD_UNIT={unit}")]);
+        arguments.push("_TRANSPORT=stdout".into());
+        let mut entries = Entry::parse(&self.ask(&arguments, unit).await.unwrap_or_default());
+        entries.retain(|entry| entry.monotonic_us() >= since_us);
+        if entries.is_empty() {
+            return Vec::new();
+        }
+        // Whatever was written last was written in this boot.
+        let mut arguments = Self::as_json("_BOOT_ID");
+        arguments.push("--lines=1".into());
+        let last = Entry::parse(&self.ask(&arguments, unit).await.unwrap_or_default());
+        let in_this_boot = |entry: &&Entry| last.first().is_some_and(|last| last.boot == entry.boot);
+        entries.iter().rev().filter(in_this_boot).flat_map(|entry| clean(&entry.text())).collect()
+    }
+
+    /// Arguments to print this field beside what is always printed.
+    fn as_json(field: &str) -> Vec<String> {
+        vec!["--quiet".into(), "--no-pager".into(), "--output=json".into(), format!("--output-fields={field}")]
     }
 
     /// What it answers; none when it fails. Without its lines a message still says what happened; why they are missing
@@ -101,12 +120,43 @@ impl Journal {
     }
 }
 
-/// `@SECONDS` of the wall clock for a point of `CLOCK_MONOTONIC`.
-fn wall_clock(monotonic_us: u64) -> String {
-    let ago = monotonic_us_now().saturating_sub(monotonic_us);
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    let then = now.saturating_sub(Duration::from_micros(ago));
-    format!("@{}.{:06}", then.as_secs(), then.subsec_micros())
+/// One entry, as `--output=json` prints it.
+#[derive(Debug, Deserialize)]
+struct Entry {
+    #[serde(rename = "__MONOTONIC_TIMESTAMP")]
+    monotonic: String,
+    #[serde(rename = "_BOOT_ID")]
+    boot: String,
+    #[serde(rename = "MESSAGE", default)]
+    message: Option<Message>,
+}
+
+/// A field: characters, or bytes where they are no plain text.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Message {
+    Text(String),
+    Bytes(Vec<u8>),
+}
+
+impl Entry {
+    /// One a line; what is none is left out.
+    fn parse(text: &str) -> Vec<Self> {
+        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// When it was written, microseconds of its boot's `CLOCK_MONOTONIC`.
+    fn monotonic_us(&self) -> u64 {
+        self.monotonic.parse().unwrap_or(0)
+    }
+
+    fn text(&self) -> std::borrow::Cow<'_, str> {
+        match &self.message {
+            Some(Message::Text(text)) => text.into(),
+            Some(Message::Bytes(bytes)) => String::from_utf8_lossy(bytes),
+            None => "".into(),
+        }
+    }
 }
 
 /// Now, microseconds of `CLOCK_MONOTONIC`.
@@ -136,6 +186,34 @@ pub fn harmless(line: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A `journalctl` that prints these entries, newest first, and the newest alone where that is asked for.
+    fn printing(directory: &std::path::Path, entries: &[&str]) -> Journal {
+        use std::os::unix::fs::PermissionsExt as _;
+        let program = directory.join("journalctl");
+        let script = format!("#!/bin/sh\ncase \"$*\" in *--lines=1*) head -n 1;; *) cat;; esac << 'END'\n{}\nEND\n", entries.join("\n"));
+        std::fs::write(&program, script).unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        Journal::read_by(program)
+    }
+
+    #[tokio::test]
+    async fn lines_of_this_boot_since_then_whatever_the_wall_clock_said() {
+        let directory = tempfile::tempdir().unwrap();
+        let journal = printing(
+            directory.path(),
+            &[
+                // An hour earlier by the wall clock than the one before it, and bytes that are no text.
+                r#"{"__MONOTONIC_TIMESTAMP":"9000","__REALTIME_TIMESTAMP":"1000000000","_BOOT_ID":"b2","MESSAGE":[114,101,100,255]}"#,
+                r#"{"__MONOTONIC_TIMESTAMP":"8000","__REALTIME_TIMESTAMP":"4600000000","_BOOT_ID":"b2","MESSAGE":"second"}"#,
+                r#"{"__MONOTONIC_TIMESTAMP":"7000","__REALTIME_TIMESTAMP":"4600000000","_BOOT_ID":"b2","MESSAGE":"first"}"#,
+                r#"{"__MONOTONIC_TIMESTAMP":"6999","__REALTIME_TIMESTAMP":"4600000000","_BOOT_ID":"b2","MESSAGE":"too early"}"#,
+                r#"{"__MONOTONIC_TIMESTAMP":"8500","__REALTIME_TIMESTAMP":"3600000000","_BOOT_ID":"b1","MESSAGE":"another boot"}"#,
+                r#"{"__MONOTONIC_TIMESTAMP":"8500","_BOOT_ID":"b2","MESSAGE":null}"#,
+            ],
+        );
+        assert_eq!(journal.read("a.service", 7000, 30).await, ["first", "second", "red\u{fffd}"]);
+    }
 
     #[test]
     fn foreign_lines_cannot_steer_a_terminal() {

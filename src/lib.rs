@@ -14,12 +14,14 @@
 //! | [`systemd`] | the narrow trait, D-Bus, a fake that behaves | |
 //! | [`roll`] | the plan and the machine of a rolling reload; its executor | P but for `execute` |
 //! | [`worker`] | `prepare`, `exec`, bind swap, readiness: the steps of one worker | |
+//! | [`health`] | when a worker that keeps ending starts again, and from when on that is a crash loop | P |
 //! | [`handle`] | the steps of `NAME@APP.service`, as root, without master or D-Bus | |
 //! | [`master`] | the process that serves the API and carries rolls out | |
 //! | [`intent`] | what the master remembers | |
 //! | [`api`] | routes, types, errors | |
 //! | [`cli`] | a client of the API; renders only | |
-//! | [`journal`], [`files`], [`say`], `points` | last lines of a unit; files replaced whole; lines for the journal; where tests kill the master | |
+//! | [`journal`], [`files`], [`say`], [`status`] | last lines of a unit; files replaced whole; lines for the journal and for `systemctl status` | |
+//! | `points` | where a test lets the master die; empty in a release build | |
 
 // They panic when nobody reads; `say` does not.
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
@@ -29,6 +31,7 @@ pub mod cli;
 pub mod config;
 pub mod files;
 pub mod handle;
+pub mod health;
 pub mod intent;
 pub mod journal;
 pub mod master;
@@ -36,6 +39,7 @@ pub mod names;
 mod points;
 pub mod roll;
 pub mod say;
+pub mod status;
 pub mod systemd;
 pub mod units;
 pub mod worker;

@@ -32,6 +32,7 @@ versions() {
     echo "| python | $(first_line /usr/bin/python3 --version) |"
     echo "| ruby | $(first_line /usr/bin/ruby --version) |"
     echo "| java | $(first_line java -version) |"
+    echo "| qemu | $(first_line qemu-system-x86_64 --version) |"
     echo "| wrk | $(first_line wrk --version) |"
 }
 

@@ -39,6 +39,7 @@ pub fn routes<S: Systemd>(master: Arc<Master<S>>) -> Router {
         .route("/v1/apps/{app}/remove", post(remove::<S>))
         .route("/v1/apps/{app}/reset", post(reset::<S>))
         .route("/v1/apps/{app}/rolls/{id}", get(roll::<S>))
+        .route("/v1/events", get(super::stream::events::<S>))
         .fallback(async || Refusal::new(Code::NotFound, "there is no such route; the routes begin with /v1/"))
         .method_not_allowed_fallback(async || Refusal::new(Code::MethodNotAllowed, "GET reads, POST changes"))
         .with_state(master)
@@ -50,13 +51,18 @@ async fn health<S: Systemd>(State(master): Shared<S>) -> Json<Health> {
 
 async fn apps<S: Systemd>(State(master): Shared<S>) -> Answer<Vec<App>> {
     master.glance().await?;
-    Ok(Json(master.apps()))
+    let mut apps = master.apps();
+    Master::tell_crash_loops(&master, &mut apps).await;
+    Ok(Json(apps))
 }
 
 async fn app<S: Systemd>(State(master): Shared<S>, Path(name): Path<String>) -> Answer<App> {
     let name = known(&master, &name)?;
     master.glance().await?;
-    Ok(Json(master.app(&name)?))
+    let mut app = [master.app(&name)?];
+    Master::tell_crash_loops(&master, &mut app).await;
+    let [app] = app;
+    Ok(Json(app))
 }
 
 async fn workers<S: Systemd>(State(master): Shared<S>) -> Answer<Vec<Worker>> {

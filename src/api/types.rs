@@ -31,8 +31,12 @@ pub enum WorkerState {
     Online,
     /// Ended unexpectedly and waits for its next start.
     Restarting,
+    /// Ended three times in a row or more without having been ready for 10 s; waits longer each time, or tries again.
+    CrashLoop,
     /// On its way down.
     Stopping,
+    /// On its way down, while another worker of its slot is up or on its way up.
+    Retiring,
     /// Ended badly.
     Failed,
     /// Not running, because a person stopped it: nothing starts it until a person does.
@@ -42,7 +46,7 @@ pub enum WorkerState {
 }
 
 impl WorkerState {
-    /// From what systemd says of its unit.
+    /// From what systemd says of its unit, which knows no crash loop.
     pub fn of(active: ActiveState, sub: &str) -> Self {
         match active {
             ActiveState::Active | ActiveState::Reloading => Self::Online,
@@ -59,7 +63,9 @@ impl WorkerState {
             Self::Starting => "starting",
             Self::Online => "online",
             Self::Restarting => "restarting",
+            Self::CrashLoop => "crash-loop",
             Self::Stopping => "stopping",
+            Self::Retiring => "retiring",
             Self::Failed => "failed",
             Self::Stopped => "stopped",
             Self::Offline => "offline",
@@ -88,6 +94,9 @@ pub struct Worker {
     pub uptime_ms: Option<u64>,
     /// Automatic restarts since it was started.
     pub restarts: u32,
+    /// How it loops, where it does; its state is `crash-loop` then.
+    #[serde(default)]
+    pub crash_loop: Option<CrashLoop>,
     /// Errors it logged; null while nothing counts them.
     pub errors: Option<u64>,
     /// Warnings it logged; null while nothing counts them.
@@ -96,6 +105,34 @@ pub struct Worker {
     pub memory_bytes: Option<u64>,
     /// CPU time of its whole control group, milliseconds.
     pub cpu_ms: Option<u64>,
+}
+
+/// A worker in a crash loop.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CrashLoop {
+    /// Ends in a row, 3 or more, none after it had been ready for 10 s.
+    pub ends: u32,
+    /// Since the first of them, milliseconds.
+    pub looping_ms: u64,
+    /// Until its next start, milliseconds; null while it tries.
+    pub next_start_ms: Option<u64>,
+}
+
+/// The workers of an app that are in a crash loop.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CrashLoops {
+    /// How many there are.
+    pub workers: u16,
+    /// The most ends in a row of one of them.
+    pub ends: u32,
+    /// Since the first end of the one that has been at it longest, milliseconds.
+    pub looping_ms: u64,
+    /// Until the next start of one of them, milliseconds; null while all try.
+    pub next_start_ms: Option<u64>,
+    /// The one that stands for them.
+    pub worker: Uid,
+    /// What that one wrote last, at most 30 lines; none where the journal has none, or not told them in half a second.
+    pub lines: Vec<String>,
 }
 
 /// How an app stands.
@@ -163,8 +200,26 @@ pub struct App {
     pub handle: String,
     /// The roll under way, or the last one that this master carried out.
     pub roll: Option<Roll>,
+    /// Those of its units that somebody has masked: they cannot be started until `systemctl unmask`.
+    #[serde(default)]
+    pub masked: Vec<String>,
+    /// Those of its workers that were stopped from outside (`systemctl stop`) while it is up: they are left so.
+    #[serde(default)]
+    pub outside: Vec<Outside>,
+    /// Those of its workers that are in a crash loop; null where none is.
+    #[serde(default)]
+    pub crash_loop: Option<CrashLoops>,
     /// Its workers.
     pub workers: Vec<Worker>,
+}
+
+/// A worker that was stopped from outside.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outside {
+    /// What people call it, `api:01`.
+    pub uid: Uid,
+    /// When the master saw it, milliseconds of Unix time.
+    pub since_ms: u64,
 }
 
 /// A listen address of an app.

@@ -78,6 +78,8 @@ pub enum Verb {
     Sleep(Operate),
     /// Show what workers wrote, from the journal
     Logs(Logs),
+    /// Show what happened: starts, stops, restarts, each step of a roll
+    Events(Events),
 }
 
 /// Options of `install`.
@@ -156,6 +158,20 @@ pub struct Logs {
     /// How many lines to begin with
     #[arg(short = 'n', long, value_name = "N", default_value_t = 50)]
     pub lines: u32,
+}
+
+/// Options of `events`.
+#[derive(Debug, Args)]
+pub struct Events {
+    /// Apps, workers (`api:01`) or `all` [default: all]
+    #[arg(value_name = "SEL")]
+    pub select: Vec<String>,
+    /// Go on with what happens; with --json one object a line
+    #[arg(short, long)]
+    pub follow: bool,
+    /// How many to begin with; the master keeps 1000
+    #[arg(short = 'n', long = "lines", value_name = "N", default_value_t = 50)]
+    pub count: usize,
 }
 
 /// `250ms`, `30s`, `5m`, `1h`, or plain seconds.

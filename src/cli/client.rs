@@ -7,11 +7,12 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Bytes;
-use hyper::{Method, Request, StatusCode, header};
+use hyper::body::{Bytes, Incoming};
+use hyper::{Method, Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::api::types::Problem;
@@ -87,27 +88,43 @@ impl Client {
         }
     }
 
+    /// Asks for a stream that has no end; its head must be there within `limit`.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn stream(&self, uri: &str, limit: Duration) -> Result<Stream, Error> {
+        let (response, driver) =
+            timeout(limit, self.send(Method::GET, uri)).await.map_err(|_| Error::Late(limit, self.cluster.master()))??;
+        let (status, body) = (response.status(), response.into_body());
+        if status.is_success() {
+            return Ok(Stream { body, _driver: driver });
+        }
+        let body = timeout(limit, Limited::new(body, ANSWER).collect()).await.map_err(|_| Error::Late(limit, self.cluster.master()))?;
+        let body = body.map_err(|why| Error::Broken(why.to_string()))?.to_bytes();
+        Err(serde_json::from_slice::<Problem>(&body).map_or_else(|_| Error::Strange(status.to_string()), Error::Refused))
+    }
+
     async fn exchange(&self, method: Method, uri: &str) -> Result<(StatusCode, Bytes), Error> {
+        let (response, _driver) = self.send(method, uri).await?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), ANSWER).collect().await.map_err(|why| Error::Broken(why.to_string()))?;
+        Ok((status, body.to_bytes()))
+    }
+
+    /// Sends a request; the answer's head, and what reads the rest of it as long as it is kept.
+    async fn send(&self, method: Method, uri: &str) -> Result<(Response<Incoming>, Driver), Error> {
         let broken = |why: &dyn std::fmt::Display| Error::Broken(why.to_string());
         let stream = UnixStream::connect(&self.path).await.map_err(|why| self.unreachable(&why))?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|why| broken(&why))?;
-        // It ends when the sender is dropped; an error of it comes out of the request as well.
-        let driver = tokio::spawn(connection);
+        // An error of it comes out of the request as well.
+        let driver = Driver(tokio::spawn(async move { drop(connection.await) }));
         let request = Request::builder()
             .method(method)
             .uri(uri)
             .header(header::HOST, "localhost")
             .body(Full::<Bytes>::default())
             .map_err(|why| broken(&why))?;
-        let answer = async {
-            let response = sender.send_request(request).await.map_err(|why| broken(&why))?;
-            let status = response.status();
-            let body = Limited::new(response.into_body(), ANSWER).collect().await.map_err(|why| broken(&why))?;
-            Ok((status, body.to_bytes()))
-        };
-        let answer = answer.await;
-        driver.abort();
-        answer
+        Ok((sender.send_request(request).await.map_err(|why| broken(&why))?, driver))
     }
 
     fn unreachable(&self, why: &std::io::Error) -> Error {
@@ -128,6 +145,40 @@ impl Client {
             }
             _ => format!("{path} cannot be reached: {why}"),
         })
+    }
+}
+
+/// The task that moves the bytes of one connection; it ends with this.
+#[derive(Debug)]
+struct Driver(JoinHandle<()>);
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// An answer without an end.
+#[derive(Debug)]
+pub struct Stream {
+    body: Incoming,
+    _driver: Driver,
+}
+
+impl Stream {
+    /// The next bytes; something must come within `limit`.
+    ///
+    /// # Errors
+    /// `Broken` when the connection ended, or nothing came in time.
+    pub async fn next(&mut self, limit: Duration) -> Result<Bytes, Error> {
+        loop {
+            let frame = timeout(limit, self.body.frame()).await;
+            let frame = frame.map_err(|_| Error::Broken(format!("nothing came within {limit:?}")))?;
+            let frame = frame.ok_or_else(|| Error::Broken("it ended".into()))?.map_err(|why| Error::Broken(why.to_string()))?;
+            if let Ok(bytes) = frame.into_data() {
+                return Ok(bytes);
+            }
+        }
     }
 }
 

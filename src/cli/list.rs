@@ -2,7 +2,9 @@
 
 use super::follow::{of, to};
 use super::table::{self, Cell, Tone};
-use crate::api::types::{App, AppState, RollState, Worker, WorkerState};
+use super::time;
+use crate::api::types::{App, AppState, CrashLoops, RollState, Worker, WorkerState};
+use crate::health;
 use crate::journal::harmless;
 
 /// The table of `ls`, and a line for each app that needs one.
@@ -43,28 +45,47 @@ pub fn workers(workers: &[Worker], apps: &[App], width: usize, colours: bool) ->
         .collect();
     let mut out = table::render(&columns, &rows, width, colours);
     for app in apps {
-        if let Some((text, tone)) = remark(app) {
+        for (text, tone) in remark(app).into_iter().chain(app.crash_loop.as_ref().map(|crash| (looping(app, crash), Tone::Red))) {
             out.push_str(&tone.paint(&format!("{}: {text}", app.name), colours));
+            out.push('\n');
+        }
+        for (text, tone) in marks(app) {
+            out.push_str(&tone.paint(&text, colours));
             out.push('\n');
         }
     }
     out
 }
 
+/// What others did to it behind our back, a line each.
+fn marks(app: &App) -> Vec<(String, Tone)> {
+    let masked = app.masked.iter().map(|unit| {
+        let unit = harmless(unit);
+        (format!("{}: {unit} is masked, it cannot be started. `systemctl unmask {unit}`", app.name), Tone::Red)
+    });
+    let outside = app.outside.iter().map(|one| {
+        let (uid, since) = (&one.uid, time::since(one.since_ms));
+        (format!("{uid}: stopped from outside at {since}, and left so. `project-cluster start {uid}`"), Tone::Yellow)
+    });
+    masked.chain(outside).collect()
+}
+
 /// What a person should know of an app that the table does not say.
 fn remark(app: &App) -> Option<(String, Tone)> {
     let first = |reason: &str| harmless(reason.lines().next().unwrap_or_default());
     if app.state == AppState::Failed {
+        let since = app.held.as_ref().map_or_else(String::new, |held| format!(" since {}", time::since(held.since_ms)));
         let why = app.held.as_ref().map_or_else(String::new, |held| format!(": {}", first(&held.reason)));
         let text = format!(
-            "held, its start failed and its port is closed{why}. `project-cluster show {0}`, then `project-cluster start {0}`",
+            "held{since}, its start failed and its port is closed{why}. `project-cluster show {0}`, then `project-cluster start {0}`",
             app.name
         );
         return Some((text, Tone::Red));
     }
     if let Some(held) = &app.held {
         let text = format!(
-            "held since generation {} failed: {}. {} of {} ready. `project-cluster show {}`",
+            "held since {}, when generation {} failed: {}. {} of {} ready. `project-cluster show {}`",
+            time::since(held.since_ms),
             held.generation,
             first(&held.reason),
             app.ready,
@@ -87,6 +108,25 @@ fn remark(app: &App) -> Option<(String, Tone)> {
         }
         _ => None,
     }
+}
+
+/// Its crash loops in one line.
+fn looping(app: &App, crash: &CrashLoops) -> String {
+    let of = |count: u16| if count == 1 { "worker is" } else { "workers are" };
+    let said = health::telling(&crash.lines).map_or_else(String::new, |line| format!(": {}", harmless(line)));
+    format!(
+        "{} {} in a crash loop, {} ends in a row, {}{said}. `project-cluster logs {}`, `project-cluster show {}`",
+        crash.workers,
+        of(crash.workers),
+        crash.ends,
+        next_start(crash.next_start_ms),
+        crash.worker,
+        app.name
+    )
+}
+
+fn next_start(ms: Option<u64>) -> String {
+    ms.map_or_else(|| "tries now".to_owned(), |ms| format!("next try in {}", table::duration(ms)))
 }
 
 /// One app in full.
@@ -117,10 +157,18 @@ pub fn app(app: &App, width: usize, colours: bool) -> String {
         );
     }
     if let Some(held) = &app.held {
-        line("held", &format!("since {}, generation {}:", ago(held.since_ms), held.generation));
+        line("held", &format!("since {}, generation {}:", time::since(held.since_ms), held.generation));
         held.reason.lines().for_each(|text| line("", &harmless(text)));
         let next = if app.state == AppState::Failed { "start" } else { "reload" };
         line("", &format!("{} of {} ready. Try again: `project-cluster {next} {}`", app.ready, app.target, app.name));
+    }
+    if let Some(crash) = &app.crash_loop {
+        let (count, ends, time) = (crash.workers, crash.ends, table::duration(crash.looping_ms));
+        let next = next_start(crash.next_start_ms);
+        line("crashes", &format!("{count} of {} workers in a crash loop: {ends} ends in a row for {time}, {next}", app.target));
+        line("", &format!("{} wrote last (all of it: `project-cluster logs {0}`):", crash.worker));
+        crash.lines.iter().for_each(|text| line("", &format!("  {}", harmless(text))));
+        line("", &format!("Mended? `project-cluster reset {}` tries all of them at once", app.name));
     }
     if let Some(roll) = &app.roll {
         let how = match roll.state {
@@ -134,21 +182,18 @@ pub fn app(app: &App, width: usize, colours: bool) -> String {
             line("", &format!("{:>8}  {}", table::duration(step.at_ms), harmless(&step.text)));
         }
     }
+    for (text, tone) in marks(app) {
+        out.push_str(&format!("  {}\n", tone.paint(&text, colours)));
+    }
     out.push_str(&workers(&app.workers, &[], width, colours));
     out
-}
-
-/// `12 min ago`.
-fn ago(unix_ms: u64) -> String {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_millis();
-    format!("{} ago", table::duration(u64::try_from(now).unwrap_or(u64::MAX).saturating_sub(unix_ms)))
 }
 
 fn state_tone(state: WorkerState) -> Tone {
     match state {
         WorkerState::Online => Tone::Green,
-        WorkerState::Starting | WorkerState::Stopping => Tone::Yellow,
-        WorkerState::Restarting | WorkerState::Failed => Tone::Red,
+        WorkerState::Starting | WorkerState::Stopping | WorkerState::Retiring => Tone::Yellow,
+        WorkerState::Restarting | WorkerState::CrashLoop | WorkerState::Failed => Tone::Red,
         WorkerState::Offline | WorkerState::Stopped => Tone::Grey,
     }
 }

@@ -3,6 +3,7 @@
 
 pub mod args;
 pub mod client;
+mod events;
 mod follow;
 mod list;
 mod live;
@@ -10,7 +11,9 @@ mod logs;
 mod operate;
 mod out;
 mod setup;
+mod sse;
 mod table;
+mod time;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -26,7 +29,7 @@ use crate::api::types::{App, Worker};
 use crate::config;
 use crate::names::{ClusterName, Uid};
 
-pub(crate) use self::out::{complain, complain_json, print, print_json};
+pub(crate) use self::out::{complain, complain_json, print, print_json, print_json_line, reader_gone};
 
 /// Where the configuration lies when nothing else is said.
 pub const CONFIG: &str = "/etc/project-cluster/cluster.toml";
@@ -141,6 +144,7 @@ async fn run(context: &Context, verb: &Verb) -> Result<(), Failure> {
         Verb::Remove(options) => operate::run(context, "remove", options).await,
         Verb::Reset(options) => operate::run(context, "reset", options).await,
         Verb::Logs(options) => logs::run(context, options).await,
+        Verb::Events(options) => events::run(context, options).await,
         // Those that `main` has carried out already.
         Verb::Init | Verb::Check | Verb::Schema | Verb::Install(_) | Verb::Uninstall { .. } => Ok(()),
     }

@@ -5,8 +5,11 @@
 //! they are ours, and a foreign one does no harm.
 
 use std::io::Write;
+use std::os::fd::AsFd;
 
 use serde::Serialize;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 use super::Failure;
 use crate::say;
@@ -21,6 +24,21 @@ pub(crate) fn print(text: &str) {
 pub(crate) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     write(&format!("{}\n", json(value)?));
     Ok(())
+}
+
+/// Writes JSON to stdout, on one line.
+pub(crate) fn print_json_line(value: &impl Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string(value).map_err(|why| Failure::Failed(why.to_string()))?;
+    write(&format!("{}\n", escape(&text)));
+    Ok(())
+}
+
+/// Returns when nobody reads stdout any more; where that cannot be told (a file), never.
+pub(crate) async fn reader_gone() {
+    let Ok(stdout) = std::io::stdout().as_fd().try_clone_to_owned() else { return std::future::pending().await };
+    // SAFETY: an open descriptor of our own that lives as long as what watches it.
+    let Ok(stdout) = (unsafe { AsyncFd::register_with_interest(stdout, Interest::ERROR) }) else { return std::future::pending().await };
+    let _ = stdout.ready(Interest::ERROR).await;
 }
 
 /// Writes to stderr.

@@ -56,7 +56,7 @@ shape_table! {
         start: Time<1, DAY> = "\"30s\"";
         /// From SIGTERM to SIGKILL.
         kill: Time<1, HOUR> = "\"5s\"";
-        /// From a worker's unexpected end to its next start.
+        /// From a worker's unexpected end to its next start; doubled from the third end in a row on, up to 30 s.
         restart: Time<0, HOUR> = "\"100ms\"";
     }
 }

@@ -178,7 +178,7 @@ pub struct Timeouts {
     pub start: Duration,
     /// From SIGTERM to SIGKILL. Default 5 s.
     pub kill: Duration,
-    /// From a worker's unexpected end to its next start. Default 100 ms.
+    /// From a worker's unexpected end to its next start; doubled from the third end in a row on, up to 30 s. Default 100 ms.
     pub restart: Duration,
 }
 

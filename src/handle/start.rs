@@ -1,5 +1,6 @@
 //! The start step: sockets, then workers; ends well when at least one worker is ready.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use futures_util::future;
@@ -11,6 +12,7 @@ use crate::intent::{AppIntent, Intent};
 use crate::journal::{self, Journal};
 use crate::names::{ClusterName, Instance};
 use crate::say::say;
+use crate::status;
 use crate::systemd::{self, ActiveState, JobEnd, Systemd, Verb};
 
 /// Lines of a failed worker that the message shows: a stack of Node with its source line and its error is over 20.
@@ -56,7 +58,18 @@ pub(super) async fn run(handle: &Handle<'_>, cluster: &ClusterName) -> Result<()
     // Each of the three steps of a start has the time limit for itself.
     let limit = settings.timeout.start * 3 + SLACK;
     // The first worker of a fresh generation pins it; the others wait for its lock, so all may start at once.
-    let ends = future::join_all(workers.iter().map(|instance| ready(handle, settings, instance, limit))).await;
+    let (up, all) = (Cell::new(0_usize), workers.len());
+    let tell = |up: usize| status::tell(&format!("starts generation {}, {up} of {all} ready", generation.0));
+    tell(0);
+    let ends = future::join_all(workers.iter().map(|instance| async {
+        let end = ready(handle, settings, instance, limit).await;
+        if end.is_ok() {
+            up.set(up.get() + 1);
+            tell(up.get());
+        }
+        end
+    }))
+    .await;
     let failed: Vec<(&Instance, &Result<(), String>)> = workers.iter().zip(&ends).filter(|(_, end)| end.is_err()).collect();
     if failed.len() < workers.len() {
         handle.store.set_started(app, generation.0)?;
@@ -67,7 +80,9 @@ pub(super) async fn run(handle: &Handle<'_>, cluster: &ClusterName) -> Result<()
                 say!(Warning, "{app}: {} is not ready: {why}; systemd goes on trying", handle.units.worker(instance));
             }
         }
-        say!(Info, "{app}: {} of {} ready, generation {}", workers.len() - failed.len(), workers.len(), generation.0);
+        let ready = workers.len() - failed.len();
+        say!(Info, "{app}: {ready} of {all} ready, generation {}", generation.0);
+        status::tell(&format!("generation {}, {ready} of {all} ready", generation.0));
         return Ok(());
     }
     let Some((instance, Err(why))) = failed.first() else {

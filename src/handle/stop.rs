@@ -8,6 +8,7 @@ use super::{Error, Handle, SLACK, fresh_mark, sleep_mark};
 use crate::files;
 use crate::names::ClusterName;
 use crate::say::say;
+use crate::status;
 
 /// `TimeoutStopSec=` of workers whose settings are gone is not known here; this is only for a PID 1 that hangs.
 const UNKNOWN_KILL: Duration = Duration::from_secs(300);
@@ -30,6 +31,8 @@ pub(super) async fn run(handle: &Handle<'_>, cluster: &ClusterName) -> Result<()
         Case::Stop | Case::Sleep => drop(std::fs::remove_file(&fresh)),
         Case::Shutdown => return Ok(()),
     }
+    // What the last start or reload left standing is true no more.
+    status::tell(if case == Case::Restart { "stops all workers, the sockets stay" } else { "stops" });
     // While a socket listens, traffic starts its `Service=` again and cancels a stop: sockets first.
     let close = Duration::from_secs(30) + SLACK;
     let mut sockets = Vec::new();
@@ -53,5 +56,6 @@ pub(super) async fn run(handle: &Handle<'_>, cluster: &ClusterName) -> Result<()
         // Last: it re-arms the socket.
         handle.stop_all(&[handle.units.trigger()], close).await?;
     }
+    status::tell("");
     Ok(())
 }

@@ -10,7 +10,10 @@
 //! | one a roll (`rolls`) | job ends, changes, its clock | the roll's record, [`Intent`] |
 //! | `run` | signals, the watchdog | all of the above, by ending them |
 
+pub mod events;
 mod failed;
+mod loops;
+mod marks;
 mod operate;
 mod places;
 mod renew;
@@ -31,6 +34,8 @@ use tokio::sync::watch as channel;
 pub use places::Places;
 pub use run::main;
 
+use self::events::asked::Noted;
+use self::events::{Events, Strays};
 use self::rolls::Rolls;
 use self::world::World;
 use crate::api::error::{Code, Refusal};
@@ -41,6 +46,7 @@ use crate::journal::Journal;
 use crate::names::{AppName, AppUnits, ClusterName, Slot};
 use crate::points::pass;
 use crate::say::say;
+use crate::status;
 use crate::systemd::{self, Systemd};
 
 /// Lines of a failed step that a message shows: a stack of Node with its source line and its error is over 20.
@@ -57,7 +63,7 @@ pub struct Master<S> {
     cluster: ClusterName,
     places: Places,
     journal: Journal,
-    systemd: Arc<S>,
+    systemd: Arc<Noted<S>>,
     settings: RwLock<Arc<Settings>>,
     /// Which settings file that was.
     settings_file: Mutex<Option<renew::Stamp>>,
@@ -70,6 +76,11 @@ pub struct Master<S> {
     seen: channel::Sender<u64>,
     intent: Mutex<Intent>,
     rolls: Mutex<Rolls>,
+    events: Arc<Events>,
+    strays: Strays,
+    said: Mutex<loops::Said>,
+    /// The journal told what a worker in a crash loop said.
+    heard: tokio::sync::Notify,
     begun: Instant,
 }
 
@@ -85,7 +96,7 @@ impl<S: Systemd> Master<S> {
             cluster: settings.name.clone(),
             places,
             journal,
-            systemd,
+            systemd: Arc::new(Noted::new(systemd)),
             settings: RwLock::new(Arc::new(settings)),
             settings_file: Mutex::default(),
             world: Mutex::default(),
@@ -94,6 +105,10 @@ impl<S: Systemd> Master<S> {
             seen: channel::Sender::new(0),
             intent: Mutex::new(intent),
             rolls: Mutex::default(),
+            events: Arc::default(),
+            strays: Strays::default(),
+            said: Mutex::default(),
+            heard: tokio::sync::Notify::new(),
             begun: Instant::now(),
         })
     }
@@ -152,7 +167,11 @@ impl<S: Systemd> Master<S> {
         let intent = self.intent_of(name);
         let roll = lock(&self.rolls).latest(name);
         let units = AppUnits::new(&settings.name, name);
-        view::app(&lock(&self.world), &units, app, Self::target(app), &intent, roll)
+        let world = lock(&self.world);
+        let crashes = self.places.crashes(name);
+        let mut view = view::app(&world, &units, app, Self::target(app), &intent, roll, &crashes);
+        marks::mark(&mut view, &world, &units, &self.strays.of(name));
+        view
     }
 
     fn intent_of(&self, name: &AppName) -> AppIntent {
@@ -215,7 +234,9 @@ impl<S: Systemd> Master<S> {
     async fn read(&self, dirty: &watch::Dirty) -> Result<(), systemd::Error> {
         let settings = self.settings();
         let reading = self.reading.lock().await;
+        let (ended, before) = (self.systemd.ledger().ended(), lock(&self.world).clone());
         watch::refresh(&*self.systemd, &settings, &self.world, dirty).await?;
+        self.tell_changes(&settings, &before, &ended);
         drop(reading);
         self.adopt(&settings);
         self.seen.send_modify(|seen| *seen += 1);
@@ -249,8 +270,7 @@ impl<S: Systemd> Master<S> {
         }
         let apps = self.settings().apps.len();
         let status = format!("watches {apps} {}", if apps == 1 { "app" } else { "apps" });
-        // Without NOTIFY_SOCKET there is nobody to tell.
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Status(&status)]);
+        status::tell(&status);
     }
 
     /// Takes over what runs: an app whose workers are all of one generation, with none rolling, is of that generation.

@@ -30,6 +30,10 @@ impl Places {
     pub fn generation(&self, app: &AppName) -> PathBuf {
         self.var.join(format!("generations/{app}"))
     }
+    /// Directory of the counts of an app's crashes, which root writes.
+    pub fn crashes(&self, app: &AppName) -> PathBuf {
+        self.run.join(format!("crashes/{app}"))
+    }
     /// The roll of an app.
     pub fn roll(&self, app: &AppName) -> PathBuf {
         self.run.join(format!("state/roll-{app}.json"))
@@ -52,6 +56,8 @@ mod tests {
     fn they_are_where_roots_steps_look() {
         let (cluster, app) = (ClusterName::default(), "api".parse().unwrap());
         let places = Places::system(&cluster);
+        let paths = crate::worker::paths::Paths::system();
+        assert_eq!(places.crashes(&app), paths.crashes(&cluster, &app));
         assert_eq!(places.intent(), crate::intent::Intent::path(&cluster));
         assert_eq!(places.sleep(&app), crate::handle::sleep_mark(&cluster, &app));
     }

@@ -16,7 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
 use super::renew::read_settings;
-use super::{Master, Places, failed, watch};
+use super::{Master, Places, events, failed, watch};
 use crate::api::server;
 use crate::intent::Intent;
 use crate::journal::Journal;
@@ -76,12 +76,14 @@ async fn run(cluster: &ClusterName) -> Result<(), String> {
     let master = Master::new(systemd, settings, intent, places.clone(), Journal::default());
     // Without it every handle would seem to have left, and a roll to be over.
     master.look().await.map_err(|why| why.to_string())?;
+    master.tell_start();
     master.take_up();
 
     let mut tasks = JoinSet::new();
     let follower = master.clone();
     tasks.spawn(async move { follower.follow(changes).await });
     tasks.spawn(failed::watch(master.clone()));
+    tasks.spawn(events::watch_strays(master.clone()));
     for listener in listeners {
         let routes = server::routes(master.clone());
         tasks.spawn(async move {

@@ -3,19 +3,27 @@
 //! Reads memory and CPU at the moment of asking, since nothing tells when they change. It must not change anything.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
-use super::usage;
 use super::world::{Seen, World};
-use crate::api::types::{App, Roll, Socket, Worker, WorkerState};
+use super::{loops, usage};
+use crate::api::types::{App, CrashLoop, Roll, Socket, Worker, WorkerState};
 use crate::config::settings::{self, User};
 use crate::intent::AppIntent;
 use crate::journal::monotonic_us_now;
 use crate::names::{AppName, AppUnits, Instance, Slot, Uid};
 use crate::systemd::ActiveState;
 
-/// The workers of an app: what is loaded, and a row for each of its slots where nothing is.
-pub fn workers(world: &World, units: &AppUnits<'_>, slots: &BTreeSet<Slot>, stopped: &BTreeSet<Slot>) -> Vec<Worker> {
-    let mut rows: Vec<Worker> = world.workers(units).into_iter().map(|(instance, seen)| worker(units, instance, seen)).collect();
+/// The workers of an app: what is loaded, and a row for each of its slots where nothing is. `looping` tells crash loops.
+fn workers(
+    world: &World,
+    units: &AppUnits<'_>,
+    slots: &BTreeSet<Slot>,
+    stopped: &BTreeSet<Slot>,
+    looping: impl Fn(&Instance, &Seen) -> Option<CrashLoop>,
+) -> Vec<Worker> {
+    let row = |(instance, seen)| worker(units, instance, seen, looping(&instance, seen));
+    let mut rows: Vec<Worker> = world.workers(units).into_iter().map(row).collect();
     for slot in slots {
         if !rows.iter().any(|row| row.slot == slot.get()) {
             rows.push(absent(units.app, *slot, if stopped.contains(slot) { WorkerState::Stopped } else { WorkerState::Offline }));
@@ -25,7 +33,7 @@ pub fn workers(world: &World, units: &AppUnits<'_>, slots: &BTreeSet<Slot>, stop
     rows
 }
 
-fn worker(units: &AppUnits<'_>, instance: Instance, seen: &Seen) -> Worker {
+fn worker(units: &AppUnits<'_>, instance: Instance, seen: &Seen, crash_loop: Option<CrashLoop>) -> Worker {
     let state = WorkerState::of(seen.state.active, &seen.state.sub);
     let usage = usage::of(&seen.details.control_group);
     let up = (state == WorkerState::Online).then(|| monotonic_us_now().saturating_sub(seen.details.active_since_us) / 1000);
@@ -35,10 +43,11 @@ fn worker(units: &AppUnits<'_>, instance: Instance, seen: &Seen) -> Worker {
         slot: instance.slot.get(),
         generation: Some(instance.generation),
         unit: Some(units.worker(&instance)),
-        state,
+        state: if crash_loop.is_some() { WorkerState::CrashLoop } else { state },
         pid: seen.details.main_pid,
         uptime_ms: up,
         restarts: seen.details.restarts,
+        crash_loop,
         errors: None,
         warnings: None,
         memory_bytes: usage.memory,
@@ -57,6 +66,7 @@ fn absent(app: &AppName, slot: Slot, state: WorkerState) -> Worker {
         pid: None,
         uptime_ms: None,
         restarts: 0,
+        crash_loop: None,
         errors: None,
         warnings: None,
         memory_bytes: None,
@@ -73,9 +83,19 @@ pub fn sockets(world: &World, units: &AppUnits<'_>, settings: &settings::App) ->
     settings.listen.iter().map(socket).collect()
 }
 
-/// An app as a whole, where so many workers are configured.
-pub fn app(world: &World, units: &AppUnits<'_>, settings: &settings::App, configured: u16, intent: &AppIntent, roll: Option<Roll>) -> App {
+/// An app as a whole, where so many workers are configured; `crashes` is the directory of root's counts.
+pub fn app(
+    world: &World,
+    units: &AppUnits<'_>,
+    settings: &settings::App,
+    configured: u16,
+    intent: &AppIntent,
+    roll: Option<Roll>,
+    crashes: &Path,
+) -> App {
     let target = u16::try_from(intent.wanted(configured).len()).unwrap_or(u16::MAX);
+    let looping = |instance: &Instance, seen: &Seen| loops::of(crashes, instance, seen, settings.timeout.restart);
+    let workers = workers(world, units, &intent.slots(configured), &intent.stopped, looping);
     let sockets = sockets(world, units, settings);
     let up = !sockets.is_empty() && sockets.iter().all(|socket| socket.active);
     let rolling = roll.as_ref().is_some_and(Roll::under_way);
@@ -95,6 +115,9 @@ pub fn app(world: &World, units: &AppUnits<'_>, settings: &settings::App, config
         sockets,
         handle: units.handle(),
         roll,
-        workers: workers(world, units, &intent.slots(configured), &intent.stopped),
+        masked: Vec::new(),
+        outside: Vec::new(),
+        crash_loop: loops::of_app(&workers),
+        workers,
     }
 }

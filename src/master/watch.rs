@@ -11,20 +11,49 @@ use tokio::time::{Instant, timeout_at};
 
 use super::world::{self, Kind, World};
 use crate::config::settings::Settings;
-use crate::systemd::{Change, Details, Error, Systemd, UnitState};
+use crate::systemd::{ActiveState, Change, Details, Error, Systemd, UnitState};
 
 /// Signals of one event (two `PropertiesChanged` and a `JobRemoved`) come within this.
 const BURST: Duration = Duration::from_millis(2);
 /// A burst that does not end is read all the same.
 const LONGEST: Duration = Duration::from_millis(20);
 
+/// How often a worker that is on its way is read again, until its row and what else is told of it are of one moment.
+const AGREE: usize = 3;
+
 /// Reads units and, for workers and handles, more about them.
+///
+/// That takes more than one question. A worker that moves on between them would be told as one that waits for its
+/// restart, with the times of its next start, say: those on their way are looked at once more, and read again if so.
 ///
 /// # Errors
 /// When systemd cannot be asked.
 pub async fn read<S: Systemd>(systemd: &S, settings: &Settings, names: &[String]) -> Result<Vec<(UnitState, Details)>, Error> {
+    let mut rows = more(systemd, settings, systemd.units(names).await?).await?;
+    let mut moving: Vec<String> =
+        rows.iter().map(|(state, _)| state).filter(|state| moves(settings, state)).map(|state| state.name.clone()).collect();
+    for _ in 0..AGREE {
+        if moving.is_empty() {
+            break;
+        }
+        let again = systemd.units(&moving).await?;
+        rows.retain(|(state, _)| !moving.contains(&state.name) || again.contains(state));
+        let moved: Vec<UnitState> = again.into_iter().filter(|state| !rows.iter().any(|(known, _)| known == state)).collect();
+        moving = moved.iter().filter(|state| moves(settings, state)).map(|state| state.name.clone()).collect();
+        rows.extend(more(systemd, settings, moved).await?);
+    }
+    Ok(rows)
+}
+
+/// Whether this is a worker on its way.
+fn moves(settings: &Settings, state: &UnitState) -> bool {
+    matches!(state.active, ActiveState::Activating | ActiveState::Deactivating)
+        && matches!(world::owner(settings, &state.name), Some((_, Kind::Worker(_))))
+}
+
+async fn more<S: Systemd>(systemd: &S, settings: &Settings, states: Vec<UnitState>) -> Result<Vec<(UnitState, Details)>, Error> {
     let mut rows = Vec::new();
-    for state in systemd.units(names).await? {
+    for state in states {
         let details = match world::owner(settings, &state.name) {
             Some((_, Kind::Worker(_))) => systemd.details(&state.name).await?,
             Some((_, Kind::Handle)) => Details { active_since_us: systemd.active_since(&state.name).await?, ..Details::default() },

@@ -17,6 +17,23 @@ pub struct Seen {
     pub state: UnitState,
     /// More, for workers.
     pub details: Details,
+    /// Whether it was up in the life that it has or is ending. A reading of its end alone cannot tell: the times in it
+    /// may be those of its next start.
+    pub served: bool,
+}
+
+impl Seen {
+    fn new(before: Option<&Self>, state: UnitState, details: Details) -> Self {
+        let served = match state.active {
+            ActiveState::Active | ActiveState::Reloading => true,
+            ActiveState::Deactivating => {
+                before.is_some_and(|before| before.served || details.active_since_us > before.details.active_since_us)
+                    || (details.active_since_us > 0 && details.active_since_us >= details.begun_us)
+            }
+            ActiveState::Activating | ActiveState::Inactive | ActiveState::Failed => false,
+        };
+        Self { state, details, served }
+    }
 }
 
 /// Which of our units it is.
@@ -33,7 +50,7 @@ pub enum Kind {
 }
 
 /// Every loaded unit of the cluster.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct World {
     units: BTreeMap<String, Seen>,
 }
@@ -71,12 +88,13 @@ pub fn owner<'a>(settings: &'a Settings, unit: &str) -> Option<(&'a AppName, Kin
 impl World {
     /// Takes what was just read: `asked` are the units that were asked for (all when none), `rows` what is loaded.
     pub fn update(&mut self, asked: Option<&[String]>, rows: Vec<(UnitState, Details)>) {
-        match asked {
-            None => self.units.clear(),
-            Some(names) => names.iter().for_each(|name| drop(self.units.remove(name))),
-        }
+        let before: BTreeMap<String, Seen> = match asked {
+            None => std::mem::take(&mut self.units),
+            Some(names) => names.iter().filter_map(|name| self.units.remove_entry(name)).collect(),
+        };
         for (state, details) in rows {
-            self.units.insert(state.name.clone(), Seen { state, details });
+            let seen = Seen::new(before.get(&state.name), state, details);
+            self.units.insert(seen.state.name.clone(), seen);
         }
     }
 
@@ -85,6 +103,11 @@ impl World {
         let changed = rows.iter().filter(|row| self.units.get(&row.name).is_none_or(|seen| seen.state != **row));
         let gone = self.units.keys().filter(|name| !rows.iter().any(|row| row.name == **name));
         changed.map(|row| &row.name).chain(gone).cloned().collect()
+    }
+
+    /// The names of all that are loaded.
+    pub fn names(&self) -> impl Iterator<Item = &String> {
+        self.units.keys()
     }
 
     /// One unit.
@@ -149,7 +172,7 @@ mod tests {
     use crate::names::{AppName, ClusterName};
 
     fn row(name: &str, active: ActiveState, sub: &str) -> (UnitState, Details) {
-        (UnitState { name: name.into(), active, sub: sub.into(), job: None }, Details::default())
+        (UnitState { name: name.into(), active, sub: sub.into(), job: None, masked: false }, Details::default())
     }
 
     fn up(instance: &str) -> (UnitState, Details) {

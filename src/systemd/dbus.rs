@@ -5,32 +5,28 @@
 //!   was there is remembered (systemd#36691, #22877);
 //! - PID 1 can forget its subscribers, or lose a signal across a daemon-reload (systemd#27697, #8803): after every
 //!   reload and reconnect it subscribes again and says [`Change::All`], and a waiting job is asked for every 2 s;
-//! - the bus can hang instead of closing (systemd#42981): every call has a deadline.
+//! - the bus can hang instead of closing (systemd#42981): every call has a deadline, and behind one that ran out the bus
+//!   itself is asked for a sign of life; without one the connection is given up and made anew.
 
 mod jobs;
+mod link;
 mod words;
 
-use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures_util::{StreamExt, future};
+use futures_util::future;
 use serde::de::DeserializeOwned;
-use tokio::sync::{broadcast, watch};
-use tokio::time::{Instant, timeout};
-use zbus::connection::Builder;
-use zbus::message::Type;
-use zbus::{Connection, MatchRule, Message, MessageStream, OwnedObjectPath, OwnedVariant};
+use tokio::sync::{Notify, broadcast, watch};
+use tokio::time::{Instant, timeout, timeout_at};
+use zbus::{Connection, OwnedObjectPath, OwnedVariant};
 
 use self::jobs::Jobs;
-use self::words::{UNITS, active_state, job_end, unit_path, unlabel};
-use super::private::Private;
+use self::link::{Door, MANAGER, ROOT, Way, raw_call};
+use self::words::{active_state, unit_path};
 use super::{ActiveState, Change, Details, Error, JobEnd, Systemd, UnitState, Verb};
 use crate::points::pass;
 
-const NAME: &str = "org.freedesktop.systemd1";
-const ROOT: &str = "/org/freedesktop/systemd1";
-const MANAGER: &str = "org.freedesktop.systemd1.Manager";
 const UNIT: &str = "org.freedesktop.systemd1.Unit";
 const SERVICE: &str = "org.freedesktop.systemd1.Service";
 const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
@@ -41,20 +37,11 @@ const CALL: Duration = Duration::from_secs(25);
 const ASK_AGAIN: Duration = Duration::from_secs(2);
 /// Changes a slow reader may lag behind before it is told `All`.
 const CHANGES: usize = 1024;
-/// Messages queued for the dispatcher; zbus stops reading the socket beyond it.
-const QUEUED: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
-
-/// By which way systemd is reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
-    System,
-    Private,
-}
 
 /// A connection to systemd that comes back when it is lost.
 #[derive(Debug, Clone)]
 pub struct Bus {
-    way: Way,
+    door: Door,
     shared: Arc<Shared>,
 }
 
@@ -63,6 +50,8 @@ struct Shared {
     connection: watch::Receiver<Option<Connection>>,
     changes: broadcast::Sender<Change>,
     jobs: Mutex<Jobs>,
+    /// A call ran out of time: perhaps the bus hangs.
+    suspect: Arc<Notify>,
 }
 
 impl Shared {
@@ -78,7 +67,16 @@ impl Bus {
     /// # Errors
     /// When no connection can be made at all within 25 s. Later losses are mended by themselves.
     pub async fn system() -> Result<Self, Error> {
-        Self::open(Way::System).await
+        Self::open(Door { way: Way::System, call: CALL }).await
+    }
+
+    /// Over the bus at this D-Bus address (`unix:path=...`), that of a container's systemd, say; each call ends within
+    /// `limit`.
+    ///
+    /// # Errors
+    /// When no connection can be made at all within `limit`.
+    pub async fn at(address: &str, limit: Duration) -> Result<Self, Error> {
+        Self::open(Door { way: Way::Address(address.to_owned()), call: limit }).await
     }
 
     /// Over `/run/systemd/private`: root only, works with D-Bus and polkit dead.
@@ -86,16 +84,16 @@ impl Bus {
     /// # Errors
     /// As [`Bus::system`].
     pub async fn private() -> Result<Self, Error> {
-        Self::open(Way::Private).await
+        Self::open(Door { way: Way::Private, call: CALL }).await
     }
 
-    async fn open(way: Way) -> Result<Self, Error> {
-        let (connection, stream) = connect(way).await?;
+    async fn open(door: Door) -> Result<Self, Error> {
+        let (connection, stream) = link::connect(&door).await?;
         let (sender, receiver) = watch::channel(Some(connection));
         let (changes, _) = broadcast::channel(CHANGES);
-        let shared = Arc::new(Shared { connection: receiver, changes, jobs: Mutex::default() });
-        tokio::spawn(dispatch(way, stream, sender, Arc::downgrade(&shared)));
-        Ok(Self { way, shared })
+        let shared = Arc::new(Shared { connection: receiver, changes, jobs: Mutex::default(), suspect: Arc::default() });
+        tokio::spawn(link::dispatch(door.clone(), stream, sender, Arc::downgrade(&shared)));
+        Ok(Self { door, shared })
     }
 
     /// Waits for a connection (it may be coming back) and calls a method.
@@ -104,19 +102,23 @@ impl Bus {
         B: serde::Serialize + zbus::DynamicType + Sync,
         R: DeserializeOwned + zbus::Type,
     {
-        let deadline = || Error::Deadline { what: what.to_owned(), limit: CALL };
+        let limit = self.door.call;
         let call = async {
             let mut connection = self.shared.connection.clone();
             let connection = connection
                 .wait_for(Option::is_some)
                 .await
-                .map_err(|_| Error::Unreachable("the connection was given up".into()))?
+                .map_err(|_| self.door.unreachable(&"the connection was given up"))?
                 .clone()
-                .ok_or_else(|| Error::Unreachable("no connection".into()))?;
-            let reply = raw_call(self.way, &connection, path, interface, method, body).await.map_err(|why| refused(what, &why))?;
-            reply.body().deserialize::<R>().map_err(|why| refused(what, &why))
+                .ok_or_else(|| self.door.unreachable(&"no connection"))?;
+            let reply =
+                raw_call(&self.door.way, &connection, path, interface, method, body).await.map_err(|why| self.door.told(what, why))?;
+            reply.body().deserialize::<R>().map_err(|why| self.door.told(what, why))
         };
-        timeout(CALL, call).await.map_err(|_| deadline())?
+        timeout(limit, call).await.map_err(|_| {
+            self.shared.suspect.notify_one();
+            self.door.silent(what)
+        })?
     }
 
     async fn property(&self, path: &str, interface: &str, name: &str) -> Result<OwnedVariant, Error> {
@@ -218,7 +220,13 @@ impl Systemd for Bus {
         let rows: Vec<Row> = self.call(ROOT, MANAGER, "ListUnitsByPatterns", &(none, patterns), "list units").await?;
         Ok(rows
             .into_iter()
-            .map(|row| UnitState { active: active_state(&row.3), name: row.0, sub: row.4, job: (row.7 != 0).then_some(row.8) })
+            .map(|row| UnitState {
+                active: active_state(&row.3),
+                name: row.0,
+                sub: row.4,
+                job: (row.7 != 0).then_some(row.8),
+                masked: row.2 == "masked",
+            })
             .collect())
     }
 
@@ -280,7 +288,7 @@ impl Systemd for Bus {
                 return Ok(end);
             }
             // The signal is late, or lost: ask.
-            if let Some(end) = self.gone(&job, verb, unit).await {
+            if let Ok(Some(end)) = timeout_at(end, self.gone(&job, verb, unit)).await {
                 break Ok(end);
             }
         };
@@ -298,115 +306,6 @@ impl Systemd for Bus {
 
     fn changes(&self) -> broadcast::Receiver<Change> {
         self.shared.changes.subscribe()
-    }
-}
-
-async fn raw_call<B>(way: Way, connection: &Connection, path: &str, interface: &str, method: &str, body: &B) -> zbus::Result<Message>
-where
-    B: serde::Serialize + zbus::DynamicType + Sync,
-{
-    // Without a bus there is no destination.
-    let destination = (way == Way::System).then_some(NAME);
-    connection.call_method(destination, path, Some(interface), method, body).await
-}
-
-async fn connect(way: Way) -> Result<(Connection, MessageStream), Error> {
-    let unreachable = |why: &dyn std::fmt::Display| Error::Unreachable(why.to_string());
-    let connecting = async {
-        let builder = match way {
-            Way::System => Builder::system(),
-            Way::Private => Builder::socket(Private::connect().await.map_err(|why| unreachable(&why))?).p2p(),
-        };
-        let connection = builder.method_timeout(CALL).build().await.map_err(|why| unreachable(&why))?;
-        let rule = MatchRule::builder().msg_type(Type::Signal).path_namespace(ROOT);
-        // The bus checks the sender; PID 1's own socket has no senders.
-        let rule = match way {
-            Way::System => rule.sender(NAME),
-            Way::Private => rule,
-        };
-        let stream = MessageStream::for_match_rule(rule.build().map_err(|why| unreachable(&why))?, &connection, Some(QUEUED))
-            .await
-            .map_err(|why| unreachable(&why))?;
-        subscribe(way, &connection).await.map_err(|why| unreachable(&why))?;
-        Ok((connection, stream))
-    };
-    timeout(CALL, connecting).await.map_err(|_| Error::Deadline { what: "connecting to systemd".into(), limit: CALL })?
-}
-
-async fn subscribe(way: Way, connection: &Connection) -> zbus::Result<()> {
-    match raw_call(way, connection, ROOT, MANAGER, "Subscribe", &()).await {
-        // AlreadySubscribed is what we want (cockpit#18005).
-        Err(zbus::Error::MethodError(name, _, _)) if name.as_str().ends_with("AlreadySubscribed") => Ok(()),
-        other => other.map(drop),
-    }
-}
-
-/// Reads signals for as long as somebody holds the [`Bus`]; connects again when the connection is lost.
-async fn dispatch(way: Way, mut stream: MessageStream, connection: watch::Sender<Option<Connection>>, shared: std::sync::Weak<Shared>) {
-    loop {
-        while let Some(Ok(message)) = stream.next().await {
-            let Some(shared) = shared.upgrade() else { return };
-            let header = message.header();
-            let (Some(member), Some(path)) = (header.member(), header.path()) else { continue };
-            match member.as_str() {
-                "JobRemoved" => {
-                    if let Ok((_, job, unit, result)) = message.body().deserialize::<(u32, OwnedObjectPath, String, String)>() {
-                        shared.jobs().end(job.as_str().to_owned(), job_end(&result));
-                        tell(&shared, Change::Unit(unit));
-                    }
-                }
-                "UnitNew" | "UnitRemoved" => {
-                    if let Ok((unit, _)) = message.body().deserialize::<(String, OwnedObjectPath)>() {
-                        tell(&shared, Change::Unit(unit));
-                    }
-                }
-                "PropertiesChanged" => {
-                    if let Some(unit) = path.as_str().strip_prefix(UNITS).and_then(unlabel) {
-                        tell(&shared, Change::Unit(unit));
-                    }
-                }
-                // Reloading(false): a reload ended, and PID 1 may have forgotten us.
-                "Reloading" if message.body().deserialize::<bool>() == Ok(false) => {
-                    let current = connection.borrow().clone();
-                    if let Some(current) = current {
-                        // When it fails the connection is broken, and the loop above ends soon.
-                        let _ = timeout(CALL, subscribe(way, &current)).await;
-                    }
-                    tell(&shared, Change::All);
-                }
-                _ => {}
-            }
-        }
-        connection.send_replace(None);
-        let mut pause = Duration::from_millis(50);
-        stream = loop {
-            if shared.strong_count() == 0 {
-                return;
-            }
-            if let Ok((fresh, stream)) = connect(way).await {
-                connection.send_replace(Some(fresh));
-                break stream;
-            }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(Duration::from_secs(5));
-        };
-        let Some(shared) = shared.upgrade() else { return };
-        tell(&shared, Change::All);
-    }
-}
-
-fn tell(shared: &Shared, change: Change) {
-    // Without a reader there is nobody to tell.
-    let _ = shared.changes.send(change);
-}
-
-fn refused(what: &str, why: &zbus::Error) -> Error {
-    match why {
-        zbus::Error::InputOutput(why) => Error::Unreachable(why.to_string()),
-        zbus::Error::MethodError(name, text, _) => {
-            Error::Refused { what: what.to_owned(), why: format!("{} ({name})", text.as_deref().unwrap_or("no reason given")) }
-        }
-        other => Error::Refused { what: what.to_owned(), why: other.to_string() },
     }
 }
 

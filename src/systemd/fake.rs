@@ -1,83 +1,35 @@
-//! A systemd that behaves: units with states, jobs that merge and cancel each other, automatic restarts, time limits,
-//! signals that get lost or come twice, a bus that goes away.
+//! A systemd that behaves: units with states, jobs that merge and cancel each other, automatic restarts, start limits,
+//! time limits, masked units, signals that get lost or come twice, a bus that goes away.
 //!
-//! It is told how *apps* behave ([`App`]), never what to answer. Time is tokio's, so that under a paused clock an hour
-//! passes at once. It knows services with `Restart=always` and without start limit, as our workers are.
+//! It is told how *apps* behave ([`App`]) and what unit files say ([`Service`]), never what to answer. Time is tokio's,
+//! so that under a paused clock an hour passes at once. It must not know what our units are for.
+//!
+//! | file | |
+//! |---|---|
+//! | `told` | what it is told |
+//! | `unit` | one unit, its job, what is read of it |
+//! | `life` | how a unit goes from state to state, by jobs and by itself |
+//!
+//! A unit that is inactive and has no job is unloaded at once, with its counters. A real one stays loaded, too, as long
+//! as a loaded unit refers to it: handles do by their target, sockets by their handle.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{broadcast, oneshot, watch};
+use tokio::sync::{broadcast, watch};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{ActiveState, Change, Details, Error, JobEnd, Systemd, UnitState, Verb};
+pub use self::told::{App, Kind, Service, Signals, Start, Times};
+use self::unit::{Task, Unit};
+use super::{ActiveState, Change, Details, Error, JobEnd, Systemd, UnitState, Verb, refusal};
+
+mod life;
+mod told;
+mod unit;
 
 /// How old an answer is when it arrives.
 const LATENCY: Duration = Duration::from_millis(3);
-
-/// What an app does when it is started.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Start {
-    /// It is ready after this time.
-    Ready(Duration),
-    /// It exits with 1 after this time, before it was ready.
-    Crash(Duration),
-    /// It never gets ready.
-    Never,
-    /// A condition of its unit does not hold: the job is done, and nothing runs.
-    Skipped,
-}
-
-/// One start of an app.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct App {
-    /// How it starts.
-    pub start: Start,
-    /// When, after it got ready, it exits with 1.
-    pub crash_after: Option<Duration>,
-    /// How long it takes to end after SIGTERM; none ignores it and waits for SIGKILL.
-    pub stop: Option<Duration>,
-}
-
-impl App {
-    /// Ready after `start`, ends 10 ms after SIGTERM.
-    pub fn ready_after(start: Duration) -> Self {
-        Self { start: Start::Ready(start), crash_after: None, stop: Some(Duration::from_millis(10)) }
-    }
-    /// Exits after `start`, before it was ready.
-    pub fn crashing(start: Duration) -> Self {
-        Self { start: Start::Crash(start), ..Self::ready_after(start) }
-    }
-}
-
-/// What becomes of signals.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Signals {
-    /// They arrive.
-    Kept,
-    /// None arrives.
-    Lost,
-    /// Each arrives twice.
-    Doubled,
-}
-
-/// The unit file's time limits.
-#[derive(Debug, Clone, Copy)]
-pub struct Times {
-    /// `TimeoutStartSec=`.
-    pub start: Duration,
-    /// `TimeoutStopSec=`.
-    pub stop: Duration,
-    /// `RestartSec=`.
-    pub restart: Duration,
-}
-
-impl Default for Times {
-    fn default() -> Self {
-        Self { start: Duration::from_secs(30), stop: Duration::from_secs(5), restart: Duration::from_millis(100) }
-    }
-}
 
 /// One change of state: when, which unit, `active/running` for example.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,59 +59,21 @@ struct Shared {
 
 struct State {
     units: BTreeMap<String, Unit>,
+    files: BTreeMap<String, Service>,
     script: Script,
     times: Times,
+    hurries: bool,
     signals: Signals,
     refused: Vec<(Verb, String)>,
     calls: Vec<(Verb, String)>,
     trace: Vec<Trace>,
 }
 
-struct Unit {
-    active: ActiveState,
-    sub: &'static str,
-    job: Option<Job>,
-    app: App,
-    /// Starts in all, by hand and automatic.
-    starts: u32,
-    /// Automatic ones since the last by hand.
-    restarts: u32,
-    result: &'static str,
-    exit_status: i32,
-    /// When it last became active, since the fake was made.
-    since: Duration,
-    /// Counts its changes, so that a timer of an earlier state does nothing.
-    epoch: u64,
-}
-
-struct Job {
-    verb: Verb,
-    waiters: Vec<oneshot::Sender<JobEnd>>,
-}
-
-impl Unit {
-    fn new() -> Self {
-        Self {
-            active: ActiveState::Inactive,
-            sub: "dead",
-            job: None,
-            app: App::ready_after(Duration::ZERO),
-            starts: 0,
-            restarts: 0,
-            result: "success",
-            exit_status: 0,
-            since: Duration::ZERO,
-            epoch: 0,
-        }
-    }
-    fn finish(&mut self, end: JobEnd) {
-        for waiter in self.job.take().into_iter().flat_map(|job| job.waiters) {
-            // Who asked may have gone; the job does not care.
-            let _ = waiter.send(end);
-        }
-    }
-    fn job_is(&self, verb: Verb) -> bool {
-        self.job.as_ref().is_some_and(|job| job.verb == verb)
+impl State {
+    /// A unit, loaded where it was not.
+    fn unit(&mut self, name: &str) -> &mut Unit {
+        let file = || self.files.get(name).cloned().unwrap_or(Service::WORKER);
+        self.units.entry(name.into()).or_insert_with(|| Unit::new(file()))
     }
 }
 
@@ -169,8 +83,10 @@ impl Fake {
     pub fn new(script: impl FnMut(&str, u32) -> App + Send + 'static) -> Self {
         let state = State {
             units: BTreeMap::new(),
+            files: BTreeMap::new(),
             script: Box::new(script),
             times: Times::default(),
+            hurries: false,
             signals: Signals::Kept,
             refused: Vec::new(),
             calls: Vec::new(),
@@ -185,6 +101,11 @@ impl Fake {
     /// Sets the time limits of all units, for starts and stops to come.
     pub fn set_times(&self, times: Times) {
         self.lock().times = times;
+    }
+    /// Sets whether a start by hand ends the delay of an automatic restart, as in systemd 257, or waits for its end, as in
+    /// 252 and here until told otherwise.
+    pub fn set_hurries(&self, hurries: bool) {
+        self.lock().hurries = hurries;
     }
     /// Sets what becomes of signals.
     pub fn set_signals(&self, signals: Signals) {
@@ -213,12 +134,33 @@ impl Fake {
         }
         self.send(Change::All);
     }
-    /// The main process of a unit dies with 1.
+    /// Says what a unit's file says, before its first start; one that nobody defines is a [`Service::WORKER`].
+    pub fn define(&self, unit: &str, service: Service) {
+        self.lock().files.insert(unit.into(), service);
+    }
+    /// The main process of a unit, where one runs, exits with 1.
     pub fn crash(&self, unit: &str) {
         let mut state = self.lock();
-        if state.units.get(unit).is_some_and(|unit| matches!(unit.active, ActiveState::Active | ActiveState::Activating)) {
-            self.crashed(&mut state, unit, "exit-code");
+        if state.unit(unit).has_process() {
+            self.crashed(&mut state, unit);
         }
+    }
+    /// The main process of a unit, where one runs, is killed by SIGKILL.
+    pub fn kill(&self, unit: &str) {
+        let mut state = self.lock();
+        if state.unit(unit).has_process() {
+            self.process_ends(&mut state, unit, "signal", 9, true);
+        }
+    }
+    /// Somebody asks for a reload of a handle.
+    pub fn reload(&self, unit: &str) {
+        // Nobody here waits for its end.
+        drop(self.enqueue(&mut self.lock(), Task::Reload, unit));
+    }
+    /// Masks a unit, or unmasks it; what runs goes on.
+    pub fn mask(&self, unit: &str, on: bool) {
+        self.lock().unit(unit).masked = on;
+        self.daemon_reload();
     }
     /// From now on, and until its next start, the app of a running unit behaves like this.
     pub fn turn_into(&self, unit: &str, app: App) {
@@ -256,11 +198,12 @@ impl Fake {
     /// Moves a unit and tells it.
     fn set(&self, state: &mut State, name: &str, active: ActiveState, sub: &'static str) {
         if let Some(unit) = state.units.get_mut(name) {
-            if active == ActiveState::Active && unit.active != active {
+            if active == ActiveState::Active && !matches!(unit.active, ActiveState::Active | ActiveState::Reloading) {
                 unit.since = self.shared.born.elapsed();
             }
             (unit.active, unit.sub) = (active, sub);
             unit.epoch += 1;
+            unit.forget_if_unloaded();
         }
         state.trace.push(Trace { at: self.shared.born.elapsed(), unit: name.into(), state: format!("{active}/{sub}") });
         let times = match state.signals {
@@ -273,137 +216,29 @@ impl Fake {
         }
     }
 
-    /// Does something to a unit after a while, unless it changes before.
-    fn later(&self, state: &State, name: &str, after: Duration, what: fn(&Self, &mut State, &str)) {
-        let (fake, name) = (self.clone(), name.to_owned());
-        let epoch = |state: &State, name: &str| state.units.get(name).map(|unit| unit.epoch);
-        let expected = epoch(state, &name);
-        tokio::spawn(async move {
-            sleep(after).await;
-            let mut state = fake.lock();
-            if epoch(&state, &name) == expected {
-                what(&fake, &mut state, &name);
-            }
-        });
-    }
-
-    fn begin_start(&self, state: &mut State, name: &str) {
-        let Some(unit) = state.units.get_mut(name) else { return };
-        unit.starts += 1;
-        unit.app = (state.script)(name, unit.starts);
-        let start = unit.app.start;
-        self.set(state, name, ActiveState::Activating, "start");
-        let limit = state.times.start;
-        match start {
-            Start::Ready(after) if after < limit => self.later(state, name, after, Self::ready),
-            Start::Crash(after) if after < limit => {
-                self.later(state, name, after, |fake, state, name| fake.crashed(state, name, "exit-code"))
-            }
-            Start::Skipped => {
-                self.set(state, name, ActiveState::Inactive, "dead");
-                self.finish(state, name, JobEnd::Done);
-            }
-            _ => self.later(state, name, limit, |fake, state, name| fake.crashed(state, name, "timeout")),
-        }
-    }
-
-    fn ready(&self, state: &mut State, name: &str) {
-        self.set(state, name, ActiveState::Active, "running");
-        self.finish(state, name, JobEnd::Done);
-        if let Some(after) = state.units.get(name).and_then(|unit| unit.app.crash_after) {
-            self.later(state, name, after, |fake, state, name| fake.crashed(state, name, "exit-code"));
-        }
-    }
-
-    /// `Restart=always`: the job fails, the unit goes to auto-restart, never to `failed`. Its next start has a start
-    /// job too, as on the real one, where a restart job turns into one.
-    fn crashed(&self, state: &mut State, name: &str, result: &'static str) {
-        if let Some(unit) = state.units.get_mut(name) {
-            unit.result = result;
-            unit.exit_status = if result == "timeout" { 15 } else { 1 };
-        }
-        self.set(state, name, ActiveState::Activating, "auto-restart");
-        self.finish(state, name, JobEnd::Failed);
-        self.later(state, name, state.times.restart, |fake, state, name| {
-            if let Some(unit) = state.units.get_mut(name) {
-                unit.restarts += 1;
-                unit.job.get_or_insert(Job { verb: Verb::Start, waiters: Vec::new() });
-            }
-            fake.begin_start(state, name);
-        });
-    }
-
-    fn begin_stop(&self, state: &mut State, name: &str) {
-        let Some(unit) = state.units.get(name) else { return };
-        match (unit.active, unit.sub) {
-            (ActiveState::Deactivating, _) => {}
-            (ActiveState::Inactive | ActiveState::Failed, _) | (_, "auto-restart") => self.stopped(state, name, ActiveState::Inactive),
-            _ => {
-                let stop = unit.app.stop.filter(|after| *after < state.times.stop);
-                self.set(state, name, ActiveState::Deactivating, "stop-sigterm");
-                match stop {
-                    Some(after) => self.later(state, name, after, |fake, state, name| fake.stopped(state, name, ActiveState::Inactive)),
-                    None => self.later(state, name, state.times.stop, |fake, state, name| fake.stopped(state, name, ActiveState::Failed)),
-                }
-            }
-        }
-    }
-
-    fn stopped(&self, state: &mut State, name: &str, active: ActiveState) {
-        if let Some(unit) = state.units.get_mut(name) {
-            (unit.result, unit.exit_status) = if active == ActiveState::Failed { ("timeout", 9) } else { ("success", 0) };
-        }
-        self.set(state, name, active, if active == ActiveState::Failed { "failed" } else { "dead" });
-        match state.units.get(name).and_then(|unit| unit.job.as_ref()).map(|job| job.verb) {
-            Some(Verb::Stop) => self.finish(state, name, JobEnd::Done),
-            Some(Verb::Start | Verb::Restart) => self.begin_start(state, name),
-            None => {}
-        }
-    }
-
-    fn finish(&self, state: &mut State, name: &str, end: JobEnd) {
-        if let Some(unit) = state.units.get_mut(name) {
-            unit.finish(end);
-        }
-    }
-
-    /// Mode `replace`: the same job is joined, another one is cancelled. What waits for its end comes back.
-    fn enqueue(&self, verb: Verb, name: &str) -> oneshot::Receiver<JobEnd> {
-        let (tell, told) = oneshot::channel();
-        let mut state = self.lock();
-        let unit = state.units.entry(name.into()).or_insert_with(Unit::new);
-        if unit.job_is(verb) {
-            if let Some(job) = &mut unit.job {
-                job.waiters.push(tell);
-            }
-            return told;
-        }
-        unit.finish(JobEnd::Canceled);
-        unit.job = Some(Job { verb, waiters: vec![tell] });
-        match (verb, unit.active) {
-            (Verb::Start, ActiveState::Active | ActiveState::Reloading) => unit.finish(JobEnd::Done),
-            // It waits until the unit is down.
-            (Verb::Start, ActiveState::Deactivating) => {}
-            (Verb::Start, _) | (Verb::Restart, ActiveState::Inactive | ActiveState::Failed) => {
-                unit.restarts = 0;
-                self.begin_start(&mut state, name);
-            }
-            (Verb::Stop | Verb::Restart, _) => self.begin_stop(&mut state, name),
-        }
-        told
-    }
-
     fn rows(&self, patterns: &[String]) -> Vec<UnitState> {
         let state = self.lock();
-        // What is inactive and has no job is not loaded.
-        let loaded = state.units.iter().filter(|(_, unit)| unit.active != ActiveState::Inactive || unit.job.is_some());
-        let row = |(name, unit): (&String, &Unit)| UnitState {
-            name: name.clone(),
-            active: unit.active,
-            sub: unit.sub.into(),
-            job: unit.job.as_ref().map(|job| job.verb.to_string()),
-        };
-        loaded.filter(|(name, _)| patterns.iter().any(|glob| matches(glob, name))).map(row).collect()
+        let loaded = state.units.iter().filter(|(_, unit)| unit.is_loaded());
+        loaded.filter(|(name, _)| patterns.iter().any(|glob| matches(glob, name))).map(|(name, unit)| unit.row(name)).collect()
+    }
+
+    /// What systemd says before it makes a job.
+    fn refusal(&self, verb: Verb, name: &str) -> Option<String> {
+        let mut state = self.lock();
+        state.calls.push((verb, name.into()));
+        if state.refused.contains(&(verb, name.into())) {
+            return Some(refusal::told("org.freedesktop.DBus.Error.AccessDenied", "Access denied"));
+        }
+        let unit = state.unit(name);
+        match (verb, unit.masked, &unit.service.kind) {
+            (Verb::Start | Verb::Restart, true, _) => {
+                Some(refusal::told("org.freedesktop.systemd1.UnitMasked", &format!("Unit {name} is masked.")))
+            }
+            (Verb::Start | Verb::Restart, _, Kind::Missing) => {
+                Some(refusal::told("org.freedesktop.systemd1.NoSuchUnit", &format!("Unit {name} not found.")))
+            }
+            _ => None,
+        }
     }
 
     fn reach(&self) -> Result<(), Error> {
@@ -435,14 +270,7 @@ impl Systemd for Fake {
     async fn details(&self, unit: &str) -> Result<Details, Error> {
         self.reach()?;
         let state = self.lock();
-        let Some(unit) = state.units.get(unit) else { return Ok(Details { result: "success".into(), ..Details::default() }) };
-        Ok(Details {
-            restarts: unit.restarts,
-            result: unit.result.into(),
-            exit_status: unit.exit_status,
-            by_signal: unit.result == "timeout",
-            ..Details::default()
-        })
+        Ok(state.units.get(unit).map_or_else(|| Unit::new(Service::WORKER).details(), Unit::details))
     }
 
     async fn active_since(&self, unit: &str) -> Result<u64, Error> {
@@ -453,11 +281,10 @@ impl Systemd for Fake {
     async fn job(&self, verb: Verb, unit: &str, limit: Duration) -> Result<JobEnd, Error> {
         self.reach()?;
         let what = format!("{verb} {unit}");
-        self.lock().calls.push((verb, unit.into()));
-        if self.lock().refused.contains(&(verb, unit.into())) {
-            return Err(Error::Refused { what, why: "org.freedesktop.DBus.Error.AccessDenied".into() });
+        if let Some(why) = self.refusal(verb, unit) {
+            return Err(Error::Refused { what, why });
         }
-        let told = self.enqueue(verb, unit);
+        let told = self.enqueue(&mut self.lock(), verb.into(), unit);
         let mut bus = self.shared.bus.subscribe();
         tokio::select! {
             biased;
@@ -472,7 +299,10 @@ impl Systemd for Fake {
     async fn reset_failed(&self, name: &str) -> Result<(), Error> {
         self.reach()?;
         let mut state = self.lock();
-        if state.units.get(name).is_some_and(|unit| unit.active == ActiveState::Failed) {
+        let Some(unit) = state.units.get_mut(name) else { return Ok(()) };
+        (unit.result, unit.restarts, unit.by_hand) = ("success", 0, false);
+        unit.counted.clear();
+        if unit.active == ActiveState::Failed {
             self.set(&mut state, name, ActiveState::Inactive, "dead");
         }
         Ok(())

@@ -6,6 +6,7 @@
 pub mod dbus;
 pub mod fake;
 mod private;
+mod refusal;
 
 use std::fmt;
 use std::future::Future;
@@ -96,6 +97,9 @@ pub struct UnitState {
     pub sub: String,
     /// Kind of the job that waits or runs for it (`start`, `stop`, `restart`, ...).
     pub job: Option<String>,
+    /// Whether somebody has masked it: what runs goes on, and cannot be started again until `systemctl unmask`. An
+    /// inactive one shows this as long as something keeps it loaded, as the target keeps handles, and handles sockets.
+    pub masked: bool,
 }
 
 /// What is known of a service beside its state.
@@ -131,7 +135,7 @@ pub enum Change {
 /// Why a request to systemd did not work.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// systemd cannot be reached.
+    /// systemd cannot be reached or does not answer: what was asked for may have arrived all the same.
     #[error("systemd cannot be reached over D-Bus: {0}")]
     Unreachable(String),
     /// It refused, and says why (its own words).
@@ -142,7 +146,7 @@ pub enum Error {
         /// D-Bus error name and message.
         why: String,
     },
-    /// No answer or no end of the job within the limit.
+    /// No end of the job within the limit.
     #[error("{what} did not end within {limit:?}")]
     Deadline {
         /// The request.

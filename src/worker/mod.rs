@@ -2,7 +2,7 @@
 //! user).
 //!
 //! These are programs that run once per start, so they are quick and small: std, libc and JSON, one thread, no runtime. They
-//! must not know rolls, the master or D-Bus. What one hands the next lies in the worker's runtime directory:
+//! must not know rolls or the master, and D-Bus only to ask PID 1 about a worker that keeps ending. What one hands the next lies in the worker's runtime directory:
 //!
 //! | file | written by | read by |
 //! |---|---|---|
@@ -11,6 +11,7 @@
 //! | `listens.PID.N` | the bind supervisor, when the app listens on socket N | `ready` |
 //! | `bell` | `ready`; a FIFO that `exec` and the supervisor ring after writing | `ready` |
 
+pub mod crashes;
 pub mod error;
 pub mod exec;
 pub mod files;
@@ -38,7 +39,7 @@ const USAGE: u8 = 2;
 
 /// Runs `project-cluster worker ...`; `args` are those behind `worker`. Only generated units call it:
 ///
-/// - `prepare --cluster NAME --app APP INSTANCE` (`ExecStartPre=+`)
+/// - `prepare --cluster NAME --app APP --restart-ms N INSTANCE` (`ExecStartPre=+`)
 /// - `exec` (`ExecStart=`)
 /// - `probe [--timeout-ms N]` (`ExecStartPost=`, where `ready` is a command)
 /// - `ready --cluster NAME --app APP --timeout-ms N INSTANCE` (`ExecStartPost=+`)
@@ -61,13 +62,14 @@ fn dispatch(args: &[OsString]) -> Result<(), Error> {
     if verb == "exec" {
         return Err(exec::run());
     }
-    let (mut cluster, mut app, mut instance, mut root, mut timeout) = (None, None, None, None, None);
+    let (mut cluster, mut app, mut instance, mut root, mut timeout, mut restart) = (None, None, None, None, None, None);
     while let Some(word) = words.next().transpose()? {
         let mut value = || words.next().transpose()?.ok_or_else(|| usage(&format!("`{word}` lacks its value")));
         match word {
             "--cluster" => cluster = Some(value()?.parse().map_err(|why| usage(&format!("--cluster: {why}")))?),
             "--app" => app = Some(value()?.parse().map_err(|why| usage(&format!("--app: {why}")))?),
             "--root" => root = Some(value()?),
+            "--restart-ms" => restart = Some(value()?.parse().map_err(|why| usage(&format!("--restart-ms: {why}")))?),
             "--timeout-ms" => timeout = Some(value()?.parse().map_err(|why| usage(&format!("--timeout-ms: {why}")))?),
             _ if instance.is_none() && !word.starts_with('-') => instance = Some(word),
             _ => return Err(usage(&format!("`{word}` is not understood"))),
@@ -83,7 +85,11 @@ fn dispatch(args: &[OsString]) -> Result<(), Error> {
         return Err(usage("--cluster NAME --app APP INSTANCE are needed"));
     };
     match verb {
-        "prepare" => prepare::run(&cluster, &app, instance, &paths),
+        "prepare" => {
+            // The default of `timeout.restart`.
+            let restart = restart.map_or(Duration::from_millis(100), Duration::from_millis);
+            prepare::run(&cluster, &app, instance, &paths, restart)
+        }
         "ready" => ready::run(&cluster, &app, instance, &paths, main_pid()?, timeout),
         _ => Err(usage(&format!("`{verb}` is no step of a worker"))),
     }

@@ -30,6 +30,10 @@ impl Paths {
     pub fn ports(&self, cluster: &ClusterName) -> PathBuf {
         self.run.join(cluster.as_str()).join("ports")
     }
+    /// Directory of the counts of an app's crashes, which root writes and all may read.
+    pub fn crashes(&self, cluster: &ClusterName, app: &AppName) -> PathBuf {
+        self.run.join(cluster.as_str()).join("crashes").join(app.as_str())
+    }
     /// `NAME-APP`, which holds the runtime directories of an app's workers.
     pub fn workers(&self, cluster: &ClusterName, app: &AppName) -> PathBuf {
         self.run.join(AppUnits::new(cluster, app).prefix())

@@ -15,7 +15,7 @@ use super::error::Error;
 use super::paths::Paths;
 use super::pin::{Copy, Pin};
 use super::store::{Lock, Store};
-use super::{ports, sys};
+use super::{crashes, ports, sys};
 use crate::config::settings::Spawn;
 use crate::names::{AppName, ClusterName, Generation, Instance};
 
@@ -30,19 +30,31 @@ const TEMPORARY: &CStr = c".pin.json.new";
 /// [`Copy::FILE`] for the kernel.
 const FILE: &CStr = c"pin.json";
 
-/// Prepares the worker `instance` of `app`: makes its generation's pin where it is the first, finds its port, writes its
-/// copy into `$RUNTIME_DIRECTORY`.
+/// Prepares the worker `instance` of `app`: waits where it is in a crash loop, makes its generation's pin where it is the
+/// first, finds its port, writes its copy into `$RUNTIME_DIRECTORY`. `restart` is the unit's `RestartSec=`.
 ///
 /// # Errors
 /// When the instance is none that may be started, the app or its `cwd` is not there, no port is free, or a file cannot be
 /// written.
-pub fn run(cluster: &ClusterName, app: &AppName, instance: &str, paths: &Paths) -> Result<(), Error> {
+pub fn run(cluster: &ClusterName, app: &AppName, instance: &str, paths: &Paths, restart: Duration) -> Result<(), Error> {
     let directory = std::env::var_os("RUNTIME_DIRECTORY").unwrap_or_default();
-    prepare(cluster, app, instance, paths, Path::new(&directory))
+    let directory = Path::new(&directory);
+    let instance = checked(cluster, app, instance, paths, directory)?;
+    // Before anything that can fail: a step that fails each time is a crash loop too.
+    crashes::before_start(cluster, app, instance, paths, restart);
+    finish(cluster, app, instance, paths, directory)
 }
 
-/// [`run`] with the runtime directory that systemd named.
+/// [`run`] with the runtime directory that systemd named, without counting or waiting.
+///
+/// # Errors
+/// As [`run`].
 pub fn prepare(cluster: &ClusterName, app: &AppName, instance: &str, paths: &Paths, directory: &Path) -> Result<(), Error> {
+    finish(cluster, app, checked(cluster, app, instance, paths, directory)?, paths, directory)
+}
+
+/// The instance, which somebody unprivileged chose, where its name is one and systemd gave it the directory of that name.
+fn checked(cluster: &ClusterName, app: &AppName, instance: &str, paths: &Paths, directory: &Path) -> Result<Instance, Error> {
     let instance: Instance = instance.parse().map_err(|why| Error::new(format!("`{instance}` is no worker of {app}: {why}")))?;
     let expected = paths.workers(cluster, app).join(instance.to_string());
     if directory != expected {
@@ -52,6 +64,10 @@ pub fn prepare(cluster: &ClusterName, app: &AppName, instance: &str, paths: &Pat
             expected.display()
         )));
     }
+    Ok(instance)
+}
+
+fn finish(cluster: &ClusterName, app: &AppName, instance: Instance, paths: &Paths, directory: &Path) -> Result<(), Error> {
     let store = Store::open(cluster, paths);
     let until = Instant::now() + PORT_WAIT;
     let copy = loop {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::support::sandbox::Options;
-use super::support::{Output, Running, Sandbox, apps};
+use super::support::{Ground, Output, Running, Sandbox, apps};
 
 /// Long enough for anything that happens at all, on a machine under load.
 pub const SOON: Duration = Duration::from_secs(20);
@@ -24,15 +24,7 @@ pub fn cluster(toml: &str) -> Cluster {
 /// A sandbox with this configuration in place and nothing installed yet.
 #[track_caller]
 pub fn installed(toml: &str) -> Cluster {
-    let sandbox = Sandbox::start_with(Options { shown: vec![apps::go()], ..Options::default() });
-    let cluster = Cluster { sandbox };
-    cluster.config(toml);
-    // What a deploy looks like: a symlink to the release.
-    for release in ["v1", "v2", "v3"] {
-        cluster.sandbox.write(format!("/srv/shop/{release}/VERSION"), release);
-    }
-    cluster.release("v1");
-    cluster
+    Cluster::on(Sandbox::start_with(Options { shown: vec![apps::go()], ..Options::default() }), toml)
 }
 
 /// An app of four plain Node workers on port 3000 in `/srv/shop/current`.
@@ -59,25 +51,38 @@ pub fn shop(workers: u16, more: &str) -> Cluster {
 /// An `app.js` that answers with its release.
 pub const HELLO: &str = "require('/srv/apps/hello.js');";
 
-/// A sandbox with a cluster.
-pub struct Cluster {
-    pub sandbox: Sandbox,
+/// Some ground, a sandbox where nothing else is said, with a cluster.
+pub struct Cluster<G = Sandbox> {
+    pub sandbox: G,
 }
 
-impl std::ops::Deref for Cluster {
-    type Target = Sandbox;
-    fn deref(&self) -> &Sandbox {
+impl<G> std::ops::Deref for Cluster<G> {
+    type Target = G;
+    fn deref(&self) -> &G {
         &self.sandbox
     }
 }
 
-impl std::ops::DerefMut for Cluster {
-    fn deref_mut(&mut self) -> &mut Sandbox {
+impl<G> std::ops::DerefMut for Cluster<G> {
+    fn deref_mut(&mut self) -> &mut G {
         &mut self.sandbox
     }
 }
 
-impl Cluster {
+impl<G: std::ops::Deref<Target = dyn Ground>> Cluster<G> {
+    /// Puts this configuration in place there, and installs nothing.
+    #[track_caller]
+    pub fn on(ground: G, toml: &str) -> Self {
+        let cluster = Self { sandbox: ground };
+        cluster.config(toml);
+        // What a deploy looks like: a symlink to the release.
+        for release in ["v1", "v2", "v3"] {
+            cluster.write(format!("/srv/shop/{release}/VERSION"), release);
+        }
+        cluster.release("v1");
+        cluster
+    }
+
     /// Writes the configuration.
     pub fn config(&self, toml: &str) {
         self.write("/etc/project-cluster/cluster.toml", toml);

@@ -51,3 +51,17 @@ fn the_readme_s_first_cluster() {
     let following = cluster.spawn(&["sh", "-c", &logs.replace("logs api", "logs bg")]);
     cluster.wait_until("the log says something", SOON, || following.stdout().contains("works"));
 }
+
+#[test]
+fn the_verbs_of_operations() {
+    let document = include_str!("../../docs/operations.md");
+    let cluster = super::cluster::cluster(&super::cluster::node(2));
+    let blocks = blocks(document, "sh");
+    assert!(!blocks.is_empty(), "docs/operations.md shows commands");
+    for line in blocks.iter().flat_map(|block| block.lines()) {
+        let said = cluster.sh(line).ok();
+        assert!(!said.trim().is_empty(), "`{line}` says something");
+    }
+    let rows: Vec<String> = cluster.ls().iter().map(|row| format!("{} {}", row.uid(), row.state())).collect();
+    assert_eq!(rows, ["api:01 online", "api:02 online"]);
+}

@@ -5,15 +5,19 @@
 mod support;
 
 mod address;
+mod bus;
 mod bytes;
 mod cli;
 mod cluster;
 mod deaths;
 mod demand;
 mod docs;
+mod events;
 mod handle;
 mod install;
 mod load;
+mod loops;
+mod machine;
 mod master;
 mod meddling;
 mod pins;
@@ -24,6 +28,7 @@ mod reload;
 mod sandbox;
 mod secrets;
 mod swap;
+mod trace;
 mod traps;
 mod tree;
 mod units;

@@ -11,8 +11,8 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use super::inside::Pipe;
 use super::process::{self, PidFd, readable_within};
+use super::running::Pipe;
 
 const SCRIPT: &str = include_str!("holder.sh");
 

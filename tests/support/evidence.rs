@@ -1,9 +1,9 @@
-//! What is left of a sandbox whose test failed: `target/sandbox-logs/TEST/`.
+//! What is left of a sandbox or a machine whose test failed: `target/sandbox-logs/TEST/`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::sandbox::Sandbox;
+use super::ground::Ground;
 
 /// How much of the journal is printed beside the panic; all of it is in the directory.
 const PRINTED: usize = 40;
@@ -24,39 +24,38 @@ pub fn test_name() -> String {
 
 /// Gathers journal, units, failed units, jobs, processes and console; prints where they are and the last lines. It panics
 /// never, since it runs during a panic.
-pub fn gather(sandbox: &Sandbox) {
+pub fn gather(ground: &dyn Ground) {
     let directory = target().join("sandbox-logs").join(test_name());
     if let Err(error) = fs::create_dir_all(&directory) {
-        eprintln!("cannot keep the sandbox's logs in {}: {error}", directory.display());
+        eprintln!("cannot keep the logs in {}: {error}", directory.display());
         return;
     }
     let mut journal = String::new();
-    if sandbox.is_up() {
+    if ground.is_up() {
         let failed = "systemctl --failed --all --plain --no-legend | while read -r unit rest; do systemctl status --full --no-pager -n 50 \"$unit\"; done";
-        journal = output(sandbox, &["journalctl", "--no-pager", "--merge", "-o", "short-precise"]);
-        keep(&directory, "units.txt", &output(sandbox, &["systemctl", "list-units", "--all", "--full", "--no-pager"]));
-        keep(&directory, "jobs.txt", &output(sandbox, &["systemctl", "list-jobs", "--full", "--no-pager"]));
-        keep(&directory, "failed.txt", &output(sandbox, &["sh", "-c", failed]));
-        keep(&directory, "processes.txt", &output(sandbox, &["ps", "axfww", "-o", "pid,user:20,stat,etimes,cgroup:80,args"]));
+        journal = output(ground, &["journalctl", "--no-pager", "--merge", "-o", "short-precise"]);
+        keep(&directory, "units.txt", &output(ground, &["systemctl", "list-units", "--all", "--full", "--no-pager"]));
+        keep(&directory, "jobs.txt", &output(ground, &["systemctl", "list-jobs", "--full", "--no-pager"]));
+        keep(&directory, "failed.txt", &output(ground, &["sh", "-c", failed]));
+        keep(&directory, "processes.txt", &output(ground, &["ps", "axfww", "-o", "pid,user:20,stat,etimes,cgroup:80,args"]));
     }
-    if journal.is_empty() {
-        let files = sandbox.holder().root().join("var/log/journal");
+    if let Some(files) = ground.journal_files().filter(|_| journal.is_empty()) {
         let read =
             std::process::Command::new("journalctl").args(["--no-pager", "--merge", "-o", "short-precise", "-D"]).arg(files).output();
         journal = read.map(|read| String::from_utf8_lossy(&read.stdout).into_owned()).unwrap_or_default();
     }
     keep(&directory, "journal.txt", &journal);
-    keep(&directory, "console.txt", &sandbox.console());
+    keep(&directory, "console.txt", &ground.console());
     let lines: Vec<&str> = journal.lines().collect();
-    eprintln!("--- last lines of the sandbox's journal; more in {}", directory.display());
+    eprintln!("--- last lines of the journal inside; more in {}", directory.display());
     for line in &lines[lines.len().saturating_sub(PRINTED)..] {
         eprintln!("{line}");
     }
     eprintln!("---");
 }
 
-fn output(sandbox: &Sandbox, command: &[&str]) -> String {
-    sandbox.try_run(command).map(|output| output.stdout + &output.stderr).unwrap_or_default()
+fn output(ground: &dyn Ground, command: &[&str]) -> String {
+    ground.try_run(command).map(|output| output.stdout + &output.stderr).unwrap_or_default()
 }
 
 fn keep(directory: &Path, name: &str, text: &str) {

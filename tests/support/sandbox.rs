@@ -1,12 +1,16 @@
 //! The sandbox as tests use it.
 
 use std::ffi::OsStr;
+use std::io;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::boot::{Booted, Holder};
-use super::inside::{self, COMMAND_LIMIT, Output, Place, Running};
-use super::{evidence, wait};
+use super::evidence;
+use super::ground::Ground;
+use super::inside::{self, Place};
+use super::running::Running;
 
 /// How a sandbox is made.
 #[derive(Debug, Clone, Default)]
@@ -89,16 +93,6 @@ impl Sandbox {
         self.up().pid
     }
 
-    /// Whether it is booted.
-    pub fn is_up(&self) -> bool {
-        self.booted.as_ref().is_some_and(|booted| !booted.first.ended_within(Duration::ZERO))
-    }
-
-    /// What the systems booted in it wrote to their console.
-    pub fn console(&self) -> String {
-        self.holder.console()
-    }
-
     /// The file that stands for its network namespace. A boot makes a new one.
     #[track_caller]
     pub fn netns(&self) -> PathBuf {
@@ -115,82 +109,6 @@ impl Sandbox {
             Some(booted) => Place::Up(&booted.first, &booted.group),
             None => Place::Down(self.holder.pidfd()),
         }
-    }
-
-    /// Runs a command as root, at most a minute. While the sandbox is down it runs in its root alone.
-    #[track_caller]
-    pub fn run<S: AsRef<OsStr>>(&self, command: &[S]) -> Output {
-        self.spawn(command).wait(COMMAND_LIMIT)
-    }
-
-    /// Runs a command as root, at most so long.
-    #[track_caller]
-    pub fn run_within<S: AsRef<OsStr>>(&self, limit: Duration, command: &[S]) -> Output {
-        self.spawn(command).wait(limit)
-    }
-
-    /// Runs a command as root with this as its standard input.
-    #[track_caller]
-    pub fn run_with_input<S: AsRef<OsStr>>(&self, command: &[S], input: &[u8]) -> Output {
-        self.spawned(inside::spawn(&self.place(), command, Some(input))).wait(COMMAND_LIMIT)
-    }
-
-    /// As [`run`](Self::run), as this user (a name or a number) and its groups.
-    #[track_caller]
-    pub fn run_as<S: AsRef<OsStr>>(&self, user: &str, command: &[S]) -> Output {
-        const SWITCH: &str = r#"user=$1; shift; exec setpriv --reuid="$user" --regid="$(id -g "$user")" --init-groups -- "$@""#;
-        let mut words: Vec<&OsStr> = ["sh", "-c", SWITCH, "run_as", user].map(OsStr::new).to_vec();
-        words.extend(command.iter().map(AsRef::as_ref));
-        self.run(&words)
-    }
-
-    /// Runs a shell script as root; it stops at the first error.
-    #[track_caller]
-    pub fn sh(&self, script: &str) -> Output {
-        self.run(&["sh", "-euc", script])
-    }
-
-    /// Starts a command as root in the background; it ends with its handle.
-    #[track_caller]
-    pub fn spawn<S: AsRef<OsStr>>(&self, command: &[S]) -> Running {
-        self.spawned(inside::spawn(&self.place(), command, None))
-    }
-
-    /// As [`run`](Self::run), without a panic where it cannot run or takes too long.
-    pub fn try_run<S: AsRef<OsStr>>(&self, command: &[S]) -> Option<Output> {
-        inside::spawn(&self.place(), command, None).ok()?.try_wait(COMMAND_LIMIT)
-    }
-
-    #[track_caller]
-    fn spawned(&self, result: std::io::Result<Running>) -> Running {
-        result.unwrap_or_else(|error| panic!("cannot run it in the sandbox: {error}"))
-    }
-
-    /// Writes a file, with its directories where they are missing; mode 0644 where it is new.
-    #[track_caller]
-    pub fn write(&self, path: impl AsRef<Path>, contents: impl AsRef<[u8]>) {
-        // By a process inside, where symlinks lead to the sandbox's files and not to the machine's.
-        const WRITE: &str = r#"umask 022; mkdir -p "$(dirname "$1")"; cat > "$1""#;
-        let words = ["sh".as_ref(), "-euc".as_ref(), WRITE.as_ref(), "write".as_ref(), path.as_ref().as_os_str()];
-        self.run_with_input::<&OsStr>(&words, contents.as_ref()).ok();
-    }
-
-    /// Reads a file; broken characters are replaced.
-    #[track_caller]
-    pub fn read(&self, path: impl AsRef<Path>) -> String {
-        self.run::<&OsStr>(&["cat".as_ref(), path.as_ref().as_os_str()]).exits(0).stdout
-    }
-
-    /// Whether the path exists, itself or what a symlink leads to.
-    #[track_caller]
-    pub fn exists(&self, path: impl AsRef<Path>) -> bool {
-        self.run::<&OsStr>(&["test".as_ref(), "-e".as_ref(), path.as_ref().as_os_str()]).success()
-    }
-
-    /// Sends a signal (`KILL`, `RTMIN+4`) to a process by its number inside.
-    #[track_caller]
-    pub fn kill(&self, pid: i32, signal: &str) {
-        self.run(&["bash", "-c", r#"kill -s "$1" "$2""#, "kill", signal, &pid.to_string()]).ok();
     }
 
     /// Boots it again on the same files, as they are now.
@@ -237,12 +155,6 @@ impl Sandbox {
         self.booted = None;
     }
 
-    /// Waits until this holds; on expiry panics with `what`, and what the sandbox knows is gathered as for any panic.
-    #[track_caller]
-    pub fn wait_until(&self, what: &str, limit: Duration, holds: impl FnMut() -> bool) {
-        wait::wait_until(what, limit, holds);
-    }
-
     /// Lets it live on after this process, and says how to get in and how to end it.
     pub fn keep(&mut self) -> String {
         if let Err(error) = self.holder.keep() {
@@ -254,10 +166,32 @@ impl Sandbox {
         );
         format!("a shell inside:  {inside}\nend it:          kill -9 {}", self.holder.pid())
     }
+}
 
-    /// The holder, for the gathering of evidence.
-    pub(super) fn holder(&self) -> &Holder {
-        &self.holder
+impl Ground for Sandbox {
+    /// While it is down the command runs in its root alone.
+    fn launch(&self, command: &[&OsStr], input: Option<&[u8]>) -> io::Result<Running> {
+        inside::spawn(&self.place(), command, input)
+    }
+
+    fn is_up(&self) -> bool {
+        self.booted.as_ref().is_some_and(|booted| !booted.first.ended_within(Duration::ZERO))
+    }
+
+    fn console(&self) -> String {
+        self.holder.console()
+    }
+
+    fn journal_files(&self) -> Option<PathBuf> {
+        Some(self.holder.root().join("var/log/journal"))
+    }
+}
+
+impl Deref for Sandbox {
+    type Target = dyn Ground;
+
+    fn deref(&self) -> &Self::Target {
+        self
     }
 }
 

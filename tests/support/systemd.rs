@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::sandbox::Sandbox;
+use super::ground::Ground;
 use super::wait;
 
-impl Sandbox {
+impl dyn Ground + '_ {
     /// `journalctl` with these arguments (`["-u", "api@1", "-o", "cat"]`), after a sync so that nothing written before is
     /// missing.
     #[track_caller]

@@ -291,3 +291,27 @@ fn names_with_dashes_never_meet() {
     let sockets = tree(&settings).units(&Host::default()).filter(|name| name.contains(':')).count();
     assert_eq!(sockets, 2);
 }
+
+/// What broke for others, by the issues where they told of it.
+#[test]
+fn no_unit_holds_what_broke_for_others() {
+    for (settings, tree) in everything() {
+        for (path, file) in tree.files.iter().filter(|(path, _)| path.starts_with(Host::default().units)) {
+            let name = path.file_name().unwrap().to_string_lossy();
+            for (_, key, value) in directives(&file.contents) {
+                // A second name can start a unit twice (systemd#38817); daemon-reload once kept one of several
+                // SO_REUSEPORT sockets (#19843); OnFailure fires on each automatic restart (snapd#13998).
+                assert!(!["Alias", "ReusePort", "OnFailure"].contains(&key.as_str()), "{name}: {key}");
+                // Without MONOTONIC_USEC it hangs, and once it never timed out (ergo#2454, systemd#37515).
+                assert!(key != "Type" || value != "notify-reload", "{name}");
+                // Its children must not speak for an app (systemd#31256, #5239).
+                assert!(key != "NotifyAccess" || value == "exec", "{name}: {value}");
+                // Watchdogs bite on starvation (systemd#13843).
+                assert!(key != "WatchdogSec" || value == "60s", "{name}: {value}");
+            }
+            // A whole unit file for one instance goes stale (systemd#19974).
+            let whole_instance = name.contains('@') && !name.contains("@.") && name.ends_with(".service");
+            assert!(!whole_instance, "{name} of {}", settings.name);
+        }
+    }
+}

@@ -8,14 +8,17 @@ use super::kept::{self, Kept};
 use super::recorder::Recorder;
 use super::records::unix_ms;
 use super::{Begun, figure, lock, what};
+use crate::api::events::Kind;
 use crate::api::types::RollState;
 use crate::config::settings;
 use crate::intent::Hold;
+use crate::master::events::asked::Who;
 use crate::master::{LINES, Master, watch};
 use crate::names::{AppName, AppUnits, Instance, Slot};
 use crate::roll::execute::{self, Deps, Limits};
 use crate::roll::machine::Roll;
 use crate::roll::plan::{Plan, Scope};
+use crate::roll::queue::Ticket;
 use crate::roll::words::{self, Outcome};
 use crate::say::say;
 use crate::systemd::{ActiveState, Change, Error, Systemd, Verb};
@@ -50,7 +53,7 @@ impl<S: Systemd> Master<S> {
         self.retarget(&name);
         let target = lock(&self.rolls).targets(&name);
         let deps = Deps { cluster: settings.name.clone(), app: name.clone(), limits, clock, keeper, handle_since, sockets, target };
-        let outcome = execute::execute(self.systemd.clone(), &mut roll, deps).await;
+        let outcome = execute::execute(Arc::new(self.systemd.for_roll(Who::roll(ticket.0, &plan.scope))), &mut roll, deps).await;
         if outcome == Outcome::Overtaken
             && let Err(why) = self.sweep(&units, app, &roll, handle_since).await
         {
@@ -63,6 +66,7 @@ impl<S: Systemd> Master<S> {
         let reason = why.map(|why| why.told);
         let took_ms = clock.now().saturating_sub(begin);
         announce(&plan, took_ms, reason.as_deref());
+        self.tell_end(&plan, ticket, took_ms, reason.as_deref());
         let Some(mut record) = lock(&self.rolls).get(&name, ticket.0) else { return self.end(&name) };
         record.state = if reason.is_none() { RollState::Done } else { RollState::Failed };
         (record.reason, record.took_ms) = (reason, took_ms);
@@ -157,6 +161,16 @@ impl<S: Systemd> Master<S> {
             }
         }
         Some(Why { told: format!("{reason}{now}{lines}"), kept: format!("{reason}{lines}") })
+    }
+
+    /// The event of an end.
+    fn tell_end(&self, plan: &Plan, ticket: Ticket, took_ms: u64, reason: Option<&str>) {
+        let what = what(&plan.app, plan);
+        let (kind, text) = match reason {
+            None => (Kind::RollDone, format!("{what} done in {took_ms} ms")),
+            Some(reason) => (Kind::RollFailed, format!("{what} failed: {}", reason.lines().next().unwrap_or_default())),
+        };
+        self.tell_roll(kind, &plan.app, ticket.0, Some(plan.to.generation), text);
     }
 
     /// Remembers how a roll ended.

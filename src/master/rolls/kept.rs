@@ -10,9 +10,11 @@ use serde::{Deserialize, Serialize};
 
 use super::records::unix_ms;
 use super::{Begun, clock, figure, lock, what};
+use crate::api::events::Kind;
 use crate::api::types;
 use crate::files;
 use crate::intent::Hold;
+use crate::master::events::asked::Who;
 use crate::master::{Master, Places};
 use crate::names::{AppName, Generation, Instance};
 use crate::points::pass;
@@ -182,6 +184,14 @@ impl<S: Systemd> Master<S> {
         let ticket = rolls.adopt(record);
         rolls.step(name, ticket, figure(roll.served().0), step);
         drop(rolls);
+        self.note_jobs_of(name, Who::roll(ticket.0, &roll.plan().scope));
+        self.tell_roll(
+            Kind::RollStep,
+            name,
+            ticket.0,
+            Some(roll.plan().to.generation),
+            format!("the roll of {name} is taken up by a new master"),
+        );
         tokio::spawn(self.clone().carry_out(name.clone(), Begun { ticket, roll, clock, begin, handle_since }, culprit));
     }
 

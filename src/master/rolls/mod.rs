@@ -23,6 +23,7 @@ pub(super) use self::records::unix_ms;
 use self::kept::Kept;
 use super::{Master, lock};
 use crate::api::error::{Code, Refusal};
+use crate::api::events::Kind;
 use crate::api::types::{self, RollState};
 use crate::files;
 use crate::journal;
@@ -142,6 +143,7 @@ impl<S: Systemd> Master<S> {
             return Err(Refusal::new(Code::Failed, why));
         }
         say!(Notice, "{} begins", what(name, roll.plan()));
+        self.tell_roll(Kind::RollBegin, name, ticket.0, Some(to.generation), what(name, roll.plan()));
         Ok(Begun { ticket, roll, clock, begin, handle_since })
     }
 
@@ -168,6 +170,7 @@ impl<S: Systemd> Master<S> {
     /// The refusal of a roll that others wait for is its end.
     fn never_begins(self: &Arc<Self>, name: &AppName, ticket: Ticket, why: &str) {
         say!(Warning, "{name}: what was asked for is not begun: {why}");
+        self.tell_roll(Kind::RollFailed, name, ticket.0, None, format!("{name}: what was asked for is not begun: {why}"));
         lock(&self.rolls).fail(name, ticket, why.to_owned());
         self.end(name);
     }

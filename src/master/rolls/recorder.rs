@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use super::kept::{self, Kept};
 use super::{figure, lock, what};
+use crate::api::events::Kind;
 use crate::api::types;
 use crate::master::Master;
 use crate::names::{AppName, Instance};
@@ -50,11 +51,10 @@ impl<S: Systemd> Keeper for Recorder<S> {
         let at_ms = self.clock.now().saturating_sub(self.begin);
         let text = step.text(&self.app);
         say!(Info, "{}: {text}", self.app);
+        self.master.tell_roll(Kind::RollStep, &self.app, self.ticket.0, Some(roll.plan().to.generation), text.clone());
         let (ready, target) = roll.served();
         lock(&self.master.rolls).step(&self.app, self.ticket, figure(ready), types::Step { at_ms, text });
-        let status = format!("{}: {ready} of {target} ready", what(&self.app, roll.plan()));
-        // Without NOTIFY_SOCKET there is nobody to tell.
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Status(&status)]);
+        crate::status::tell(&format!("{}: {ready} of {target} ready", what(&self.app, roll.plan())));
     }
 
     fn trouble(&mut self, error: &Error) {

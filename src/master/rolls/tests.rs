@@ -1,5 +1,7 @@
 //! Reloads over the fake systemd, in virtual time: the queue, holds, and a master after another.
 
+mod older;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 

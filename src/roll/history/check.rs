@@ -1,13 +1,16 @@
-//! Lives a history through and holds the invariants after every event.
+//! Lives a history through: what the master does about the rolls of an app, done with the same functions.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::world::{Due, NEW, OLD, Units};
-use super::{Blow, Fate, Old, Scenario};
-use crate::names::{Instance, Slot};
+use super::invariants::Basis;
+use super::world::{Due, OLD, Units};
+use super::{Blow, Old, Scenario};
+use crate::names::{Generation, Instance, Slot};
 use crate::roll::machine::{Phase, Roll};
-use crate::roll::plan::{Plan, Scope};
-use crate::roll::words::{Action, Event, Outcome};
+use crate::roll::order::Order;
+use crate::roll::plan::{Plan, Scope, Target, Version};
+use crate::roll::queue::{Queue, Ticket};
+use crate::roll::words::{Action, Event, Outcome, Step};
 use crate::systemd::{ActiveState, JobEnd, Verb};
 
 const DEADLINE: u64 = 60_000;
@@ -15,13 +18,15 @@ const DEADLINE: u64 = 60_000;
 /// What the roll was last told of a worker, since when.
 type Told = BTreeMap<Instance, (ActiveState, u64)>;
 
-struct History<'a> {
-    scenario: &'a Scenario,
-    world: Units,
-    roll: Roll,
+pub(super) struct History<'a> {
+    pub(super) scenario: &'a Scenario,
+    pub(super) world: Units,
+    /// The roll that runs, or the last one.
+    pub(super) roll: Roll,
+    pub(super) basis: Basis,
     /// What lies on disk.
     kept: Roll,
-    told: Told,
+    pub(super) told: Told,
     /// Starts whose end it awaits: until then it does not take them for ready.
     starting: BTreeSet<Instance>,
     /// The master's lives; what an earlier one awaited, nobody hears.
@@ -32,12 +37,20 @@ struct History<'a> {
     call_lost: bool,
     refuse: bool,
     /// Somebody else than the roll had a hand in it.
-    meddled: bool,
-    left: bool,
+    pub(super) meddled: bool,
+    pub(super) left: bool,
+    queue: Queue<Order>,
+    /// Who asked for a roll, and when; which began, and when.
+    asked: Vec<(Ticket, u64)>,
+    begun: Vec<(Ticket, u64)>,
+    wanted: BTreeSet<Slot>,
+    current: Version,
+    highest: Generation,
+    blows: usize,
 }
 
-/// Lives a history to its end; an error says which invariant broke, or that it ended otherwise than expected, and
-/// tells the history.
+/// Lives a history to its end; an error says which invariant broke, or that its last roll ended otherwise than expected,
+/// and tells the history.
 pub(super) fn live(scenario: &Scenario, expected: Option<&str>) -> Result<(), String> {
     // Nothing in it is left to chance, so a second life is the same as the first.
     live_once(scenario, expected, false).or_else(|_| live_once(scenario, expected, true))
@@ -45,30 +58,26 @@ pub(super) fn live(scenario: &Scenario, expected: Option<&str>) -> Result<(), St
 
 fn live_once(scenario: &Scenario, expected: Option<&str>, logged: bool) -> Result<(), String> {
     let mut world = Units::new(scenario, logged);
-    let plan = Plan {
-        app: "api".parse().unwrap(),
-        from: OLD,
-        to: NEW,
-        scope: Scope::App,
-        slots: Slot::first(u16::try_from(scenario.old.len()).unwrap()).collect(),
-        surge: scenario.surge,
-        unavailable: scenario.unavailable,
-        min_ready: scenario.min_ready,
-        deadline: DEADLINE,
-    };
-    let roll = Roll::new(plan, &world.read(), world.now);
     for (after, blow) in &scenario.blows {
         world.at(world.now + after, Due::Blow(*blow));
     }
-    world.at(world.now, Due::Read);
     world.at(world.now + 5000, Due::Poll);
     let told = world.read().into_iter().map(|(instance, sight)| (instance, (sight.state, 0))).collect();
-    let kept = roll.clone();
+    let wanted: BTreeSet<Slot> = Slot::first(u16::try_from(scenario.old.len()).unwrap()).collect();
+    let roll = Roll::new(plan(scenario, OLD, OLD, Scope::Slots(BTreeSet::new()), &wanted), &world.read(), world.now);
     let mut history = History {
         scenario,
         world,
+        kept: roll.clone(),
         roll,
-        kept,
+        basis: Basis {
+            slots: BTreeSet::new(),
+            lacking: BTreeSet::new(),
+            whole: false,
+            plain: false,
+            started: BTreeSet::new(),
+            retired: BTreeSet::new(),
+        },
         told,
         starting: BTreeSet::new(),
         life: 0,
@@ -79,6 +88,13 @@ fn live_once(scenario: &Scenario, expected: Option<&str>, logged: bool) -> Resul
         refuse: false,
         meddled: false,
         left: false,
+        queue: Queue::default(),
+        asked: Vec::new(),
+        begun: Vec::new(),
+        wanted,
+        current: OLD,
+        highest: OLD.generation,
+        blows: scenario.blows.len(),
     };
     let lived = history.go_on().and_then(|()| match (expected, history.roll.phase().name()) {
         (Some(expected), end) if end != expected => Err(format!("it ended {end} and not {expected}")),
@@ -88,57 +104,135 @@ fn live_once(scenario: &Scenario, expected: Option<&str>, logged: bool) -> Resul
     lived.map_err(|broken| format!("{broken}\n{log}"))
 }
 
+fn plan(scenario: &Scenario, from: Version, to: Version, scope: Scope, wanted: &BTreeSet<Slot>) -> Plan {
+    let slots: BTreeSet<Slot> = wanted.iter().filter(|slot| scope.has(**slot)).copied().collect();
+    let (surge, unavailable) = match scope {
+        Scope::App => (scenario.surge, scenario.unavailable),
+        Scope::Slots(_) => (scenario.surge.max(1), 0),
+    };
+    let (min_ready, deadline) = (scenario.min_ready, DEADLINE);
+    Plan { app: "api".parse().unwrap(), from, to, scope, slots, surge, unavailable, min_ready, deadline }
+}
+
 impl History<'_> {
     fn go_on(&mut self) -> Result<(), String> {
-        while !matches!(self.roll.phase(), Phase::Ended(_)) {
-            let ((time, _), due) = self.world.due.pop_first().ok_or("the roll waits for nothing")?;
+        self.ask(Order::deploy());
+        // As long as something runs or somebody may still ask for it.
+        while self.queue.running().is_some() || self.blows > 0 && !self.left {
+            let Some(((time, _), due)) = self.world.due.pop_first() else { return Err("the roll waits for nothing".into()) };
+            let begun = self.begun.last().map_or(0, |(_, at)| *at);
             // Two directions, and a master that may have been away at each end.
-            if time > 1_000_000 + 2 * DEADLINE + 5000 {
-                return Err("the roll does not end".into());
+            if self.queue.running().is_some() && time > begun + 2 * DEADLINE + 5000 {
+                return Err("invariant 8: the roll does not end".into());
             }
             self.world.now = time;
-            let event = match due {
-                Due::Unit(instance, epoch) => {
-                    self.world.move_on(instance, epoch);
-                    self.nothing_lost()?;
-                    continue;
-                }
-                Due::Told { life, instance, verb, end } if self.alive && life == self.life => {
-                    self.starting.remove(&instance);
-                    if std::mem::take(&mut self.result_lost) {
-                        Event::JobLost { instance, verb }
-                    } else {
-                        let state = self.world.state(&instance);
-                        self.tell(instance, state);
-                        Event::JobEnded { instance, verb, end, state }
-                    }
-                }
-                Due::Poll => {
-                    self.world.at(time + 5000, Due::Read);
-                    self.world.at(time + 5000, Due::Poll);
-                    continue;
-                }
-                Due::Read if self.alive => self.read(),
-                Due::Back => {
-                    self.world.say(|| "the master is back".into());
-                    self.alive = true;
-                    let kept = serde_json::to_string(&self.kept).map_err(|error| error.to_string())?;
-                    self.roll = serde_json::from_str::<Roll>(&kept).map_err(|error| error.to_string())?.resumed();
-                    self.read()
-                }
-                Due::Timer if self.alive => Event::Timer,
-                Due::Blow(blow) => match self.strike(blow) {
-                    Some(event) => event,
-                    None => continue,
-                },
-                _ => continue,
-            };
-            self.step(event)?;
-        }
-        for event in [Event::Timer, Event::World(self.world.read()), Event::HandleLeft, Event::Abort { reason: String::new() }] {
-            if !self.roll.step(event, self.world.now).is_empty() {
-                return Err("it acts after its end".into());
+            if let Some(event) = self.happens(due)?
+                && self.queue.running().is_some()
+            {
+                self.step(event)?;
             }
+        }
+        self.all_served()
+    }
+
+    /// Something is due: what the roll hears of it.
+    fn happens(&mut self, due: Due) -> Result<Option<Event>, String> {
+        let now = self.world.now;
+        Ok(Some(match due {
+            Due::Unit(instance, epoch) => {
+                self.world.move_on(instance, epoch);
+                self.nothing_lost()?;
+                return Ok(None);
+            }
+            Due::Told { life, instance, verb, end } if self.alive && life == self.life => {
+                self.starting.remove(&instance);
+                if std::mem::take(&mut self.result_lost) {
+                    Event::JobLost { instance, verb }
+                } else {
+                    let state = self.world.state(&instance);
+                    self.tell(instance, state);
+                    Event::JobEnded { instance, verb, end, state }
+                }
+            }
+            Due::Poll => {
+                self.world.at(now + 5000, Due::Read);
+                self.world.at(now + 5000, Due::Poll);
+                return Ok(None);
+            }
+            Due::Read if self.alive => self.read(),
+            Due::Back => {
+                self.world.say(|| "the master is back".into());
+                self.alive = true;
+                let kept = serde_json::to_string(&self.kept).map_err(|error| error.to_string())?;
+                self.roll = serde_json::from_str::<Roll>(&kept).map_err(|error| error.to_string())?.resumed();
+                if self.queue.running().is_some() && self.roll.plan().scope == Scope::App {
+                    // Asked for before it died, and perhaps not heard.
+                    self.step(Event::Target(self.target()))?;
+                }
+                self.read()
+            }
+            Due::Timer if self.alive => Event::Timer,
+            Due::Blow(blow) => {
+                self.blows -= 1;
+                return Ok(self.strike(blow));
+            }
+            _ => return Ok(None),
+        }))
+    }
+
+    /// Somebody asks for a roll.
+    fn ask(&mut self, order: Order) {
+        let (ticket, now) = self.queue.ask(order, Order::and);
+        self.asked.push((ticket, self.world.now));
+        if let Some(order) = now {
+            self.begin(ticket, &order);
+        }
+    }
+
+    fn begin(&mut self, ticket: Ticket, order: &Order) {
+        self.begun.push((ticket, self.world.now));
+        let world = self.world.read();
+        self.read();
+        let scope = order.scope(&self.wanted, &world);
+        if order.deploy {
+            self.highest = self.highest.next();
+        }
+        let to = if order.deploy { Version { generation: self.highest, pin: None } } else { self.current };
+        let plan = plan(self.scenario, self.current, to, scope, &self.wanted);
+        let slots = plan.slots.clone();
+        let served = |slot: &Slot| world.iter().filter(|(worker, _)| worker.slot == *slot).count() == 1;
+        let up = |slot: &Slot| world.iter().any(|(worker, sight)| worker.slot == *slot && sight.state == ActiveState::Active);
+        let first = self.begun.len() == 1;
+        let doubled = self.scenario.surplus > 0 || self.scenario.old.iter().any(|old| matches!(old, Old::Twice | Old::Draining));
+        self.basis = Basis {
+            lacking: self.unserved(&slots),
+            whole: slots.iter().all(up) && (first || !self.meddled && !self.world.disturbed),
+            plain: slots.iter().all(served) && (first || !doubled),
+            started: BTreeSet::new(),
+            retired: BTreeSet::new(),
+            slots,
+        };
+        self.roll = Roll::new(plan, &world, self.world.now);
+        self.kept = self.roll.clone();
+        self.world.say(|| format!("roll {} begins: {:?}", ticket.0, self.roll.plan()));
+        self.world.at(self.world.now, Due::Read);
+    }
+
+    fn target(&self) -> Target {
+        Target { slots: self.wanted.clone(), surge: self.scenario.surge, unavailable: self.scenario.unavailable }
+    }
+
+    /// Invariant 6: a roll for each who asked, begun when it was asked for or later, and no more rolls than that.
+    fn all_served(&self) -> Result<(), String> {
+        let stopped = matches!(self.roll.phase(), Phase::Ended(Outcome::Overtaken | Outcome::Mixed { .. }));
+        for (ticket, at) in &self.asked {
+            let answered = self.begun.iter().any(|(begun, when)| begun == ticket && when >= at);
+            if !answered && !stopped {
+                return Err(format!("invariant 6: nobody answers roll {}", ticket.0));
+            }
+        }
+        if self.begun.windows(2).any(|pair| pair[0].0 >= pair[1].0) || self.begun.len() > self.asked.len() {
+            return Err(format!("invariant 6: {:?} were asked for and {:?} begun", self.asked, self.begun));
         }
         Ok(())
     }
@@ -176,6 +270,13 @@ impl History<'_> {
                 (self.world.disturbed, self.meddled) = (true, true);
                 self.world.call(verb, instance, None);
             }
+            Blow::Reload if self.alive => self.ask(Order::deploy()),
+            Blow::Restart(number) if self.alive => {
+                let slot = Slot::new(u16::try_from(number).ok()? + 1)?;
+                self.ask(Order::restart([slot].into()));
+            }
+            Blow::Resize(bits) if self.alive => return self.resize(bits),
+            Blow::Reload | Blow::Restart(_) | Blow::Resize(_) => {}
             Blow::Abort => return self.alive.then(|| Event::Abort { reason: "somebody said so".into() }),
             Blow::HandleLeft => {
                 self.left = self.alive;
@@ -189,8 +290,24 @@ impl History<'_> {
         None
     }
 
+    /// A person wants other slots: remembered, told to the roll that runs, and made so behind it.
+    fn resize(&mut self, bits: usize) -> Option<Event> {
+        self.wanted = Slot::first(7).filter(|slot| bits & (1 << (slot.get() - 1)) != 0).collect();
+        let whole = self.queue.running().is_some() && self.roll.plan().scope == Scope::App;
+        self.ask(Order::default());
+        if !whole {
+            return None;
+        }
+        let added = self.wanted.difference(&self.basis.slots).copied().collect();
+        self.basis.lacking.extend(self.unserved(&added));
+        self.basis.lacking.retain(|slot| self.wanted.contains(slot));
+        (self.basis.whole, self.basis.plain) = (false, false);
+        self.basis.slots = self.wanted.clone();
+        Some(Event::Target(self.target()))
+    }
+
     fn step(&mut self, event: Event) -> Result<(), String> {
-        let was = self.roll.phase().clone();
+        let mut back = matches!(self.roll.phase(), Phase::Back { .. });
         let now = self.world.now;
         if !matches!(event, Event::World(_) | Event::Timer) {
             self.world.say(|| format!("> {event:?}"));
@@ -202,24 +319,27 @@ impl History<'_> {
         let mut woken = false;
         for action in actions {
             match action {
-                Action::Progress(step) => self.world.say(|| format!("< {step:?}")),
+                Action::Progress(step) => {
+                    back |= matches!(step, Step::GoingBack(_));
+                    self.world.say(|| format!("< {step:?}"));
+                }
                 Action::WakeAt(at) => {
                     woken = at > now;
                     self.world.at(at, Due::Timer);
                 }
-                Action::Ended(outcome) => {
-                    self.world.say(|| format!("< {outcome:?}"));
-                    self.ended(&outcome)?;
-                    woken = true;
-                }
+                Action::Ended(outcome) => return self.ended(&outcome),
                 Action::Start(instance) => {
                     self.may_start(&instance)?;
+                    if !back {
+                        self.basis.started.insert(instance);
+                    }
                     if !self.call(Verb::Start, instance) {
                         return Ok(());
                     }
                 }
                 Action::Stop(instance) => {
-                    self.may_stop(&instance, &was)?;
+                    self.may_stop(&instance, back)?;
+                    self.basis.retired.insert(instance);
                     if !self.call(Verb::Stop, instance) {
                         return Ok(());
                     }
@@ -227,15 +347,33 @@ impl History<'_> {
             }
         }
         if !woken {
-            return Err("a wait without a deadline".into());
+            return Err("invariant 8: a wait without a deadline".into());
         }
-        let back = matches!(self.roll.phase(), Phase::Back { .. });
-        if let Some((worker, _)) =
-            self.roll.workers().iter().find(|(worker, known)| back && self.roll.is_new(worker) && known.stands() && !known.is_up())
-        {
-            return Err(format!("on its way back it keeps {worker}, which serves nobody"));
-        }
+        self.keeps_nobody_useless()?;
         self.nothing_lost()
+    }
+
+    /// A roll has ended: what is remembered of it, and what comes next.
+    fn ended(&mut self, outcome: &Outcome) -> Result<(), String> {
+        self.world.say(|| format!("< {outcome:?}"));
+        self.fine_end(outcome)?;
+        for event in [Event::Timer, Event::World(self.world.read()), Event::HandleLeft, Event::Abort { reason: String::new() }] {
+            if !self.roll.clone().step(event, self.world.now).is_empty() {
+                return Err("it acts after its end".into());
+            }
+        }
+        if *outcome == Outcome::AllNew {
+            self.current = self.roll.plan().to;
+        }
+        if matches!(outcome, Outcome::Overtaken | Outcome::Mixed { .. }) {
+            // Stopped, or a person has to look.
+            self.queue.forget();
+            self.blows = 0;
+        }
+        if let Some((ticket, order)) = self.queue.ended() {
+            self.begin(ticket, &order);
+        }
+        Ok(())
     }
 
     /// Makes a call; false when the master died instead.
@@ -270,97 +408,5 @@ impl History<'_> {
             self.world.call(verb, instance, Some(self.life));
         }
         true
-    }
-
-    fn floor(&self) -> usize {
-        self.scenario.old.len() - self.scenario.unavailable
-    }
-
-    fn told_up(&self, instance: &Instance) -> bool {
-        self.told.get(instance).is_some_and(|told| told.0 == ActiveState::Active)
-    }
-
-    fn told_soaked(&self, instance: &Instance) -> bool {
-        self.told_up(instance) && self.world.now >= self.told[instance].1 + self.scenario.min_ready
-    }
-
-    fn remaining(&self) -> impl Iterator<Item = &Instance> {
-        self.told.keys().filter(|instance| !self.world.retiring.contains(instance))
-    }
-
-    /// Invariants 1, 4 and 8.
-    fn may_stop(&self, instance: &Instance, was: &Phase) -> Result<(), String> {
-        let is_new = |worker: &Instance| worker.generation == NEW.generation;
-        if matches!(was, Phase::Back { .. }) && !is_new(instance) {
-            return Err(format!("on its way back it touches {instance}"));
-        }
-        if !self.told_up(instance) {
-            return Ok(());
-        }
-        let ready = self.remaining().filter(|other| *other != instance && self.told_up(other)).count();
-        let lacking = self.scenario.old.iter().filter(|old| matches!(old, Old::Ill | Old::Absent)).count();
-        let forgiven = if matches!(self.roll.phase(), Phase::Forward { .. }) { 0 } else { lacking };
-        if ready + forgiven < self.floor() {
-            return Err(format!("invariant 1: without {instance} only {ready} are ready"));
-        }
-        let soaked = |other: &&Instance| *other != instance && if is_new(other) { self.told_soaked(other) } else { self.told_up(other) };
-        let replaced = self.remaining().any(|other| other.slot == instance.slot && is_new(other) && self.told_soaked(other));
-        let plain = self.scenario.surplus == 0 && !self.scenario.old.contains(&Old::Twice) && !self.meddled;
-        let enough = self.remaining().filter(soaked).count() >= self.floor();
-        if matches!(was, Phase::Forward { .. }) && !is_new(instance) && !(replaced || enough && (self.scenario.unavailable > 0 || !plain)) {
-            return Err(format!("invariant 4: {instance} goes before its replacement was ready for long enough"));
-        }
-        Ok(())
-    }
-
-    /// Invariants 2 and 7.
-    fn may_start(&self, instance: &Instance) -> Result<(), String> {
-        let unit = self.world.units.get(instance);
-        if unit.is_some_and(|unit| unit.job.is_some() || !matches!(unit.state, ActiveState::Inactive | ActiveState::Failed)) {
-            return Err(format!("invariant 7: {instance} is started twice"));
-        }
-        let lives = |instance: &&Instance| matches!(self.world.state(instance), ActiveState::Active | ActiveState::Activating);
-        let standing = self.world.units.keys().filter(|other| !self.world.retiring.contains(other)).filter(lives).count();
-        if !self.meddled && standing >= self.scenario.old.len() + self.scenario.surge {
-            return Err(format!("invariant 2: {standing} stand and {instance} is started"));
-        }
-        Ok(())
-    }
-
-    /// Invariant 1 as a client sees it, as long as only the roll acts.
-    fn nothing_lost(&self) -> Result<(), String> {
-        let whole = !self.scenario.old.iter().any(|old| matches!(old, Old::Ill | Old::Absent));
-        let ready = self.world.units.values().filter(|unit| unit.state == ActiveState::Active).count();
-        if whole && !self.world.disturbed && !self.left && ready < self.floor() {
-            return Err(format!("invariant 1: only {ready} are ready, and nobody but the roll did it"));
-        }
-        Ok(())
-    }
-
-    /// Invariant 5.
-    fn ended(&self, outcome: &Outcome) -> Result<(), String> {
-        let new = |instance: &&&Instance| instance.generation == NEW.generation;
-        let stands = |instance: &&Instance| matches!(self.told[*instance].0, ActiveState::Active | ActiveState::Activating);
-        let remaining: Vec<&Instance> = self.remaining().filter(stands).collect();
-        let (news, olds): (Vec<&Instance>, Vec<&Instance>) = remaining.iter().partition(new);
-        let served = |by: &[&Instance], slot: &Slot| by.iter().any(|worker| worker.slot == *slot && self.told_soaked(worker));
-        let slots = &self.roll.plan().slots;
-        let fine = match outcome {
-            Outcome::AllNew => olds.is_empty() && slots.iter().all(|slot| served(&news, slot)),
-            Outcome::AllOld { .. } => {
-                let emptied = |slot: &&Slot| self.world.retiring.iter().any(|gone| gone.slot == **slot && !new(&&gone));
-                news.is_empty() && slots.iter().filter(emptied).all(|slot| self.meddled || olds.iter().any(|worker| worker.slot == *slot))
-            }
-            Outcome::Mixed { who, reason } => {
-                let named = remaining.iter().all(|worker| who.iter().any(|(named, _)| named == *worker));
-                let cause = self.world.disturbed
-                    || self.meddled
-                    || self.scenario.old.contains(&Old::Ill)
-                    || self.scenario.again.iter().any(|fate| !matches!(fate, Fate::Ready(_)));
-                named && cause && !reason.is_empty()
-            }
-            Outcome::Overtaken => self.left,
-        };
-        if fine { Ok(()) } else { Err(format!("invariant 5: {outcome:?} with {news:?} and {olds:?}")) }
     }
 }

@@ -1,7 +1,13 @@
-//! Random histories of rolls: a small world of workers, all that can happen to it, and the invariants of design.md
-//! after every event. What is compared is what the roll asked for and what the world is, never the roll's own books.
+//! Random histories of an app: rolls one after another as they are asked for, a small world of workers, all that can
+//! happen to it, and the invariants of a roll after every event. What is compared is what the roll asked for and what the
+//! world is, never the roll's own books.
+//!
+//! The numbers of the invariants: 1 ready workers, 2 surge, 4 replaced before retired, 5 the end, 6 one roll at a time,
+//! 7 the death of the master and no double start, 8 what an abort leaves alone and that every wait ends. 3 (the socket)
+//! and 9 (exit codes) are no matter of this room.
 
 mod check;
+mod invariants;
 mod world;
 
 use std::collections::BTreeSet;
@@ -40,6 +46,12 @@ enum Blow {
     Crash(usize),
     PersonStops(usize),
     PersonStarts(usize),
+    /// Somebody asks for a reload.
+    Reload,
+    /// Somebody asks for a restart of one worker.
+    Restart(usize),
+    /// Other slots are wanted: a set of bits, the lowest for slot 1.
+    Resize(usize),
     Abort,
     HandleLeft,
     /// The master dies before its n-th call from now and comes back a little later.
@@ -52,7 +64,7 @@ enum Blow {
     Refused,
 }
 
-/// A whole history.
+/// A whole history. It begins with a reload.
 #[derive(Debug, Clone)]
 struct Scenario {
     old: Vec<Old>,
@@ -86,6 +98,9 @@ fn blow() -> impl Strategy<Value = Blow> {
         3 => number.clone().prop_map(Blow::Crash),
         2 => number.clone().prop_map(Blow::PersonStops),
         2 => number.clone().prop_map(Blow::PersonStarts),
+        3 => Just(Blow::Reload),
+        2 => (0..6_usize).prop_map(Blow::Restart),
+        3 => (1..128_usize).prop_map(Blow::Resize),
         1 => Just(Blow::Abort),
         1 => Just(Blow::HandleLeft),
         4 => (0..5_usize).prop_map(Blow::MasterDies),
@@ -104,7 +119,7 @@ prop_compose! {
         new in vec(fate(), 8),
         again in vec(fate(), 8),
         signals_lost in prop::bool::weighted(0.2),
-        blows in prop_oneof![1 => Just(Vec::new()), 3 => vec((0..12_000_u64, blow()), 0..5)],
+        blows in prop_oneof![1 => Just(Vec::new()), 3 => vec((0..12_000_u64, blow()), 0..6)],
     ) -> Scenario {
         let unavailable = unavailable.min(old.len());
         Scenario { surge: if unavailable == 0 { surge.max(1) } else { surge }, old, surplus, unavailable, min_ready, new, again, signals_lost, blows }

@@ -9,7 +9,6 @@ use crate::roll::stage::{Sight, World};
 use crate::systemd::{ActiveState, JobEnd, Verb};
 
 pub(super) const OLD: Version = Version { generation: Generation(4), pin: None };
-pub(super) const NEW: Version = Version { generation: Generation(5), pin: None };
 
 /// Delay of an automatic restart, and how long a stop takes.
 const RESTART: u64 = 100;
@@ -60,6 +59,8 @@ pub(super) struct Units {
     pub disturbed: bool,
     signals_lost: bool,
     fates: BTreeMap<u64, Vec<Fate>>,
+    /// Those of a generation that was not started yet.
+    new: Vec<Fate>,
     count: u64,
 }
 
@@ -73,7 +74,8 @@ impl Units {
             retiring: BTreeSet::new(),
             disturbed: false,
             signals_lost: scenario.signals_lost,
-            fates: [(NEW.generation.0, scenario.new.clone()), (OLD.generation.0, scenario.again.clone())].into(),
+            fates: [(OLD.generation.0, scenario.again.clone())].into(),
+            new: scenario.new.clone(),
             count: 0,
         };
         let mut add = |slot: u16, attempt, state, ill| {
@@ -171,7 +173,7 @@ impl Units {
 
     fn start(&mut self, instance: Instance) {
         self.retiring.remove(&instance);
-        let fates = self.fates.get_mut(&instance.generation.0).unwrap();
+        let fates = self.fates.entry(instance.generation.0).or_insert_with(|| self.new.clone());
         fates.rotate_left(1);
         let fate = fates[fates.len() - 1];
         self.units.get_mut(&instance).unwrap().fate = fate;

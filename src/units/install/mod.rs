@@ -256,7 +256,7 @@ fn start_sockets(settings: &Settings, live: &dyn Live, report: &mut Report) -> R
     Ok(())
 }
 
-/// What is kept of apps that the settings no longer have: their pins and the number of their last generation.
+/// What is kept of apps that the settings no longer have: pins, the number of the last generation, counts of crashes.
 fn gone(root: &Root, settings: &Settings) -> Result<Vec<PathBuf>, Error> {
     let (pins, mut gone) = (model::pins(&settings.name), Vec::new());
     for name in root.list(&pins)? {
@@ -266,6 +266,8 @@ fn gone(root: &Root, settings: &Settings) -> Result<Vec<PathBuf>, Error> {
             let generation = pins.with_file_name("generations").join(&name);
             gone.push(path);
             gone.extend(root.find(&generation)?.is_some().then_some(generation));
+            let crashes = settings.name.run().join("crashes").join(&name);
+            gone.extend(root.find(&crashes)?.is_some().then_some(crashes));
         }
     }
     Ok(gone)

@@ -30,6 +30,8 @@ pub(super) fn service(cluster: &ClusterName, host: &Host) -> String {
         .set("Type", "oneshot")
         .set("RemainAfterExit", "yes")
         .set("User", cluster.as_str())
+        .say("Each step says how far it is: `systemctl status` shows it.")
+        .set("NotifyAccess", "exec")
         .say("Start and stop need neither the master nor D-Bus nor polkit: they run as root over PID 1's own socket.")
         .set("ExecStart", format!("+{program} handle start --cluster {cluster} %i"))
         .set("ExecReload", format!("{program} --cluster {cluster} reload %i"))

@@ -31,10 +31,11 @@ pub(super) fn service(one: &One<'_>, host: &Host) -> String {
         .set("StartLimitIntervalSec", "0")
         .section("Service");
     if app.ready == Ready::Notify {
-        ini.set("Type", "notify").say("The app's main process and our own steps, no child of the app.").set("NotifyAccess", "exec");
+        ini.set("Type", "notify").say("The app's main process and our own steps, no child of the app.");
     } else {
-        ini.set("Type", "exec");
+        ini.set("Type", "exec").say("For our own steps, which may need longer; the app is not told where.");
     }
+    ini.set("NotifyAccess", "exec");
     identity(&mut ini, &app.user);
     if app.listen.len() > 1 {
         ini.say("systemd hands them over in any order, whatever is written here; `worker exec` puts them into this one.");
@@ -54,6 +55,7 @@ pub(super) fn service(one: &One<'_>, host: &Host) -> String {
     }
     steps(&mut ini, one, &program);
     ini.line("")
+        .say("For ever; the first step waits longer from the third end in a row on. systemd's own RestartSteps= never forget.")
         .set("Restart", "always")
         .set("RestartSec", text::span(app.timeout.restart))
         .set("TimeoutStopSec", text::limit(app.timeout.kill))
@@ -105,8 +107,11 @@ fn steps(ini: &mut Ini, one: &One<'_>, program: &str) {
         Ready::Listen | Ready::Http(_) | Ready::Exec(_) => (app.timeout.start, START_RESERVE),
     };
     ini.line("")
-        .say("As root: hands this worker its copy of the pin.")
-        .set("ExecStartPre", format!("+{program} worker prepare --cluster {cluster} --app {name} %i"))
+        .say("As root: waits where it is in a crash loop, hands this worker its copy of the pin.")
+        .set(
+            "ExecStartPre",
+            format!("+{program} worker prepare --cluster {cluster} --app {name} --restart-ms {} %i", app.timeout.restart.as_millis()),
+        )
         .say("Becomes the app.")
         .set("ExecStart", format!("{program} worker exec"));
     if let Ready::Exec(_) = app.ready {

@@ -14,13 +14,12 @@ fn in_directory(command: &str, env: &[(&str, &str)]) -> (tempfile::TempDir, Copy
 fn the_later_word_wins() {
     let (_directory, mut copy) = in_directory("x", &[("NODE_ENV", "production"), ("HOME", "/srv"), ("QUOTED", "a \"b\" $c\n%d é")]);
     copy.port = Some(3001);
-    let systemd = [("PATH", "/odd"), ("HOME", "/"), ("LISTEN_FDS", "1"), ("NOTIFY_SOCKET", "/run/n"), ("WORKER_TYPE", "odd")];
+    let systemd = [("PATH", "/odd"), ("HOME", "/"), ("LISTEN_FDS", "1"), ("WORKER_TYPE", "odd")];
     let all = environment(systemd.map(|(name, value)| (name.into(), value.into())), &copy);
     for (name, value) in [
         ("PATH", DEFAULT_PATH),
         ("HOME", "/srv"),
         ("LISTEN_FDS", "1"),
-        ("NOTIFY_SOCKET", "/run/n"),
         ("PROJECT_CLUSTER_NAME", "shop"),
         ("PROJECT_CLUSTER_APP", "api"),
         ("PROJECT_CLUSTER_UID", "api:02"),
@@ -34,6 +33,19 @@ fn the_later_word_wins() {
     }
     copy.port = None;
     assert!(!environment([], &copy).contains_key(OsStr::new("PORT")));
+}
+
+#[test]
+fn only_apps_that_speak_to_systemd_are_told_where() {
+    let (_directory, mut copy) = in_directory("x", &[]);
+    let told = |copy: &Copy, more: &[(&str, &str)]| {
+        let systemd = [&[("NOTIFY_SOCKET", "/run/n")], more].concat();
+        environment(systemd.into_iter().map(|(name, value)| (name.into(), value.into())), copy).contains_key(OsStr::new("NOTIFY_SOCKET"))
+    };
+    assert!(!told(&copy, &[]));
+    assert!(told(&copy, &[("WATCHDOG_USEC", "60000000")]));
+    copy.pin.ready = Ready::Notify;
+    assert!(told(&copy, &[]));
 }
 
 #[test]

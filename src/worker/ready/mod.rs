@@ -80,10 +80,11 @@ pub fn run(cluster: &ClusterName, app: &AppName, instance: &str, paths: &Paths, 
     mark.set(wait.nonblocking())
 }
 
+/// What the line says that tells of an end before readiness: what the app wrote before it says more.
+pub const ENDED: &str = "ended before it was ready: what it wrote last says why";
+
 fn ended(unit: &str, main: u32) -> Error {
-    Error::new(format!(
-        "the main process ({main}) of {unit} ended before it was ready: what it wrote last says why, `journalctl -u {unit}`"
-    ))
+    Error::new(format!("the main process ({main}) of {unit} {ENDED}, `journalctl -u {unit}`"))
 }
 
 struct Wait {

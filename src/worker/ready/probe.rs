@@ -30,12 +30,7 @@ pub fn run_probe(main: u32, timeout: Duration) -> Result<(), Error> {
     let copy = read_copy(&exec::runtime_directory()?)?;
     let Ready::Exec(command) = &copy.pin.ready else { return Ok(()) };
     let [program, arguments @ ..] = &command[..] else { return Err(Error::new("`ready` has no command: write one in `exec`")) };
-    let gone = || {
-        Error::new(format!(
-            "the main process ({main}) of {} {} ended before it was ready: what it wrote last says why",
-            copy.app, copy.instance
-        ))
-    };
+    let gone = || Error::new(format!("the main process ({main}) of {} {} {}", copy.app, copy.instance, super::ENDED));
     let pidfd = process::pidfd_open(main).map_err(|_| gone())?;
     exec::enter(&copy)?;
     let environment = exec::environment(std::env::vars_os(), &copy);

@@ -5,8 +5,9 @@
 //!
 //! The app keeps the PID that systemd knows, so the supervisor is the one that is forked off; twice, so that an app which waits
 //! for all its children does not wait for it. It lives in the worker's control group and leaves when the last process under the
-//! filter has left; its parent, the watcher, stays to say so when somebody kills it. Under Yama's `ptrace_scope=1` it may look into the main process, which names it, and not into the app's
-//! children: their binds go on as usual, with one line that says so.
+//! filter has left; its parent, the watcher, stays to say so when somebody kills it. Under Yama's `ptrace_scope=1` it may look into the
+//! main process, which names it, and not into the app's children; under 2 it may look into nobody. Then binds go on as usual,
+//! with one line that says so.
 
 mod filter;
 mod kernel;

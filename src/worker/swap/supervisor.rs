@@ -267,8 +267,9 @@ impl Supervisor<'_> {
                     say(
                         Priority::Warning,
                         &format!(
-                            "the addresses that process {} binds cannot be seen ({error}), so it gets none of systemd's sockets: kernel.yama.ptrace_scope above 0 allows it for the main process alone, and not for a program without read permission; let the main process bind, or use LISTEN_FDS",
-                            report.thread
+                            "the addresses that process {} binds cannot be seen ({error}), so it gets none of systemd's sockets: {}, or use LISTEN_FDS",
+                            report.thread,
+                            unseen(&fs::read_to_string(YAMA).unwrap_or_default())
                         ),
                     );
                 }
@@ -277,6 +278,19 @@ impl Supervisor<'_> {
             // A bad address, or the thread has died: the kernel says it better.
             Err(_) => None,
         }
+    }
+}
+
+/// Where the kernel says who may look into whom.
+const YAMA: &str = "/proc/sys/kernel/yama/ptrace_scope";
+
+/// Why what an app binds cannot be seen under this scope of Yama, and the remedy.
+fn unseen(scope: &str) -> String {
+    match scope.trim() {
+        scope @ ("2" | "3") => {
+            format!("kernel.yama.ptrace_scope is {scope}, which lets root alone look: `sudo sysctl -w kernel.yama.ptrace_scope=1`")
+        }
+        _ => "kernel.yama.ptrace_scope above 0 allows it for the main process alone, and not for a program without read permission; let the main process bind".to_owned(),
     }
 }
 

@@ -1,0 +1,145 @@
+//! Workers that somebody stopped from outside (`systemctl stop NAME-APP@1.7.1`) while their app is up, or started so: it is
+//! remembered as if it had been asked of us, and shown.
+//!
+//! A stop is believed once a whole reading, begun later, shows the app up and with no job to end it: at a shutdown
+//! workers begin to stop before their handle does, and that is no person's wish.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use super::between::{Scene, Told};
+use super::life::Phase;
+use super::{Master, lock};
+use crate::intent::Change;
+use crate::master::rolls::unix_ms;
+use crate::master::world::Seen;
+use crate::names::{AppName, AppUnits, Instance, Slot};
+use crate::roll::words;
+use crate::say::say;
+use crate::systemd::Systemd;
+
+/// After a reading that failed.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// A worker that was stopped from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stray {
+    /// Which it was.
+    pub instance: Instance,
+    /// When that was seen, milliseconds of Unix time.
+    pub since_ms: u64,
+}
+
+/// All of them, by app and slot.
+#[derive(Debug, Default)]
+pub struct Strays {
+    known: Mutex<BTreeMap<AppName, BTreeMap<Slot, Stray>>>,
+    /// What was seen and is not believed yet: those that were stopped, those that were started.
+    seen: Mutex<(BTreeSet<Worker>, BTreeSet<Worker>)>,
+    news: Notify,
+}
+
+type Worker = (AppName, Instance);
+
+impl Strays {
+    /// Those of an app.
+    pub fn of(&self, name: &AppName) -> BTreeMap<Slot, Stray> {
+        lock(&self.known).get(name).cloned().unwrap_or_default()
+    }
+
+    /// Takes what a reading shows: who is back is no stray, nor anybody of an app that is not up.
+    pub(super) fn see(&self, scene: &Scene<'_>, told: &Told) {
+        lock(&self.known).retain(|name, slots| {
+            let served = scene.served(name);
+            slots.retain(|slot, _| scene.is_up(name) && !served.contains(slot));
+            !slots.is_empty()
+        });
+        if !told.strays.is_empty() || !told.returned.is_empty() {
+            let mut seen = lock(&self.seen);
+            seen.0.extend(told.strays.iter().cloned());
+            seen.1.extend(told.returned.iter().cloned());
+            self.news.notify_one();
+        }
+    }
+}
+
+/// Reads again what was seen, and believes it or not.
+pub(in crate::master) async fn watch<S: Systemd>(master: Arc<Master<S>>) {
+    loop {
+        master.strays.news.notified().await;
+        while let Err(why) = master.look().await {
+            say!(Warning, "{why}");
+            tokio::time::sleep(AGAIN).await;
+        }
+        let (stopped, started) = std::mem::take(&mut *lock(&master.strays.seen));
+        let mut apps: BTreeMap<AppName, (BTreeSet<Slot>, BTreeSet<Slot>)> = BTreeMap::new();
+        for (name, instance) in stopped {
+            if master.is_settled(&name, &instance, Phase::Down) {
+                say!(Notice, "{name}: {} was stopped from outside; it is left so", words::who(&name, &instance));
+                let stray = Stray { instance, since_ms: unix_ms() };
+                lock(&master.strays.known).entry(name.clone()).or_default().insert(instance.slot, stray);
+                apps.entry(name).or_default().0.insert(instance.slot);
+            }
+        }
+        for (name, instance) in started {
+            if master.is_settled(&name, &instance, Phase::Up) {
+                apps.entry(name).or_default().1.insert(instance.slot);
+            }
+        }
+        for (name, (stopped, started)) in apps {
+            master.respect(&name, stopped, started);
+        }
+    }
+}
+
+impl<S: Systemd> Master<S> {
+    /// Whether the app is up to stay, and all workers of this slot are down, or this one up.
+    fn is_settled(&self, name: &AppName, instance: &Instance, phase: Phase) -> bool {
+        let settings = self.settings();
+        if !settings.apps.contains_key(name) {
+            return false;
+        }
+        let units = AppUnits::new(&settings.name, name);
+        let world = lock(&self.world);
+        let handle = world.get(&units.handle());
+        let up = Phase::of(handle) == Phase::Up && handle.is_some_and(|seen| seen.state.job.as_deref().is_none_or(|job| job == "reload"));
+        let rests = |seen: Option<&Seen>| Phase::of(seen) == phase && seen.is_none_or(|seen| seen.state.job.is_none());
+        up && match phase {
+            Phase::Down => world.workers(&units).into_iter().all(|(other, seen)| other.slot != instance.slot || rests(Some(seen))),
+            _ => rests(world.get(&units.worker(instance))),
+        }
+    }
+
+    /// What a person did with systemctl is remembered as if it had been asked of us. Nothing is started for it: others may
+    /// be on their way down by the same hand. When none is left to answer, the app is stopped, else its clients would hang.
+    fn respect(self: &Arc<Self>, name: &AppName, stopped: BTreeSet<Slot>, started: BTreeSet<Slot>) {
+        let before = self.intent_of(name).stopped;
+        let changes = [
+            (!started.is_disjoint(&before)).then(|| Change::Start(Some(&started & &before))),
+            (!stopped.is_empty()).then_some(Change::Stop(stopped)),
+        ];
+        for change in changes.into_iter().flatten() {
+            match self.remember_change(name, &change) {
+                Ok(intent) => {
+                    let settings = self.settings();
+                    let none = settings.apps.get(name).is_some_and(|app| intent.wanted(Self::target(app)).is_empty());
+                    if none {
+                        say!(Notice, "{name}: no worker is left to answer, so it is stopped and its port closed");
+                        tokio::spawn(self.clone().stop_empty(name.clone()));
+                    }
+                }
+                // A worker that is none of the app's any more.
+                Err(why) => say!(Notice, "{why}"),
+            }
+        }
+    }
+
+    async fn stop_empty(self: Arc<Self>, name: AppName) {
+        if let Err(why) = self.stop(&name).await {
+            say!(Warning, "{name}: {why}");
+        }
+    }
+}
