@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::records::unix_ms;
-use super::{Begun, clock, figure, lock, what};
+use super::{Begun, clock, lock, what};
 use crate::api::events::Kind;
 use crate::api::types;
 use crate::files;
@@ -182,7 +182,7 @@ impl<S: Systemd> Master<S> {
         let step = types::Step { at_ms: clock.now().saturating_sub(begin), text: "taken up by a new master".into() };
         let mut rolls = lock(&self.rolls);
         let ticket = rolls.adopt(record);
-        rolls.step(name, ticket, figure(roll.served().0), step);
+        rolls.step(name, ticket, roll.served(), step);
         drop(rolls);
         self.note_jobs_of(name, Who::roll(ticket.0, &roll.plan().scope));
         self.tell_roll(

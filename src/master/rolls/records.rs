@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch as channel;
 
+use super::figure;
 use crate::api::types::{self, RollState};
 use crate::names::AppName;
 use crate::roll::order::Order;
@@ -159,10 +160,10 @@ impl Rolls {
         self.changed.send_modify(|changes| *changes += 1);
     }
 
-    /// Adds a step to a record and tells it.
-    pub(super) fn step(&mut self, app: &AppName, ticket: Ticket, ready: u16, step: types::Step) {
+    /// Adds a step to a record and tells it; `served` are how many slots new workers serve, of how many.
+    pub(super) fn step(&mut self, app: &AppName, ticket: Ticket, served: (usize, usize), step: types::Step) {
         self.change(app, ticket, |record| {
-            (record.ready, record.took_ms) = (ready, step.at_ms);
+            (record.ready, record.target, record.took_ms) = (figure(served.0), figure(served.1), step.at_ms);
             if record.steps.len() < STEPS {
                 record.steps.push(step);
             }

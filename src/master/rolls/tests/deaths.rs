@@ -221,9 +221,10 @@ async fn a_reload_behind_a_reload_is_neither_lost_nor_carried_out_twice() {
 #[tokio::test(start_paused = true)]
 async fn a_restart_of_one_worker_touches_that_one_alone() {
     everywhere(&[], &[Ask::Restart(2)], Meanwhile::Nothing, |end| {
-        assert!(
-            matches!(&end.up[..], [one, two, three] if one == "1.1.1" && two.starts_with("2.1.") && two != "2.1.1" && three == "3.1.1")
-        );
+        let [one, two, three] = &end.up[..] else { panic!("{end:?}") };
+        assert!(one == "1.1.1" && two.starts_with("2.1.") && three == "3.1.1", "{end:?}");
+        // Restarted twice it may have its first name again.
+        assert!(two != "2.1.1" || end.repeated, "{end:?}");
         assert_eq!(end.bounds, (3, 4), "{end:?}");
         assert!(matches!(&end.told[..], [Ok(Some(roll))] if roll.state == RollState::Done), "{end:?}");
         format!("{} in the place of 2.1.1", end.up[1])
