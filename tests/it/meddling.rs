@@ -115,14 +115,20 @@ fn hands_on_workers_in_a_roll() {
     let failed = reload.wait(3 * SOON).exits(1);
     assert!(failed.stderr.contains("api:01 (generation 4)") && failed.stderr.contains("stopped"), "{}", failed.stderr);
     assert_eq!((cluster.generations("api"), cluster.workers("api").len()), (vec![3], 3));
+    // The same with one that somebody kills.
+    let reload = half_way(&cluster);
+    cluster.systemctl(&["kill", "-s", "KILL", &worker(1, 5)]).ok();
+    let failed = reload.wait(3 * SOON).exits(1);
+    assert!(failed.stderr.contains("api:01 (generation 5)"), "{}", failed.stderr);
+    assert_eq!((cluster.generations("api"), cluster.workers("api").len()), (vec![3], 3));
     // The next worker masked: systemd refuses it, and all is old again.
     let reload = half_way(&cluster);
-    cluster.systemctl(&["mask", "--runtime", &worker(3, 5)]).ok();
+    cluster.systemctl(&["mask", "--runtime", &worker(3, 6)]).ok();
     let failed = reload.wait(3 * SOON).exits(1);
-    assert!(failed.stderr.contains("api:03 (generation 5)") && failed.stderr.contains("masked"), "{}", failed.stderr);
+    assert!(failed.stderr.contains("api:03 (generation 6)") && failed.stderr.contains("masked"), "{}", failed.stderr);
     assert_eq!((cluster.generations("api"), cluster.workers("api").len()), (vec![3], 3));
     cluster.cli(&["reload", "api"]).ok();
-    assert_eq!((cluster.generations("api"), cluster.workers("api").len()), (vec![6], 3));
+    assert_eq!((cluster.generations("api"), cluster.workers("api").len()), (vec![7], 3));
 }
 
 #[test]
