@@ -67,7 +67,13 @@ fn marks(app: &App) -> Vec<(String, Tone)> {
         let (uid, since) = (&one.uid, time::since(one.since_ms));
         (format!("{uid}: stopped from outside at {since}, and left so. `project-cluster start {uid}`"), Tone::Yellow)
     });
-    masked.chain(outside).collect()
+    let open = app.ready == 0 && !app.outside.is_empty() && app.sockets.iter().any(|socket| socket.active);
+    let nobody = open.then(|| {
+        let name = &app.name;
+        let text = format!("{name}: no worker answers, connections wait. `project-cluster start {name}`, or `stop {name}` closes its port");
+        (text, Tone::Red)
+    });
+    masked.chain(outside).chain(nobody).collect()
 }
 
 /// What a person should know of an app that the table does not say.

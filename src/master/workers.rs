@@ -83,7 +83,7 @@ impl<S: Systemd> Master<S> {
     /// `restart` of single workers: new before old, in the same slots.
     ///
     /// # Errors
-    /// When one of them is not running, or as [`Master::roll_out`].
+    /// When one of them is not running, the app is not up, a socket of it is down, or systemd cannot be asked.
     pub async fn restart(self: &Arc<Self>, name: &AppName, slots: BTreeSet<Slot>) -> Result<Done, Refusal> {
         self.look().await?;
         let settings = self.settings();

@@ -108,7 +108,8 @@ pub struct Deps<K> {
 /// Carries a roll out to its end: a new one, or one that was read back and [`Roll::resumed`].
 ///
 /// Nothing is judged and no call made but behind a reading that shows the handle active, and without a break since the
-/// roll began: this process may have been away for a while, and what runs may be the handle's own by now.
+/// roll began: this process may have been away for a while, and what runs may be the handle's own by now. So another
+/// target is heard behind the first reading.
 ///
 /// When it returns, old workers may still be on their way down; their stops go on by themselves. Dropping it leaves
 /// all workers as they are.
@@ -128,6 +129,7 @@ pub async fn execute<S: Systemd, K: Keeper>(systemd: Arc<S>, roll: &mut Roll, mu
     let units = AppUnits::new(&app.0, &app.1);
     let handle = units.handle();
     let mut resizable = roll.plan().scope == Scope::App;
+    let mut looked = false;
     deps.target.mark_changed();
     loop {
         // On the way back what can be saved is saved, socket or not.
@@ -151,7 +153,7 @@ pub async fn execute<S: Systemd, K: Keeper>(systemd: Arc<S>, roll: &mut Roll, mu
                 }
             }
             () = sleep_until(deps.clock.at(wake)) => Event::Timer,
-            changed = deps.target.changed(), if resizable => {
+            changed = deps.target.changed(), if resizable && looked => {
                 resizable = changed.is_ok();
                 match deps.target.borrow_and_update().clone() {
                     Some(target) => Event::Target(target),
@@ -176,6 +178,7 @@ pub async fn execute<S: Systemd, K: Keeper>(systemd: Arc<S>, roll: &mut Roll, mu
                 _ => other,
             },
         };
+        looked |= matches!(event, Event::World(_));
         let now = deps.clock.now();
         let mut actions = roll.step(event, now);
         // What was seen is told before the roll is written down, so that a master to come knows it: who is to blame, say.

@@ -40,10 +40,11 @@ pub enum Phase {
     /// The old generation is wanted, in the slots that were emptied or are served by new workers alone.
     ///
     /// New workers that are not ready go at once, ready ones as their slots are served. An old worker that was not
-    /// retired is not touched, ill or not, and not waited for. A fresh old worker that fails to start, a new one that cannot be stopped,
-    /// or the deadline: `Mixed`. One that was ready and ends: systemd restarts it, it is waited for. `Target`: a slot that
-    /// is none any more is not filled again; added ones are for whoever comes behind this roll. `Abort`: nothing, it goes
-    /// back already. `HandleLeft`: `Overtaken`. `Timer`: as forward. No new one is left and every emptied slot soaked:
+    /// retired is not touched, ill or not, and not waited for. A fresh old worker that fails to start, a new one that
+    /// cannot be stopped, or the deadline: `Mixed`. One that was ready and ends: systemd restarts it, it is waited for.
+    /// `Target`: nothing, and what was changed on the way forward is taken back: all becomes as it was when the roll began,
+    /// and whoever comes behind it makes the change. `Abort`: nothing, it goes back already. `HandleLeft`: `Overtaken`.
+    /// `Timer`: as forward. No new one is left and every emptied slot soaked:
     /// `AllOld`.
     Back {
         /// Why it turned back.
@@ -75,9 +76,12 @@ pub struct Roll {
     plan: Plan,
     phase: Phase,
     workers: BTreeMap<Instance, Worker>,
-    /// The slots that nobody served when they became wanted: going back cannot ask more of the old ones than they gave.
+    /// The slots that nobody served when it began: going back cannot ask more of the old ones than they gave.
     #[serde(deserialize_with = "older::lacking")]
     lacking: BTreeSet<Slot>,
+    /// What was to be served when it began, where that has changed since: going back leads there.
+    #[serde(default)]
+    before: Option<Target>,
 }
 
 impl Roll {
@@ -86,7 +90,7 @@ impl Roll {
         // A worker that ran before has no soak to wait for.
         let since = now.saturating_sub(plan.min_ready);
         let phase = Phase::Forward { until: now.saturating_add(plan.deadline) };
-        let mut roll = Self { phase, plan, workers: BTreeMap::new(), lacking: BTreeSet::new() };
+        let mut roll = Self { phase, plan, workers: BTreeMap::new(), lacking: BTreeSet::new(), before: None };
         for (worker, sight) in world.iter().filter(|(worker, _)| roll.plan.scope.has(worker.slot)) {
             roll.workers.insert(*worker, Worker::found(sight.state, since, roll.is_new(worker)));
         }
@@ -173,28 +177,34 @@ impl Roll {
                 self.workers.insert(*instance, Worker::found(sight.state, now, self.is_new(instance)));
             }
         }
-        let known: Vec<Instance> = self.workers.keys().copied().collect();
-        for instance in known {
-            if let Some(worker) = self.workers.get_mut(&instance) {
-                let news = worker.seen(world.get(&instance).copied().unwrap_or(Sight::NOTHING), now);
-                self.heed(instance, news, now, out);
-            }
+        // All of it before any of it is judged: an end names who is left, and that is what this reading says.
+        let seen = |(instance, worker): (&Instance, &mut Worker)| {
+            (*instance, worker.seen(world.get(instance).copied().unwrap_or(Sight::NOTHING), now))
+        };
+        let news: Vec<(Instance, News)> = self.workers.iter_mut().map(seen).collect();
+        for (instance, news) in news {
+            self.heed(instance, news, now, out);
         }
     }
 
     /// Other slots are to be served.
-    fn resize(&mut self, target: Target, out: &mut Vec<Action>) {
-        let slots = self.plan.within(target.slots);
-        if slots == self.plan.slots {
-            return;
+    fn resize(&mut self, mut target: Target, out: &mut Vec<Action>) {
+        target.slots = self.plan.within(target.slots);
+        if matches!(self.phase, Phase::Forward { .. }) && target.slots != self.plan.slots {
+            let was = self.aim_at(target, out);
+            self.before.get_or_insert(was);
         }
-        let added = slots.difference(&self.plan.slots).filter(|slot| !self.of(**slot).any(|(_, known)| known.is_up()));
-        let added: Vec<Slot> = added.copied().collect();
-        self.lacking.extend(added);
-        self.lacking.retain(|slot| slots.contains(slot));
-        (self.plan.surge, self.plan.unavailable) = (target.surge, target.unavailable);
-        self.plan.slots = slots;
-        out.push(Action::Progress(Step::Resized(self.plan.slots.len())));
+    }
+
+    /// Takes another target; the one of before comes back.
+    fn aim_at(&mut self, target: Target, out: &mut Vec<Action>) -> Target {
+        out.push(Action::Progress(Step::Resized(target.slots.len())));
+        let Plan { slots, surge, unavailable, .. } = &mut self.plan;
+        Target {
+            slots: std::mem::replace(slots, target.slots),
+            surge: std::mem::replace(surge, target.surge),
+            unavailable: std::mem::replace(unavailable, target.unavailable),
+        }
     }
 
     /// What a worker's news mean.
@@ -245,6 +255,9 @@ impl Roll {
     fn turn_back(&mut self, reason: String, now: u64, out: &mut Vec<Action>) {
         if matches!(self.phase, Phase::Forward { .. }) {
             out.push(Action::Progress(Step::GoingBack(reason.clone())));
+            if let Some(before) = self.before.take() {
+                self.aim_at(before, out);
+            }
             self.go(Phase::Back { reason, until: now.saturating_add(self.plan.deadline) });
         }
     }
@@ -408,7 +421,6 @@ impl Roll {
         self.workers.iter().filter(serves).count() > self.plan.slots.len().saturating_sub(self.plan.unavailable + lacking)
     }
 
-    /// On the way back the old worker of a slot that is none any more is left alone as well: an abort touches none.
     fn is_wanted(&self, worker: &Instance) -> bool {
         match self.phase {
             Phase::Forward { .. } => self.is_new(worker) && self.plan.slots.contains(&worker.slot),

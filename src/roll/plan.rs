@@ -67,7 +67,7 @@ impl Scope {
 }
 
 /// The slots to serve and how far a roll may stray from them. It can change while a roll goes on.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Target {
     /// The slots.
     pub slots: BTreeSet<Slot>,

@@ -88,7 +88,7 @@ fn the_command_line_tells_each_step_and_restart_rolls_as_well() {
     // Who does not wait, or no longer, stops nothing.
     assert!(cluster.cli(&["reload", "api", "--no-wait"]).ok().contains("has begun"));
     let late = cluster.cli(&["reload", "api", "--timeout", "10ms"]).exits(1);
-    assert!(late.stderr.contains("the roll goes on. `project-cluster show api`"), "{}", late.stderr);
+    assert!(late.stderr.contains("goes on. `project-cluster show api`"), "{}", late.stderr);
     let waiting = cluster.spawn(&["project-cluster", "reload", "api"]);
     cluster.wait_until("it says a step", SOON, || waiting.stdout().contains("starts"));
     waiting.signal(libc::SIGINT);

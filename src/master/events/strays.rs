@@ -105,7 +105,8 @@ impl<S: Systemd> Master<S> {
         let units = AppUnits::new(&settings.name, name);
         let world = lock(&self.world);
         let handle = world.get(&units.handle());
-        let up = Phase::of(handle) == Phase::Up && handle.is_some_and(|seen| seen.state.job.as_deref().is_none_or(|job| job == "reload"));
+        let up =
+            Phase::of(handle) == Phase::Up && handle.is_some_and(|seen| !matches!(seen.state.job.as_deref(), Some("stop" | "restart")));
         let rests = |seen: Option<&Seen>| Phase::of(seen) == phase && seen.is_none_or(|seen| seen.state.job.is_none());
         up && match phase {
             Phase::Down => world.workers(&units).into_iter().all(|(other, seen)| other.slot != instance.slot || rests(Some(seen))),
@@ -113,33 +114,24 @@ impl<S: Systemd> Master<S> {
         }
     }
 
-    /// What a person did with systemctl is remembered as if it had been asked of us. Nothing is started for it: others may
-    /// be on their way down by the same hand. When none is left to answer, the app is stopped, else its clients would hang.
-    fn respect(self: &Arc<Self>, name: &AppName, stopped: BTreeSet<Slot>, started: BTreeSet<Slot>) {
-        let before = self.intent_of(name).stopped;
-        let changes = [
-            (!started.is_disjoint(&before)).then(|| Change::Start(Some(&started & &before))),
-            (!stopped.is_empty()).then_some(Change::Stop(stopped)),
-        ];
+    /// What a person did with systemctl is remembered as if it had been asked of us. Nothing is started or stopped for it:
+    /// others may be on their way down by the same hand. Who stops all of them has not said which are to stay down: then
+    /// none is remembered, else the app's next start would start nobody.
+    fn respect(&self, name: &AppName, stopped: BTreeSet<Slot>, started: BTreeSet<Slot>) {
+        let settings = self.settings();
+        let Some(app) = settings.apps.get(name) else { return };
+        let strays: BTreeSet<Slot> = self.strays.of(name).into_keys().collect();
+        let intent = self.intent_of(name);
+        let none_left = self.wanted(name, app).is_subset(&stopped);
+        let back = if none_left { &strays | &started } else { started };
+        let back: BTreeSet<Slot> = &back & &intent.stopped;
+        let stopped = if none_left { BTreeSet::new() } else { stopped };
+        let changes = [(!back.is_empty()).then_some(Change::Start(Some(back))), (!stopped.is_empty()).then_some(Change::Stop(stopped))];
         for change in changes.into_iter().flatten() {
-            match self.remember_change(name, &change) {
-                Ok(intent) => {
-                    let settings = self.settings();
-                    let none = settings.apps.get(name).is_some_and(|app| intent.wanted(Self::target(app)).is_empty());
-                    if none {
-                        say!(Notice, "{name}: no worker is left to answer, so it is stopped and its port closed");
-                        tokio::spawn(self.clone().stop_empty(name.clone()));
-                    }
-                }
-                // A worker that is none of the app's any more.
-                Err(why) => say!(Notice, "{why}"),
+            // A worker that is none of the app's any more.
+            if let Err(why) = self.remember_change(name, &change) {
+                say!(Notice, "{why}");
             }
-        }
-    }
-
-    async fn stop_empty(self: Arc<Self>, name: AppName) {
-        if let Err(why) = self.stop(&name).await {
-            say!(Warning, "{name}: {why}");
         }
     }
 }

@@ -55,7 +55,7 @@ impl<S: Systemd> Master<S> {
     /// `reload` of an app: every worker is replaced by one of a new generation.
     ///
     /// # Errors
-    /// As [`Master::roll_out`].
+    /// When the app does not run, a socket of it is down, or systemd cannot be asked.
     pub async fn reload(self: &Arc<Self>, name: &AppName) -> Result<types::Roll, Refusal> {
         self.roll_out(name, Order::deploy()).await
     }

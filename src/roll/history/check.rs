@@ -38,6 +38,8 @@ pub(super) struct History<'a> {
     refuse: bool,
     /// Somebody else than the roll had a hand in it.
     pub(super) meddled: bool,
+    /// Workers that a person started or stopped.
+    pub(super) by_hand: BTreeSet<Instance>,
     pub(super) left: bool,
     queue: Queue<Order>,
     /// Who asked for a roll, and when; which began, and when.
@@ -72,6 +74,7 @@ fn live_once(scenario: &Scenario, expected: Option<&str>, logged: bool) -> Resul
         roll,
         basis: Basis {
             slots: BTreeSet::new(),
+            first: BTreeSet::new(),
             lacking: BTreeSet::new(),
             whole: false,
             plain: false,
@@ -87,6 +90,7 @@ fn live_once(scenario: &Scenario, expected: Option<&str>, logged: bool) -> Resul
         call_lost: false,
         refuse: false,
         meddled: false,
+        by_hand: BTreeSet::new(),
         left: false,
         queue: Queue::default(),
         asked: Vec::new(),
@@ -127,6 +131,7 @@ impl History<'_> {
             }
             self.world.now = time;
             if let Some(event) = self.happens(due)?
+                && self.alive
                 && self.queue.running().is_some()
             {
                 self.step(event)?;
@@ -165,11 +170,13 @@ impl History<'_> {
                 self.alive = true;
                 let kept = serde_json::to_string(&self.kept).map_err(|error| error.to_string())?;
                 self.roll = serde_json::from_str::<Roll>(&kept).map_err(|error| error.to_string())?.resumed();
-                if self.queue.running().is_some() && self.roll.plan().scope == Scope::App {
-                    // Asked for before it died, and perhaps not heard.
-                    self.step(Event::Target(self.target()))?;
+                let read = self.read();
+                if self.queue.running().is_none() || self.roll.plan().scope != Scope::App {
+                    return Ok(Some(read));
                 }
-                self.read()
+                self.step(read)?;
+                // Asked for before it died, and perhaps not heard.
+                Event::Target(self.target())
             }
             Due::Timer if self.alive => Event::Timer,
             Due::Blow(blow) => {
@@ -210,6 +217,7 @@ impl History<'_> {
             plain: slots.iter().all(served) && (first || !doubled),
             started: BTreeSet::new(),
             retired: BTreeSet::new(),
+            first: slots.clone(),
             slots,
         };
         self.roll = Roll::new(plan, &world, self.world.now);
@@ -268,6 +276,7 @@ impl History<'_> {
                 let instance = chosen(&self.world, number)?;
                 let verb = if matches!(blow, Blow::PersonStops(_)) { Verb::Stop } else { Verb::Start };
                 (self.world.disturbed, self.meddled) = (true, true);
+                self.by_hand.insert(instance);
                 self.world.call(verb, instance, None);
             }
             Blow::Reload if self.alive => self.ask(Order::deploy()),
@@ -298,11 +307,10 @@ impl History<'_> {
         if !whole {
             return None;
         }
-        let added = self.wanted.difference(&self.basis.slots).copied().collect();
-        self.basis.lacking.extend(self.unserved(&added));
-        self.basis.lacking.retain(|slot| self.wanted.contains(slot));
-        (self.basis.whole, self.basis.plain) = (false, false);
-        self.basis.slots = self.wanted.clone();
+        if matches!(self.roll.phase(), Phase::Forward { .. }) {
+            (self.basis.whole, self.basis.plain) = (false, false);
+            self.basis.slots = self.wanted.clone();
+        }
         Some(Event::Target(self.target()))
     }
 
@@ -320,7 +328,11 @@ impl History<'_> {
         for action in actions {
             match action {
                 Action::Progress(step) => {
-                    back |= matches!(step, Step::GoingBack(_));
+                    if matches!(step, Step::GoingBack(_)) {
+                        // All shall be as it was before.
+                        back = true;
+                        self.basis.slots = self.basis.first.clone();
+                    }
                     self.world.say(|| format!("< {step:?}"));
                 }
                 Action::WakeAt(at) => {

@@ -15,7 +15,9 @@ use crate::systemd::ActiveState;
 pub(super) struct Basis {
     /// The slots that it shall serve.
     pub slots: BTreeSet<Slot>,
-    /// Those that nobody served when they became wanted.
+    /// Those that it was to serve when it began.
+    pub first: BTreeSet<Slot>,
+    /// Those of them that nobody served then.
     pub lacking: BTreeSet<Slot>,
     /// Every slot was served when it began, and by one worker alone.
     pub whole: bool,
@@ -89,7 +91,8 @@ impl History<'_> {
         let enough = self.remaining().filter(soaked).count() >= self.floor();
         let spare = self.roll.plan().unavailable > 0 || !self.basis.plain || self.meddled;
         let none = !self.basis.slots.contains(&instance.slot);
-        if !back && !self.is_new(instance) && !(replaced || none || enough && spare) {
+        let may_go = replaced || none || enough && spare;
+        if !back && !self.is_new(instance) && !may_go {
             return Err(format!("invariant 4: {instance} goes before its replacement was ready for long enough"));
         }
         Ok(())
@@ -97,7 +100,8 @@ impl History<'_> {
 
     /// Invariants 2 and 7.
     pub(super) fn may_start(&self, instance: &Instance) -> Result<(), String> {
-        let unit = self.world.units.get(instance);
+        // One that a person started meanwhile may be up without its having been told: for systemd there is nothing to do.
+        let unit = self.world.units.get(instance).filter(|_| !self.by_hand.contains(instance));
         if unit.is_some_and(|unit| unit.job.is_some() || !matches!(unit.state, ActiveState::Inactive | ActiveState::Failed)) {
             return Err(format!("invariant 7: {instance} is started twice"));
         }

@@ -4,10 +4,12 @@ use std::sync::{Arc, Mutex};
 
 use project_cluster::config::settings::{Amount, Reload};
 use project_cluster::names::{AppName, AppUnits, ClusterName, Generation, Instance, Slot};
-use project_cluster::roll::{Clock, Deps, Keeper, Limits, Roll, Scope, Step, Version, Wish, execute, plan};
+use project_cluster::roll::plan::Scope;
+use project_cluster::roll::{Clock, Deps, Keeper, Limits, Roll, Step, Version, Wish, execute, plan};
 use project_cluster::systemd::fake::{App, Service, Times};
 use project_cluster::systemd::{Error, JobEnd, Systemd, Verb};
 use tokio::join;
+use tokio::sync::watch;
 
 use super::ground::{Hand, Unit};
 use super::scenarios::{crash, never, ready, stubborn, times, worker};
@@ -73,8 +75,9 @@ async fn play<S: Systemd, H: Hand>(stage: Stage<S, H>, name: &'static str, stopp
     let rows = stage.systemd.units(&[units.worker_glob()]).await.unwrap();
     let world = rows.iter().map(|row| (units.instance(&row.name).unwrap(), execute::sight(row))).collect();
     let reload = Reload { max_surge: Amount::Count(1), max_unavailable: Amount::Count(0), min_ready: phase(), deadline: LONG };
-    let (slots, scope) = (Slot::first(2).collect(), Scope::App);
-    let wish = Wish { app: &app, from: OLD, to: NEW, slots: &slots, scope, reload: &reload, sockets_down: &[], world: &world };
+    let slots = Slot::first(2).collect();
+    let (scope, sockets_down) = (Scope::App, &[]);
+    let wish = Wish { app: &app, from: OLD, to: NEW, slots: &slots, scope, reload: &reload, sockets_down, world: &world };
     let clock = Clock::showing(0);
     let mut roll = Roll::new(plan(&wish).unwrap(), &world, clock.now());
     let steps = Arc::default();
@@ -84,9 +87,9 @@ async fn play<S: Systemd, H: Hand>(stage: Stage<S, H>, name: &'static str, stopp
         limits: Limits { start: LONG, stop: LONG },
         clock,
         keeper: Scribe(Arc::clone(&steps), app.clone()),
-        handle_since: stage.systemd.active_since(&handle).await.unwrap(),
         sockets: Vec::new(),
-        target: tokio::sync::watch::channel(None).1,
+        target: watch::channel(None).1,
+        handle_since: stage.systemd.active_since(&handle).await.unwrap(),
     };
     let meanwhile = async {
         if stopped {
