@@ -91,7 +91,7 @@ async fn die(broken: &'static [u64], asks: &[Ask], meanwhile: Meanwhile, at: u32
         }
     });
     let is_dead = || died.borrow().is_some();
-    while !is_dead() && !(asking.is_finished() && !lock(&master.rolls).any_under_way()) {
+    while !is_dead() && (!asking.is_finished() || lock(&master.rolls).any_under_way()) {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     // What comes behind the end of the last roll.
