@@ -21,6 +21,7 @@
 //! | [`api`] | routes, types, errors | |
 //! | [`cli`] | a client of the API; renders only | |
 //! | [`journal`], [`files`], [`say`], [`status`] | last lines of a unit; files replaced whole; lines for the journal and for `systemctl status` | |
+//! | `points` | where a test lets the master die; empty in a release build | |
 
 // They panic when nobody reads; `say` does not.
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
@@ -35,6 +36,7 @@ pub mod intent;
 pub mod journal;
 pub mod master;
 pub mod names;
+mod points;
 pub mod roll;
 pub mod say;
 pub mod status;

@@ -12,7 +12,7 @@ pub enum Change {
     Add(u16),
     /// So many slots: the lowest free ones come, the highest go.
     Scale(u16),
-    /// These slots go.
+    /// These slots go. Those that are none already are no error: who asks again, since no answer came, is right.
     Remove(BTreeSet<Slot>),
     /// These slots stay and do not run.
     Stop(BTreeSet<Slot>),
@@ -41,10 +41,7 @@ impl AppIntent {
                 let lacking = usize::from(*count) - slots.len();
                 add(app, &mut slots, u16::try_from(lacking).unwrap_or(u16::MAX))?;
             }
-            Change::Remove(these) => {
-                exist(app, &slots, these)?;
-                slots = &slots - these;
-            }
+            Change::Remove(these) => slots = &slots - these,
             Change::Stop(these) => {
                 exist(app, &slots, these)?;
                 stopped.extend(these);
@@ -133,12 +130,13 @@ mod tests {
         let stopped = AppIntent::default().changed(&app, 2, &Change::Stop(slots(&[2]))).unwrap();
         let back = stopped.changed(&app, 2, &Change::Remove(slots(&[2]))).unwrap().changed(&app, 2, &Change::Add(1)).unwrap();
         assert_eq!(back, AppIntent::default());
+        assert_eq!(back.changed(&app, 2, &Change::Remove(slots(&[3]))).unwrap(), back, "asked twice it is done once");
     }
 
     #[test]
     fn what_cannot_be_is_refused() {
         let app: AppName = "api".parse().unwrap();
-        for change in [Change::Stop(slots(&[3])), Change::Start(Some(slots(&[1, 3]))), Change::Remove(slots(&[3]))] {
+        for change in [Change::Stop(slots(&[3])), Change::Start(Some(slots(&[1, 3])))] {
             let why = AppIntent::default().changed(&app, 2, &change).unwrap_err();
             assert!(why.starts_with("there is no worker api:03."), "{why}");
         }

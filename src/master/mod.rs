@@ -45,6 +45,7 @@ use crate::config::settings::{self, Settings};
 use crate::intent::{AppIntent, Intent};
 use crate::journal::Journal;
 use crate::names::{AppName, AppUnits, ClusterName, Slot};
+use crate::points::pass;
 use crate::say::say;
 use crate::status;
 use crate::systemd::{self, Systemd};
@@ -189,10 +190,13 @@ impl<S: Systemd> Master<S> {
         let mut intent = lock(&self.intent);
         let before = intent.clone();
         change(&mut intent);
-        if *intent != before
-            && let Err(why) = intent.write(&self.places.intent())
-        {
-            say!(Error, "what was asked for cannot be written and is lost at the next restart: {why}");
+        if *intent == before {
+            return;
+        }
+        pass(format_args!("what is remembered is to be written"));
+        match intent.write(&self.places.intent()) {
+            Ok(()) => pass(format_args!("what is remembered is written")),
+            Err(why) => say!(Error, "what was asked for cannot be written and is lost at the next restart: {why}"),
         }
     }
 

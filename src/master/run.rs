@@ -62,6 +62,7 @@ async fn run(cluster: &ClusterName) -> Result<(), String> {
     let mut hangup = signal(SignalKind::hangup()).map_err(|why| why.to_string())?;
     let listeners = listeners(cluster)?;
     let places = Places::system(cluster);
+    crate::points::arm(places.run.join("state"));
     let settings = read_settings(&places)?;
     let path = places.intent();
     let intent = match Intent::read(&path) {

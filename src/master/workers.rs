@@ -8,9 +8,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::rolls::kept::mark_next;
 use super::{Master, lock, watch};
 use crate::api::error::{Code, Refusal};
 use crate::api::types::Done;
+use crate::config::settings;
 use crate::intent::{AppIntent, Change};
 use crate::names::{AppName, AppUnits, Slot, Uid};
 use crate::roll::order::Order;
@@ -42,7 +44,23 @@ impl<S: Systemd> Master<S> {
             return self.start_wanted(name).await;
         }
         let before = self.wanted(name, app);
+        let next = self.changed(name, app, change)?.wanted(Self::target(app));
+        if !active || before.is_empty() || next.is_empty() {
+            return self.reach(name, change, &before, active).await;
+        }
+        // Between here and the roll that carries it out this process may die; then the next one begins that roll.
+        let (waits, default) = (lock(&self.rolls).waiting(name), || (None, Order::default()));
+        mark_next(&self.places, name, Some(waits.unwrap_or_else(default)));
+        let done = self.reach(name, change, &before, active).await;
+        mark_next(&self.places, name, lock(&self.rolls).waiting(name));
+        done
+    }
+
+    /// Remembers a change and carries it out.
+    async fn reach(self: &Arc<Self>, name: &AppName, change: &Change, before: &BTreeSet<Slot>, active: bool) -> Result<Done, Refusal> {
         let intent = self.remember_change(name, change)?;
+        let settings = self.settings();
+        let app = Self::app_settings(&settings, name)?;
         let (slots, wanted) = (intent.slots(Self::target(app)), intent.wanted(Self::target(app)));
         if !active {
             return Ok(Done::new(
@@ -140,12 +158,16 @@ impl<S: Systemd> Master<S> {
         Ok(Done::new(name, format!("reset{tried}")))
     }
 
+    /// What would be remembered behind a change.
+    fn changed(&self, name: &AppName, app: &settings::App, change: &Change) -> Result<AppIntent, Refusal> {
+        self.intent_of(name).changed(name, Self::target(app), change).map_err(|why| Refusal::new(Code::Conflict, why))
+    }
+
     /// Remembers a change, and tells the roll that runs.
     pub(super) fn remember_change(&self, name: &AppName, change: &Change) -> Result<AppIntent, Refusal> {
         let settings = self.settings();
         let app = Self::app_settings(&settings, name)?;
-        let intent = self.intent_of(name);
-        let intent = intent.changed(name, Self::target(app), change).map_err(|why| Refusal::new(Code::Conflict, why))?;
+        let intent = self.changed(name, app, change)?;
         let AppIntent { slots, stopped, .. } = intent.clone();
         self.remember(name, |known| (known.slots, known.stopped) = (slots, stopped));
         self.retarget(name);

@@ -181,6 +181,8 @@ pub async fn execute<S: Systemd, K: Keeper>(systemd: Arc<S>, roll: &mut Roll, mu
         looked |= matches!(event, Event::World(_));
         let now = deps.clock.now();
         let mut actions = roll.step(event, now);
+        // What was seen is told before the roll is written down, so that a master to come knows it: who is to blame, say.
+        tell_seen(&mut actions, roll, &mut deps.keeper);
         if actions.iter().any(|action| is_call(action) || matches!(action, Action::Ended(_)))
             && let Err(why) = deps.keeper.persist(roll)
             && matches!(roll.phase(), Phase::Forward { .. })
@@ -192,6 +194,7 @@ pub async fn execute<S: Systemd, K: Keeper>(systemd: Arc<S>, roll: &mut Roll, mu
             stale = true;
             let reason = format!("the state of the roll could not be written: {why}");
             actions.extend(roll.step(Event::Abort { reason }, now));
+            tell_seen(&mut actions, roll, &mut deps.keeper);
         }
         for action in actions {
             let (verb, worker, limit) = match action {
@@ -224,6 +227,22 @@ fn is_call(action: &Action) -> bool {
     matches!(action, Action::Start(_) | Action::Stop(_))
 }
 
+/// Whether this is told of a call, and so only where the call is made.
+fn is_of_call(step: &Step) -> bool {
+    matches!(step, Step::Starting(_) | Step::Retiring(_))
+}
+
+/// Reports, and takes out, what is told of no call.
+fn tell_seen<K: Keeper>(actions: &mut Vec<Action>, roll: &Roll, keeper: &mut K) {
+    actions.retain(|action| match action {
+        Action::Progress(step) if !is_of_call(step) => {
+            keeper.report(step, roll);
+            false
+        }
+        _ => true,
+    });
+}
+
 /// Takes the calls out, and what would be told of them; what the roll is to know of them instead comes back.
 fn forgo(actions: &mut Vec<Action>) -> Vec<Event> {
     let lost = actions.iter().filter_map(|action| match action {
@@ -232,7 +251,7 @@ fn forgo(actions: &mut Vec<Action>) -> Vec<Event> {
         _ => None,
     });
     let lost = lost.collect();
-    actions.retain(|action| !is_call(action) && !matches!(action, Action::Progress(Step::Starting(_) | Step::Retiring(_))));
+    actions.retain(|action| !is_call(action) && !matches!(action, Action::Progress(step) if is_of_call(step)));
     lost
 }
 

@@ -40,10 +40,11 @@ pub enum Phase {
     /// The old generation is wanted, in the slots that were emptied or are served by new workers alone.
     ///
     /// New workers that are not ready go at once, ready ones as their slots are served. An old worker that was not
-    /// retired is not touched, ill or not. A fresh old worker that fails to start, a new one that cannot be stopped,
-    /// or the deadline: `Mixed`. One that was ready and ends: systemd restarts it, it is waited for. `Target`: nothing, and
-    /// what was changed on the way forward is taken back: all becomes as it was when the roll began, and whoever comes
-    /// behind it makes the change. `Abort`: nothing, it goes back already. `HandleLeft`: `Overtaken`. `Timer`: as forward. No new one is left and every emptied slot soaked:
+    /// retired is not touched, ill or not, and not waited for. A fresh old worker that fails to start, a new one that
+    /// cannot be stopped, or the deadline: `Mixed`. One that was ready and ends: systemd restarts it, it is waited for.
+    /// `Target`: nothing, and what was changed on the way forward is taken back: all becomes as it was when the roll began,
+    /// and whoever comes behind it makes the change. `Abort`: nothing, it goes back already. `HandleLeft`: `Overtaken`.
+    /// `Timer`: as forward. No new one is left and every emptied slot soaked:
     /// `AllOld`.
     Back {
         /// Why it turned back.
@@ -406,7 +407,17 @@ impl Roll {
         let serves = |(worker, known): &(&Instance, &Worker)| {
             if self.is_wanted(worker) { known.is_soaked(self.plan.min_ready, now) } else { known.is_up() }
         };
-        let lacking = if matches!(self.phase, Phase::Back { .. }) { self.lacking.len() } else { 0 };
+        // Going back cannot ask more of the old ones than they gave, or give: those that the world has taken meanwhile, and
+        // nobody here has touched, are not waited for.
+        let untouched = |slot: &Slot| {
+            let mut old = self.of(*slot).filter(|(worker, _)| !self.is_new(worker)).peekable();
+            old.peek().is_some() && old.all(|(_, known)| !known.fresh && !known.retired)
+        };
+        let given = |slot: &Slot| !self.of(*slot).any(|known| serves(&known)) && untouched(slot);
+        let lacking = match self.phase {
+            Phase::Back { .. } => self.plan.slots.iter().filter(|slot| self.lacking.contains(slot) || given(slot)).count(),
+            _ => 0,
+        };
         self.workers.iter().filter(serves).count() > self.plan.slots.len().saturating_sub(self.plan.unavailable + lacking)
     }
 

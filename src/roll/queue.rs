@@ -63,9 +63,9 @@ impl<W> Queue<W> {
         self.next.take().map(|(ticket, _)| ticket)
     }
 
-    /// What waits.
-    pub fn waiting(&self) -> Option<&W> {
-        self.next.as_ref().map(|(_, wish)| wish)
+    /// What waits, and under which number.
+    pub fn waiting(&self) -> Option<&(Ticket, W)> {
+        self.next.as_ref()
     }
 
     /// The roll that runs.

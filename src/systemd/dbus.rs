@@ -25,6 +25,7 @@ use self::jobs::Jobs;
 use self::link::{Door, MANAGER, ROOT, Way, raw_call};
 use self::words::{active_state, unit_path};
 use super::{ActiveState, Change, Details, Error, JobEnd, Systemd, UnitState, Verb};
+use crate::points::pass;
 
 const UNIT: &str = "org.freedesktop.systemd1.Unit";
 const SERVICE: &str = "org.freedesktop.systemd1.Service";
@@ -268,7 +269,9 @@ impl Systemd for Bus {
         };
         let what = format!("{verb} {unit}");
         let end = Instant::now() + limit;
+        pass(format_args!("{what} is to be asked for"));
         let asked: Result<OwnedObjectPath, Error> = self.call(ROOT, MANAGER, method, &(unit, "replace"), &what).await;
+        pass(format_args!("{what} is asked for"));
         let job = match asked {
             // Nothing to stop: what was asked for is so.
             Err(Error::Refused { why, .. }) if verb == Verb::Stop && why.contains("NoSuchUnit") => return Ok(JobEnd::Done),
@@ -281,6 +284,7 @@ impl Systemd for Bus {
                 break Err(Error::Deadline { what, limit });
             }
             if let Ok(Ok(end)) = timeout(left.min(ASK_AGAIN), &mut ended).await {
+                pass(format_args!("{what} has ended"));
                 return Ok(end);
             }
             // The signal is late, or lost: ask.

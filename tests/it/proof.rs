@@ -1,9 +1,19 @@
-//! What `make proof` shows and `make test` has no time for: runtimes that start slowly. `.config/nextest.toml` leaves this
-//! module out of the default profile; the profile `proof` runs it and nothing else.
+//! What `make proof` shows and `make test` has no time for: runtimes that start slowly, and every point of a roll.
+//! `.config/nextest.toml` leaves this module out of the default profile; the profile `proof` runs it and nothing else.
 
 use std::collections::BTreeSet;
 
 use super::cluster::{SOON, app, installed};
+
+#[test]
+fn a_master_killed_at_every_point_of_a_roll() {
+    super::deaths::all();
+}
+
+#[test]
+fn a_bus_that_hangs_for_longer_than_a_call_may_take() {
+    super::upheaval::a_bus_that_hangs();
+}
 
 #[test]
 fn ruby_and_java_share_their_sockets_in_the_default_sandbox() {

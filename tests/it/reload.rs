@@ -191,6 +191,57 @@ fn whenever_a_version_fails_all_is_old_again() {
     assert!(said.contains("api:02 (generation 4) is ready") && said.contains("not on the third"), "{said}");
 }
 
+/// An app that closes what it has begun before it ends; `{then}` is what else it does.
+fn graceful(then: &str) -> String {
+    format!(
+        "const version = require('fs').readFileSync('VERSION', 'utf8').trim();
+        const server = require('http').createServer((_, answer) => answer.setHeader('Connection', 'close').end(version + ' '));
+        const end = code => server.close(() => process.exit(code));
+        process.on('SIGTERM', () => end(0));
+        {then}
+        server.listen(3000);"
+    )
+}
+
+#[test]
+fn a_broken_deploy_under_load_fails_no_request_and_both_commands_say_so() {
+    let cluster = installed(&app("api", 4, "node app.js", "listen = 3000\ntimeout.start = \"1s\"\nreload.min_ready = \"400ms\""));
+    cluster.program("v1", &graceful(""));
+    cluster.cli(&["install", "--now"]).ok();
+    let (inode, mut old) = (cluster.socket_inode(3000), cluster.pids("api"));
+    let breakages = [
+        ("throws at its start", "throw new Error('out of luck');".to_owned(), "out of luck"),
+        ("is never ready", "console.log('still thinking'); setInterval(() => {}, 1000);".to_owned(), "still thinking"),
+        ("ends when it was ready", graceful("setTimeout(() => { console.error('out of ideas'); end(3) }, 200);"), "out of ideas"),
+        (
+            "throws in the third of four",
+            graceful("if (process.env.PROJECT_CLUSTER_SLOT === '3') throw new Error('not on the third');"),
+            "not on the third",
+        ),
+    ];
+    for (index, (how, program, words)) in breakages.iter().enumerate() {
+        let load = cluster.load(ADDRESS).connections(4).pause(std::time::Duration::from_millis(1)).start();
+        load.wait_for_answers(50);
+        cluster.deploy(&format!("b{index}"), program);
+        let failed = cluster.cli(&["reload", "api"]).exits(1);
+        assert!(failed.stderr.contains(words) && failed.stderr.contains("The old workers serve as before"), "{how}: {}", failed.stderr);
+        let mark = cluster.journal_mark();
+        cluster.systemctl(&["reload", HANDLE]).exits(1);
+        assert!(cluster.journal(&["-u", HANDLE, "--since", &mark, "-o", "cat"]).contains(words), "{how}");
+        let report = load.stop();
+        println!("a version that {how}, by both commands: exits 1 and 1; {report}");
+        report.none_failed(100);
+        assert!(cluster.app("api")["held"]["reason"].as_str().is_some_and(|why| why.contains(words)), "{how}");
+        assert_eq!((cluster.generations("api"), cluster.workers("api").len(), cluster.socket_inode(3000)), (vec![1], 4, inode.clone()));
+        assert_eq!(cluster.units("project-cluster-api@*", &["activating", "failed", "deactivating"]), Vec::<String>::new());
+        let now = cluster.pids("api");
+        let kept = now.iter().filter(|pid| old.contains(pid)).count();
+        // Two old ones were replaced before the third failed, and came back as others.
+        assert!(kept == if index == 3 { 2 } else { 4 }, "{how}: {old:?} {now:?}");
+        old = now;
+    }
+}
+
 #[test]
 fn what_cannot_be_reloaded_is_refused_with_what_to_do() {
     let slow = "require('/srv/apps/broken/slow.js');";

@@ -71,7 +71,8 @@ impl<S: Systemd> Master<S> {
         record.state = if reason.is_none() { RollState::Done } else { RollState::Failed };
         (record.reason, record.took_ms) = (reason, took_ms);
         // Kept before it is told: who waits and finds a new master gets the same answer.
-        if let Err(why) = kept::write(&path, &Kept::ended(record.clone())) {
+        let before = lock(&self.rolls).last_ended(&name);
+        if let Err(why) = kept::write(&path, &Kept::ended(record.clone()).behind(before)) {
             say!(Warning, "{name}: the end of the roll cannot be kept for a master to come ({why}): {}", path.display());
         }
         // Told and over at once: whoever hears of it may reload again.
@@ -149,7 +150,8 @@ impl<S: Systemd> Master<S> {
             Outcome::Mixed { reason, who } => {
                 let who: Vec<String> =
                     who.iter().map(|(worker, stage)| format!("{}: {}", words::who(units.app, worker), stage.name())).collect();
-                (reason.clone(), format!(". Left in a mix: {}", who.join(", ")))
+                let mend = format!("`project-cluster reload {}` replaces them all, once it is mended", units.app);
+                (reason.clone(), format!(". Left in a mix: {}. {mend}", who.join(", ")))
             }
         };
         let mut lines = String::new();

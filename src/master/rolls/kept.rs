@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::records::unix_ms;
-use super::{Begun, clock, figure, lock, what};
+use super::{Begun, clock, lock, what};
 use crate::api::events::Kind;
 use crate::api::types;
 use crate::files;
@@ -17,8 +17,10 @@ use crate::intent::Hold;
 use crate::master::events::asked::Who;
 use crate::master::{Master, Places};
 use crate::names::{AppName, Generation, Instance};
+use crate::points::pass;
 use crate::roll::machine::Roll;
 use crate::roll::order::Order;
+use crate::roll::queue::Ticket;
 use crate::say::say;
 use crate::systemd::Systemd;
 
@@ -46,16 +48,34 @@ pub(super) struct Kept {
     culprit: Option<Instance>,
     /// The roll; none once its end has been remembered.
     roll: Option<Roll>,
+    /// The one before, which ended: who waits for it may not have heard so yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    before: Option<types::Roll>,
+}
+
+/// What waits behind a roll, as it lies beside it.
+#[derive(Debug, Serialize, Deserialize)]
+struct Waiting {
+    #[serde(flatten)]
+    order: Order,
+    /// The number that its roll will have, where it has one yet: a roll of that number has begun it.
+    #[serde(default)]
+    ticket: Option<u64>,
 }
 
 impl Kept {
     /// One that goes on.
     pub fn under_way(record: types::Roll, begin: u64, handle_since: u64, culprit: Option<Instance>, roll: &Roll) -> Self {
-        Self { format: FORMAT, record: short(record), begin, handle_since, culprit, roll: Some(roll.clone()) }
+        Self { format: FORMAT, record: short(record), begin, handle_since, culprit, roll: Some(roll.clone()), before: None }
+    }
+    /// Behind that one.
+    #[must_use]
+    pub fn behind(self, before: Option<types::Roll>) -> Self {
+        Self { before: before.map(short), ..self }
     }
     /// One whose end has been remembered.
     pub fn ended(record: types::Roll) -> Self {
-        Self { format: FORMAT, record: short(record), begin: 0, handle_since: 0, culprit: None, roll: None }
+        Self { format: FORMAT, record: short(record), begin: 0, handle_since: 0, culprit: None, roll: None, before: None }
     }
 
     fn first_format() -> u32 {
@@ -83,7 +103,11 @@ fn short(mut record: types::Roll) -> types::Roll {
 
 /// Replaces the file.
 pub(super) fn write(path: &Path, kept: &Kept) -> io::Result<()> {
-    files::replace(path, &serde_json::to_vec(kept)?, 0o600)
+    let what = if kept.roll.is_some() { "the roll" } else { "its end" };
+    pass(format_args!("{what} is to be written"));
+    files::replace(path, &serde_json::to_vec(kept)?, 0o600)?;
+    pass(format_args!("{what} is written"));
+    Ok(())
 }
 
 fn read(path: &Path) -> io::Result<Kept> {
@@ -91,23 +115,28 @@ fn read(path: &Path) -> io::Result<Kept> {
 }
 
 /// Writes down what waits behind a roll, or that nothing does.
-pub(super) fn mark_next(places: &Places, name: &AppName, waits: Option<&Order>) {
+pub(in crate::master) fn mark_next(places: &Places, name: &AppName, waits: Option<(Option<Ticket>, Order)>) {
     let path = places.next_roll(name);
+    let what = if waits.is_some() { "what waits" } else { "that nothing waits" };
+    pass(format_args!("{what} is to be written"));
     let done = match waits {
-        Some(order) => serde_json::to_vec(order).map_err(io::Error::from).and_then(|order| files::replace(&path, &order, 0o600)),
-        None => std::fs::remove_file(&path),
+        Some((ticket, order)) => {
+            let waiting = Waiting { order, ticket: ticket.map(|ticket| ticket.0) };
+            serde_json::to_vec(&waiting).map_err(io::Error::from).and_then(|waiting| files::replace(&path, &waiting, 0o600))
+        }
+        None => std::fs::remove_file(&path).or_else(|why| if why.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(why) }),
     };
     match done {
-        Err(why) if waits.is_some() || why.kind() != io::ErrorKind::NotFound => say!(Warning, "{}: {why}", path.display()),
-        _ => {}
+        Err(why) => say!(Warning, "{}: {why}", path.display()),
+        Ok(()) => pass(format_args!("{what} is written")),
     }
 }
 
 /// What waits behind a roll. Programs that knew reloads alone wrote an empty file; one that is damaged stands for a
 /// reload too, which replaces everything and so includes whatever it was.
-fn next(places: &Places, name: &AppName) -> Option<Order> {
+fn next(places: &Places, name: &AppName) -> Option<Waiting> {
     match files::read_bounded(&places.next_roll(name), FILE) {
-        Ok(bytes) => Some(serde_json::from_slice(&bytes).unwrap_or_else(|_| Order::deploy())),
+        Ok(bytes) => Some(serde_json::from_slice(&bytes).unwrap_or_else(|_| Waiting { order: Order::deploy(), ticket: None })),
         Err(_) => None,
     }
 }
@@ -122,16 +151,20 @@ impl<S: Systemd> Master<S> {
             match read(&path) {
                 Err(why) if why.kind() == io::ErrorKind::NotFound => {}
                 Err(why) => self.lost(name, &path, &why),
-                Ok(Kept { record, begin, handle_since, culprit, roll: Some(roll), .. }) => {
+                Ok(Kept { record, begin, handle_since, culprit, roll: Some(roll), before, .. }) => {
+                    before.into_iter().for_each(|before| lock(&self.rolls).remember(before));
+                    // It is this one that waited, where the master before did not live to take the mark away.
+                    let waits = waits.filter(|waits| waits.ticket != Some(record.id));
                     self.resume(name, record, (begin, handle_since), culprit, roll);
-                    if let Some(order) = waits {
-                        lock(&self.rolls).ask(name, order);
-                    }
+                    let waits = waits.map(|Waiting { order, .. }| (Some(lock(&self.rolls).ask(name, order.clone()).0), order));
+                    mark_next(&self.places, name, waits);
                     continue;
                 }
-                Ok(Kept { record, roll: None, .. }) => lock(&self.rolls).remember(record),
+                Ok(Kept { record, roll: None, before, .. }) => {
+                    before.into_iter().chain([record]).for_each(|ended| lock(&self.rolls).remember(ended));
+                }
             }
-            if let Some(order) = waits {
+            if let Some(Waiting { order, .. }) = waits {
                 // It was to begin, and the master before did not live to do it.
                 let (ticket, now) = lock(&self.rolls).ask(name, order);
                 if let Some(order) = now {
@@ -149,7 +182,7 @@ impl<S: Systemd> Master<S> {
         let step = types::Step { at_ms: clock.now().saturating_sub(begin), text: "taken up by a new master".into() };
         let mut rolls = lock(&self.rolls);
         let ticket = rolls.adopt(record);
-        rolls.step(name, ticket, figure(roll.served().0), step);
+        rolls.step(name, ticket, roll.served(), step);
         drop(rolls);
         self.note_jobs_of(name, Who::roll(ticket.0, &roll.plan().scope));
         self.tell_roll(

@@ -10,7 +10,7 @@
 //! The roll itself is `roll`'s.
 
 mod carry;
-mod kept;
+pub(super) mod kept;
 mod recorder;
 mod records;
 
@@ -76,7 +76,7 @@ impl<S: Systemd> Master<S> {
                 self.follow_up(name, next);
                 return Err(refusal);
             }
-            None => kept::mark_next(&self.places, name, lock(&self.rolls).waiting(name).as_ref()),
+            None => kept::mark_next(&self.places, name, lock(&self.rolls).waiting(name)),
         }
         lock(&self.rolls).get(name, ticket.0).ok_or_else(|| Refusal::new(Code::Failed, format!("{name}: too many rolls at once")))
     }
@@ -132,9 +132,12 @@ impl<S: Systemd> Master<S> {
             (record.ready, record.target) = (0, figure(roll.served().1));
             begun = Some(record.clone());
         });
+        let before = lock(&self.rolls).last_ended(name);
         // Before anybody is told that it has begun: a master to come carries it out as promised.
         let path = self.places.roll(name);
-        if let Some(Err(why)) = begun.map(|record| kept::write(&path, &Kept::under_way(record, begin, handle_since, None, &roll))) {
+        if let Some(Err(why)) =
+            begun.map(|record| kept::write(&path, &Kept::under_way(record, begin, handle_since, None, &roll).behind(before)))
+        {
             let why = format!("{name}: nothing was begun, since the roll cannot be written down ({why}): {}", path.display());
             return Err(Refusal::new(Code::Failed, why));
         }
@@ -155,7 +158,7 @@ impl<S: Systemd> Master<S> {
             Err(why) => Err(why.into()),
         };
         // Not before: a master to come would know of neither.
-        kept::mark_next(&self.places, &name, lock(&self.rolls).waiting(&name).as_ref());
+        kept::mark_next(&self.places, &name, lock(&self.rolls).waiting(&name));
         match begun {
             Ok(begun) => Box::pin(self.carry_out(name, begun, None)).await,
             Err(why) => self.never_begins(&name, ticket, &why.to_string()),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use super::kept::{self, Kept};
-use super::{figure, lock, what};
+use super::{lock, what};
 use crate::api::events::Kind;
 use crate::api::types;
 use crate::master::Master;
@@ -33,9 +33,12 @@ pub(super) struct Recorder<S> {
 
 impl<S: Systemd> Keeper for Recorder<S> {
     fn persist(&mut self, roll: &Roll) -> Result<(), String> {
-        let record = lock(&self.master.rolls).get(&self.app, self.ticket.0).ok_or("its record is gone")?;
+        let rolls = lock(&self.master.rolls);
+        let record = rolls.get(&self.app, self.ticket.0).ok_or("its record is gone")?;
+        let before = rolls.last_ended(&self.app);
+        drop(rolls);
         let culprit = *lock(&self.culprit);
-        kept::write(&self.path, &Kept::under_way(record, self.begin, self.handle_since, culprit, roll))
+        kept::write(&self.path, &Kept::under_way(record, self.begin, self.handle_since, culprit, roll).behind(before))
             .map_err(|why| format!("{}: {why}", self.path.display()))
     }
 
@@ -50,7 +53,7 @@ impl<S: Systemd> Keeper for Recorder<S> {
         say!(Info, "{}: {text}", self.app);
         self.master.tell_roll(Kind::RollStep, &self.app, self.ticket.0, Some(roll.plan().to.generation), text.clone());
         let (ready, target) = roll.served();
-        lock(&self.master.rolls).step(&self.app, self.ticket, figure(ready), types::Step { at_ms, text });
+        lock(&self.master.rolls).step(&self.app, self.ticket, (ready, target), types::Step { at_ms, text });
         crate::status::tell(&format!("{}: {ready} of {target} ready", what(&self.app, roll.plan())));
     }
 

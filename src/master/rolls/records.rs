@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch as channel;
 
+use super::figure;
 use crate::api::types::{self, RollState};
 use crate::names::AppName;
 use crate::roll::order::Order;
@@ -83,8 +84,13 @@ impl Rolls {
     }
 
     /// What waits behind the roll that runs.
-    pub(super) fn waiting(&self, app: &AppName) -> Option<Order> {
-        self.apps.get(app)?.queue.waiting().cloned()
+    pub(in crate::master) fn waiting(&self, app: &AppName) -> Option<(Option<Ticket>, Order)> {
+        self.apps.get(app)?.queue.waiting().map(|(ticket, order)| (Some(*ticket), order.clone()))
+    }
+
+    /// The last roll that ended.
+    pub(super) fn last_ended(&self, app: &AppName) -> Option<types::Roll> {
+        self.apps.get(app)?.records.iter().rev().find(|roll| !roll.under_way()).cloned()
     }
 
     /// Other slots are wanted from now on: the roll that runs hears of it, and so does one that begins later.
@@ -154,10 +160,10 @@ impl Rolls {
         self.changed.send_modify(|changes| *changes += 1);
     }
 
-    /// Adds a step to a record and tells it.
-    pub(super) fn step(&mut self, app: &AppName, ticket: Ticket, ready: u16, step: types::Step) {
+    /// Adds a step to a record and tells it; `served` are how many slots new workers serve, of how many.
+    pub(super) fn step(&mut self, app: &AppName, ticket: Ticket, served: (usize, usize), step: types::Step) {
         self.change(app, ticket, |record| {
-            (record.ready, record.took_ms) = (ready, step.at_ms);
+            (record.ready, record.target, record.took_ms) = (figure(served.0), figure(served.1), step.at_ms);
             if record.steps.len() < STEPS {
                 record.steps.push(step);
             }

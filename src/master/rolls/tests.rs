@@ -12,8 +12,11 @@ use crate::config::settings::Settings;
 use crate::intent::{AppIntent, Intent};
 use crate::journal::Journal;
 use crate::master::{Places, watch};
+use crate::points::pass;
 use crate::systemd::fake::{App, Fake};
 use crate::systemd::{Change, Details, Error, JobEnd, UnitState, Verb};
+
+mod deaths;
 
 const SOCKET: &str = "project-cluster-api-:::3000.socket";
 const API: &str = "[apps.api]\nworkers = 3\ncommand = \"/usr/bin/node x.js\"\ncwd = \"/srv\"\nlisten = 3000\n";
@@ -24,9 +27,21 @@ struct Mortal {
     fake: Fake,
     dead: channel::Receiver<bool>,
     deaf: Arc<AtomicBool>,
+    var: std::path::PathBuf,
 }
 
 impl Mortal {
+    /// What a worker's `prepare` leaves: the highest generation that was ever started, `1` of `3.1.1`.
+    fn pin(&self, verb: Verb, unit: &str) {
+        let number = |text: &str| text.split('.').nth(1).and_then(|number| number.parse::<u64>().ok());
+        let worker = unit.strip_prefix("project-cluster-api@").filter(|_| verb == Verb::Start);
+        if let Some(generation) = worker.and_then(number) {
+            let file = self.var.join("generations/api");
+            let before = std::fs::read_to_string(&file).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
+            std::fs::write(file, generation.max(before).to_string()).unwrap();
+        }
+    }
+
     async fn live<T>(&self, call: impl Future<Output = T>) -> T {
         let mut dead = self.dead.clone();
         let died = async { dead.wait_for(|dead| *dead).await.is_ok() };
@@ -52,7 +67,18 @@ impl Systemd for Mortal {
         self.live(self.fake.active_since(unit)).await
     }
     async fn job(&self, verb: Verb, unit: &str, limit: Duration) -> Result<JobEnd, Error> {
-        self.live(self.fake.job(verb, unit, limit)).await
+        self.live(std::future::ready(())).await;
+        pass(format_args!("{verb} {unit} is to be asked for"));
+        self.pin(verb, unit);
+        let mut job = std::pin::pin!(self.fake.job(verb, unit, limit));
+        let asked = std::future::poll_fn(|context| std::task::Poll::Ready(job.as_mut().poll(context))).await;
+        pass(format_args!("{verb} {unit} is asked for"));
+        let end = match asked {
+            std::task::Poll::Ready(end) => end,
+            std::task::Poll::Pending => self.live(job).await,
+        };
+        pass(format_args!("{verb} {unit} has ended"));
+        end
     }
     async fn reset_failed(&self, unit: &str) -> Result<(), Error> {
         self.live(self.fake.reset_failed(unit)).await
@@ -92,6 +118,7 @@ impl Stage {
             stage.start(&format!("{slot}.1.1")).await;
         }
         std::fs::create_dir_all(stage.places().var.join("state")).unwrap();
+        std::fs::create_dir_all(stage.places().var.join("generations")).unwrap();
         std::fs::create_dir_all(stage.places().run.join("state")).unwrap();
         stage
     }
@@ -109,7 +136,7 @@ impl Stage {
     async fn master(&self) -> Arc<Master<Mortal>> {
         let settings = settings(API);
         let intent = Intent::read(&self.places().intent()).unwrap();
-        let mortal = Mortal { fake: self.fake.clone(), dead: self.death.subscribe(), deaf: Arc::clone(&self.deaf) };
+        let mortal = Mortal { fake: self.fake.clone(), dead: self.death.subscribe(), deaf: Arc::clone(&self.deaf), var: self.places().var };
         let master = Master::new(Arc::new(mortal), settings, intent, self.places(), Journal::read_by("true"));
         master.look().await.unwrap();
         master.take_up();
@@ -120,14 +147,7 @@ impl Stage {
 
     /// `kill -9` of all masters: none acts any more, and what lies in the files at this moment is what the next finds.
     fn kill(&mut self) {
-        let files = tempfile::tempdir().unwrap();
-        for place in ["var/state", "run/state"] {
-            std::fs::create_dir_all(files.path().join(place)).unwrap();
-            for file in std::fs::read_dir(self.directory.path().join(place)).unwrap() {
-                let file = file.unwrap();
-                std::fs::copy(file.path(), files.path().join(place).join(file.file_name())).unwrap();
-            }
-        }
+        let files = snapshot(self.directory.path());
         self.death.send_replace(true);
         (self.directory, self.death) = (files, channel::Sender::new(false));
     }
@@ -149,6 +169,19 @@ impl Stage {
     fn intent(&self) -> AppIntent {
         Intent::read(&self.places().intent()).unwrap().apps.remove(&self.app).unwrap_or_default()
     }
+}
+
+/// The master's files as they lie at this moment.
+fn snapshot(directory: &std::path::Path) -> tempfile::TempDir {
+    let files = tempfile::tempdir().unwrap();
+    for place in ["var/state", "var/generations", "run/state"] {
+        std::fs::create_dir_all(files.path().join(place)).unwrap();
+        for file in std::fs::read_dir(directory.join(place)).unwrap() {
+            let file = file.unwrap();
+            std::fs::copy(file.path(), files.path().join(place).join(file.file_name())).unwrap();
+        }
+    }
+    files
 }
 
 fn settings(text: &str) -> Settings {
@@ -200,9 +233,6 @@ async fn a_failed_roll_holds_the_app_until_one_succeeds() {
     assert_eq!(master.app(&stage.app).unwrap().held.unwrap().generation, Generation(2));
     // `show` of a new master still knows how the last roll ended.
     assert_eq!(master.app(&stage.app).unwrap().roll.unwrap().reason, roll.reason);
-    // What `prepare` leaves behind: the number is used up.
-    std::fs::create_dir_all(stage.places().var.join("generations")).unwrap();
-    std::fs::write(stage.places().generation(&stage.app), "2\n").unwrap();
     let next = stage.ended(&master, &master.reload(&stage.app).await.unwrap()).await;
     assert_eq!((next.state, next.generation), (RollState::Done, Some(Generation(3))), "{next:?}");
     assert!(next.id > roll.id);

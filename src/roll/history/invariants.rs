@@ -63,6 +63,12 @@ impl History<'_> {
         slots.difference(&served).copied().collect()
     }
 
+    /// The slots whose old worker the world has taken: nobody serves them, and the roll has retired none there.
+    fn taken(&self) -> BTreeSet<Slot> {
+        let ours = |slot: &Slot| self.basis.retired.iter().any(|worker| worker.slot == *slot && !self.is_new(worker));
+        self.unserved(&self.basis.slots).into_iter().filter(|slot| !ours(slot)).collect()
+    }
+
     /// Invariants 1, 4 and 8.
     pub(super) fn may_stop(&self, instance: &Instance, back: bool) -> Result<(), String> {
         if !self.roll.plan().scope.has(instance.slot) {
@@ -75,7 +81,7 @@ impl History<'_> {
             return Ok(());
         }
         let ready = self.remaining().filter(|other| *other != instance && self.told_up(other)).count();
-        let forgiven = if back { self.basis.lacking.len() } else { 0 };
+        let forgiven = if back { self.basis.lacking.union(&self.taken()).count() } else { 0 };
         if ready + forgiven < self.floor() {
             return Err(format!("invariant 1: without {instance} only {ready} are ready"));
         }
