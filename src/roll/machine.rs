@@ -407,13 +407,13 @@ impl Roll {
         let serves = |(worker, known): &(&Instance, &Worker)| {
             if self.is_wanted(worker) { known.is_soaked(self.plan.min_ready, now) } else { known.is_up() }
         };
-        // Going back cannot ask more of the old ones than they gave, or give: those that the world has taken meanwhile, and
-        // nobody here has touched, are not waited for.
-        let untouched = |slot: &Slot| {
+        // Going back cannot ask more of the old ones than they gave, nor of those that somebody has stopped meanwhile: nobody
+        // brings them back.
+        let stopped = |slot: &Slot| {
             let mut old = self.of(*slot).filter(|(worker, _)| !self.is_new(worker)).peekable();
-            old.peek().is_some() && old.all(|(_, known)| !known.fresh && !known.retired)
+            old.peek().is_some() && old.all(|(_, known)| known.stage == Stage::Gone && !known.fresh && !known.retired)
         };
-        let given = |slot: &Slot| !self.of(*slot).any(|known| serves(&known)) && untouched(slot);
+        let given = |slot: &Slot| stopped(slot) && !self.of(*slot).any(|known| serves(&known));
         let lacking = match self.phase {
             Phase::Back { .. } => self.plan.slots.iter().filter(|slot| self.lacking.contains(slot) || given(slot)).count(),
             _ => 0,

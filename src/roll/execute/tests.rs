@@ -463,20 +463,29 @@ fn once_each(stage: &Stage, at: &str) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_way_back_does_not_wait_for_an_old_worker_that_the_world_has_taken() {
-    let stage = Stage::set(|slot, _| if slot == 2 { App::crashing(ms(30)) } else { App::ready_after(ms(100)) }).await;
-    let outcome = stage
-        .with(|fake| async move {
-            while fake.state(&unit("2.5.1")).starts_with("inactive") {
-                sleep_until(Instant::now() + ms(10)).await;
-            }
-            // From then on, and for longer than the roll's deadline.
-            for _ in 0..7000 {
-                fake.crash(&unit("4.4.1"));
-                sleep_until(Instant::now() + ms(100)).await;
-            }
-        })
-        .await;
-    assert!(matches!(&outcome, Outcome::AllOld { .. }), "{outcome:?}: {:?}", stage.steps());
-    assert_eq!(stage.active(), ["1.4.2", "2.4.1", "3.4.1", "4.4.1"].map(unit), "{:?}", stage.steps());
+async fn on_the_way_back_an_old_worker_that_crashes_is_waited_for_and_one_that_somebody_stopped_is_not() {
+    for stopped in [false, true] {
+        let stage = Stage::set(|slot, _| if slot == 2 { App::crashing(ms(30)) } else { App::ready_after(ms(100)) }).await;
+        let begun = Instant::now();
+        let outcome = stage
+            .with(|fake| async move {
+                while fake.state(&unit("2.5.1")).starts_with("inactive") {
+                    sleep_until(Instant::now() + ms(10)).await;
+                }
+                if stopped {
+                    assert_eq!(fake.job(Verb::Stop, &unit("4.4.1"), ms(1000)).await, Ok(JobEnd::Done));
+                }
+                // Else again and again, for a while.
+                for _ in 0..if stopped { 0 } else { 100 } {
+                    fake.crash(&unit("4.4.1"));
+                    sleep_until(Instant::now() + ms(100)).await;
+                }
+            })
+            .await;
+        assert!(matches!(&outcome, Outcome::AllOld { .. }), "{outcome:?}: {:?}", stage.steps());
+        let all = ["1.4.2", "2.4.1", "3.4.1", "4.4.1"];
+        let left = if stopped { &all[..3] } else { &all[..] };
+        assert_eq!(stage.active(), left.iter().map(|worker| unit(worker)).collect::<Vec<_>>(), "{:?}", stage.steps());
+        assert!(begun.elapsed() < Duration::from_secs(60), "not its deadline: {:?}", begun.elapsed());
+    }
 }

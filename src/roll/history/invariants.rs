@@ -63,10 +63,15 @@ impl History<'_> {
         slots.difference(&served).copied().collect()
     }
 
-    /// The slots whose old worker the world has taken: nobody serves them, and the roll has retired none there.
-    fn taken(&self) -> BTreeSet<Slot> {
+    /// The slots whose old worker somebody has stopped: nobody serves them, nobody brings one back, and the roll has retired
+    /// none there.
+    fn stopped(&self) -> BTreeSet<Slot> {
         let ours = |slot: &Slot| self.basis.retired.iter().any(|worker| worker.slot == *slot && !self.is_new(worker));
-        self.unserved(&self.basis.slots).into_iter().filter(|slot| !ours(slot)).collect()
+        let down = |(worker, told): (&Instance, &(ActiveState, u64))| {
+            self.is_new(worker) || matches!(told.0, ActiveState::Inactive | ActiveState::Failed)
+        };
+        let gone = |slot: &Slot| self.told.iter().filter(|(worker, _)| worker.slot == *slot).all(down);
+        self.unserved(&self.basis.slots).into_iter().filter(|slot| !ours(slot) && gone(slot)).collect()
     }
 
     /// Invariants 1, 4 and 8.
@@ -81,12 +86,14 @@ impl History<'_> {
             return Ok(());
         }
         let ready = self.remaining().filter(|other| *other != instance && self.told_up(other)).count();
-        let forgiven = if back { self.basis.lacking.union(&self.taken()).count() } else { 0 };
+        let forgiven = if back { self.basis.lacking.union(&self.stopped()).count() } else { 0 };
         if ready + forgiven < self.floor() {
             return Err(format!("invariant 1: without {instance} only {ready} are ready"));
         }
-        let soaked =
-            |other: &&Instance| *other != instance && if self.is_new(other) { self.told_soaked(other) } else { self.told_up(other) };
+        // A new one is a replacement where its slot is wanted; where it is none any more, it serves like an old one.
+        let replaces = |other: &Instance| self.is_new(other) && self.basis.slots.contains(&other.slot);
+        let serves = |other: &Instance| if replaces(other) { self.told_soaked(other) } else { self.told_up(other) };
+        let soaked = |other: &&Instance| *other != instance && serves(other);
         let replaced = self.remaining().any(|other| other.slot == instance.slot && self.is_new(other) && self.told_soaked(other));
         let enough = self.remaining().filter(soaked).count() >= self.floor();
         let spare = self.roll.plan().unavailable > 0 || !self.basis.plain || self.meddled;
