@@ -276,8 +276,8 @@ impl<S: Systemd> Master<S> {
         status::tell(&status);
     }
 
-    /// Takes over what runs: an app whose workers are all of one generation, with none rolling, is of that generation.
-    /// What is remembered of apps that are none any more goes.
+    /// Takes over what runs: an app whose workers are all of one generation, with none rolling, is of that generation; one
+    /// that is not whole is of what a start step last brought up, where that is later than what is remembered. What is remembered of apps that are none any more goes.
     fn adopt(&self, settings: &Settings) {
         self.change_intent(|intent| intent.apps.retain(|name, _| settings.apps.contains_key(name)));
         for (name, app) in &settings.apps {
@@ -286,7 +286,12 @@ impl<S: Systemd> Master<S> {
             }
             let units = AppUnits::new(&settings.name, name);
             let one = lock(&self.world).one_version(&units, self.wanted(name, app).len());
-            if let Some((generation, pin)) = one {
+            // Without a memory `started` may be older than what serves: then it tells nothing.
+            let started = || {
+                let remembered = self.intent_of(name).generation?;
+                self.published(name).started.filter(|started| *started > remembered).map(|started| (started, None))
+            };
+            if let Some((generation, pin)) = one.or_else(started) {
                 self.remember(name, |intent| {
                     if intent.generation != Some(generation) {
                         (intent.generation, intent.pin) = (Some(generation), pin);

@@ -45,6 +45,17 @@ fn add_scale_and_remove_change_how_many_run_and_touch_no_other() {
 }
 
 #[test]
+fn behind_a_restart_that_was_not_whole_all_is_of_its_generation() {
+    let cluster = shop(3, "");
+    cluster.deploy("v2", &format!("if (process.env.PROJECT_CLUSTER_SLOT == 2) process.exit(1);\n{HELLO}"));
+    cluster.systemctl(&["restart", HANDLE]).ok();
+    assert_eq!(cluster.app("api")["generation"], 2);
+    cluster.cli(&["add", "api"]).ok();
+    cluster.cli(&["restart", "api:01"]).ok();
+    assert_eq!((cluster.generations("api"), cluster.app("api")["generation"].as_u64()), (vec![2], Some(2)));
+}
+
+#[test]
 fn one_worker_is_restarted_new_before_old_and_stopped_and_started_alone() {
     let cluster = shop(3, "");
     let before = ["api:01", "api:02", "api:03"].map(|uid| pid(&cluster, uid));

@@ -1,0 +1,24 @@
+//! What the master remembers, and what it makes of what others left.
+
+use super::*;
+use crate::intent::{Change as Wanted, Hold};
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_that_was_not_whole_is_of_the_generation_it_brought_up() {
+    let stage = Stage::set(&[2]).await;
+    let master = stage.master().await;
+    master.remember(&stage.app, |intent| intent.held = Some(Hold::new(1, "no", Generation(1))));
+    // `systemctl restart`: slot 2 does not get ready, and the start step is content with the others.
+    for slot in 1..=3 {
+        assert_eq!(stage.fake.job(Verb::Stop, &format!("project-cluster-api@{slot}.1.1.service"), SECOND).await, Ok(JobEnd::Done));
+    }
+    stage.start("1.2.1").await;
+    stage.start("3.2.1").await;
+    let _ = stage.fake.job(Verb::Start, "project-cluster-api@2.2.1.service", SECOND).await;
+    std::fs::write(stage.places().generation(&stage.app), "started 2\n1 0\n2 0\n").unwrap();
+    let done = master.change(&stage.app, &Wanted::Add(1)).await.unwrap();
+    assert_eq!((stage.intent().generation, stage.intent().held), (Some(Generation(2)), None));
+    stage.ended(&master, &done.roll.unwrap()).await;
+    assert!(stage.up().contains(&"4.2.1".to_owned()), "{:?}", stage.up());
+    assert!(stage.up().iter().all(|worker| !worker.contains(".1.")), "{:?}", stage.up());
+}
