@@ -62,8 +62,12 @@ impl<S: Systemd> Master<S> {
         self.refresh(&watch::Dirty::All).await;
         let culprit = *lock(&culprit);
         let why = self.why(&units, figure(self.wanted(&name, app).len()), &plan, &outcome, culprit, begin).await;
-        self.finish(&name, &plan, &outcome, why.as_ref().map(|why| why.kept.as_str()));
-        let reason = why.map(|why| why.told);
+        let unwritten = self.finish(&name, &plan, &outcome, why.as_ref().map(|why| why.kept.as_str()));
+        let reason = match (why.map(|why| why.told), unwritten) {
+            (reason, None) => reason,
+            (None, Some(why)) => Some(format!("generation {} serves, but is not remembered: {why}", plan.to.generation)),
+            (Some(reason), Some(why)) => Some(format!("{reason}\nThis is not remembered: {why}")),
+        };
         let took_ms = clock.now().saturating_sub(begin);
         announce(&plan, took_ms, reason.as_deref());
         self.tell_end(&plan, ticket, took_ms, reason.as_deref());
@@ -173,10 +177,10 @@ impl<S: Systemd> Master<S> {
         self.tell_roll(kind, &plan.app, ticket.0, Some(plan.to.generation), text);
     }
 
-    /// Remembers how a roll ended.
-    fn finish(&self, name: &AppName, plan: &Plan, outcome: &Outcome, reason: Option<&str>) {
-        if *outcome == Outcome::Overtaken {
-            return;
+    /// Remembers how a roll ended; why that is not written down, where there was anything to remember.
+    fn finish(&self, name: &AppName, plan: &Plan, outcome: &Outcome, reason: Option<&str>) -> Option<String> {
+        if *outcome == Outcome::Overtaken || (reason.is_none() && plan.scope != Scope::App) {
+            return None;
         }
         let to = plan.to;
         let served = self.served(name);
@@ -186,10 +190,10 @@ impl<S: Systemd> Master<S> {
                 intent.held = None;
             }
             (Some(reason), Scope::App) => intent.held = Some(Hold::new(unix_ms(), reason, to.generation)),
-            (None, Scope::Slots(_)) => {}
             // What did not start stays down, as after a start of the whole app, until a person tries again.
-            (Some(_), Scope::Slots(_)) => intent.stopped.extend(plan.slots.difference(&served)),
+            (_, Scope::Slots(_)) => intent.stopped.extend(plan.slots.difference(&served)),
         });
+        self.unwritten()
     }
 
     /// The slots of an app that have a worker.

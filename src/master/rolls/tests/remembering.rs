@@ -22,3 +22,29 @@ async fn a_restart_that_was_not_whole_is_of_the_generation_it_brought_up() {
     assert!(stage.up().contains(&"4.2.1".to_owned()), "{:?}", stage.up());
     assert!(stage.up().iter().all(|worker| !worker.contains(".1.")), "{:?}", stage.up());
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_written_down_is_not_begun_and_what_is_so_is_written_later() {
+    let stage = Stage::set(&[]).await;
+    let master = stage.master().await;
+    let (state, away) = (stage.places().var.join("state"), stage.places().var.join("away"));
+    let roll = master.reload(&stage.app).await.unwrap();
+    std::fs::rename(&state, &away).unwrap();
+    let roll = stage.ended(&master, &roll).await;
+    let reason = roll.reason.unwrap();
+    assert_eq!(roll.state, RollState::Failed);
+    assert!(reason.starts_with("generation 2 serves, but is not remembered: ") && reason.contains("`df "), "{reason}");
+    assert_eq!(stage.up(), ["1.2.1", "2.2.1", "3.2.1"]);
+    for change in [Wanted::Add(1), Wanted::Scale(1), Wanted::Stop([crate::names::Slot::new(2).unwrap()].into())] {
+        let refused = master.change(&stage.app, &change).await.unwrap_err();
+        assert!(refused.to_string().starts_with("api: nothing was begun, since it cannot be written down: "), "{refused}");
+        assert!(!stage.places().next_roll(&stage.app).exists());
+    }
+    assert_eq!(master.app(&stage.app).unwrap().workers.len(), 3);
+    // A reading is enough, and then a verb is carried out.
+    std::fs::rename(&away, &state).unwrap();
+    master.look().await.unwrap();
+    assert_eq!(stage.intent().generation, Some(Generation(2)));
+    let done = master.change(&stage.app, &Wanted::Add(1)).await.unwrap();
+    assert_eq!(stage.ended(&master, &done.roll.unwrap()).await.state, RollState::Done);
+}
