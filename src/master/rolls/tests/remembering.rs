@@ -48,3 +48,21 @@ async fn what_cannot_be_written_down_is_not_begun_and_what_is_so_is_written_late
     let done = master.change(&stage.app, &Wanted::Add(1)).await.unwrap();
     assert_eq!(stage.ended(&master, &done.roll.unwrap()).await.state, RollState::Done);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_waited_and_cannot_be_read_is_no_deploy() {
+    let newer = r#"{"format":3,"deploy":true,"restart":[],"ticket":null}"#;
+    for (text, generation) in [("", 2), (r#"{"deploy":true,"restart":[]}"#, 2), ("{", 1), ("null", 1), ("{}", 1), (newer, 1)] {
+        let stage = Stage::set(&[]).await;
+        let path = stage.places().next_roll(&stage.app);
+        // A worker is missing: that is mended in any case.
+        assert_eq!(stage.fake.job(Verb::Stop, "project-cluster-api@3.1.1.service", SECOND).await, Ok(JobEnd::Done));
+        stage.master().await.remember(&stage.app, |intent| intent.generation = Some(Generation(1)));
+        std::fs::write(&path, text).unwrap();
+        let master = stage.master().await;
+        let roll = master.app(&stage.app).unwrap().roll.unwrap();
+        assert_eq!(stage.ended(&master, &roll).await.state, RollState::Done);
+        assert_eq!((master.app(&stage.app).unwrap().generation, stage.up().len()), (Some(Generation(generation)), 3), "{text}");
+        assert_eq!(path.with_extension("next.damaged-1").exists(), generation == 1, "{text}");
+    }
+}
