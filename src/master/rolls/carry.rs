@@ -14,7 +14,7 @@ use crate::config::settings;
 use crate::intent::Hold;
 use crate::master::events::asked::Who;
 use crate::master::{LINES, Master, watch};
-use crate::names::{AppName, AppUnits, Instance, Slot};
+use crate::names::{AppName, AppUnits, Instance, Slot, Uid};
 use crate::roll::execute::{self, Deps, Limits};
 use crate::roll::machine::Roll;
 use crate::roll::plan::{Plan, Scope};
@@ -143,10 +143,17 @@ impl<S: Systemd> Master<S> {
         culprit: Option<Instance>,
         begin: u64,
     ) -> Option<Why> {
+        let down = &plan.slots - &self.served(units.app);
+        let again = (!plan.is_deploy() && !down.is_empty()).then(|| {
+            let down: Vec<String> = down.iter().map(|slot| Uid { app: units.app.clone(), slot: *slot }.to_string()).collect();
+            format!("`project-cluster start {}` tries again", down.join(" "))
+        });
         let (reason, now) = match outcome {
             Outcome::AllNew => return None,
             Outcome::Overtaken => (format!("{} was stopped or restarted meanwhile", units.handle()), String::new()),
-            Outcome::AllOld { reason } if !plan.is_deploy() => (reason.clone(), String::new()),
+            Outcome::AllOld { reason } if !plan.is_deploy() => {
+                (reason.clone(), again.map(|again| format!(". {again}")).unwrap_or_default())
+            }
             Outcome::AllOld { reason } => match lock(&self.world).ready(units) {
                 ready if ready >= target => (reason.clone(), ". The old workers serve as before".to_owned()),
                 ready => (reason.clone(), format!(". Only {ready} of {target} old workers serve")),
@@ -154,7 +161,7 @@ impl<S: Systemd> Master<S> {
             Outcome::Mixed { reason, who } => {
                 let who: Vec<String> =
                     who.iter().map(|(worker, stage)| format!("{}: {}", words::who(units.app, worker), stage.name())).collect();
-                let mend = format!("`project-cluster reload {}` replaces them all, once it is mended", units.app);
+                let mend = again.unwrap_or_else(|| format!("`project-cluster reload {}` replaces them all, once it is mended", units.app));
                 (reason.clone(), format!(". Left in a mix: {}. {mend}", who.join(", ")))
             }
         };
