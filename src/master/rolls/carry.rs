@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::kept::{self, Kept};
+use tokio::sync::broadcast;
+
 use super::recorder::Recorder;
 use super::records::unix_ms;
 use super::{Begun, figure, lock, what};
@@ -36,7 +37,6 @@ impl<S: Systemd> Master<S> {
         let units = AppUnits::new(&settings.name, &name);
         let plan = roll.plan().clone();
         let culprit = Arc::new(std::sync::Mutex::new(culprit));
-        let path = self.places.roll(&name);
         let keeper = Recorder {
             master: self.clone(),
             app: name.clone(),
@@ -45,7 +45,7 @@ impl<S: Systemd> Master<S> {
             handle_since,
             clock,
             culprit: Arc::clone(&culprit),
-            path: path.clone(),
+            path: self.places.roll(&name),
         };
         let limits = Limits::of(&app.timeout);
         let sockets = app.listen.iter().map(|listen| units.socket(&listen.address)).collect();
@@ -74,11 +74,7 @@ impl<S: Systemd> Master<S> {
         let Some(mut record) = lock(&self.rolls).get(&name, ticket.0) else { return self.end(&name) };
         record.state = if reason.is_none() { RollState::Done } else { RollState::Failed };
         (record.reason, record.took_ms) = (reason, took_ms);
-        // Kept before it is told: who waits and finds a new master gets the same answer.
-        let before = lock(&self.rolls).last_ended(&name);
-        if let Err(why) = kept::write(&path, &Kept::ended(record.clone()).behind(before)) {
-            say!(Warning, "{name}: the end of the roll cannot be kept for a master to come ({why}): {}", path.display());
-        }
+        self.keep_end(&record);
         // Told and over at once: whoever hears of it may reload again.
         let stopped = outcome == Outcome::Overtaken && lock(&self.world).active(&units.handle()) == ActiveState::Inactive;
         let mut rolls = lock(&self.rolls);
@@ -106,7 +102,7 @@ impl<S: Systemd> Master<S> {
                 ActiveState::Activating | ActiveState::Deactivating => {}
             }
             // One of its steps is at work; systemd bounds it. A signal of its end may get lost.
-            let _ = tokio::time::timeout(LOOK_AGAIN, async { while changes.recv().await != Ok(Change::Unit(handle.clone())) {} }).await;
+            let _ = tokio::time::timeout(LOOK_AGAIN, heard(&mut changes, &handle)).await;
         };
         let limit = Limits::of(&app.timeout).stop;
         let lives =
@@ -212,6 +208,17 @@ impl<S: Systemd> Master<S> {
     }
 }
 
+/// Waits for what may be a change of this unit; for ever where systemd tells no more.
+async fn heard(changes: &mut broadcast::Receiver<Change>, unit: &str) {
+    loop {
+        match changes.recv().await {
+            Ok(Change::Unit(name)) if name != unit => {}
+            Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => return,
+            Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
+        }
+    }
+}
+
 /// Why a roll failed, with the app's own last lines.
 struct Why {
     /// Also who serves now.
@@ -230,4 +237,21 @@ fn announce(plan: &Plan, took_ms: u64, reason: Option<&str>) {
     let mut lines = reason.lines();
     say!(Error, "{what} failed after {took_ms} ms: {}", lines.next().unwrap_or_default());
     lines.for_each(|line| say!(Error, "{name}: {line}"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_signals_that_end_does_not_spin() {
+        let (changes, mut hears) = broadcast::channel(4);
+        let mut waits = async || tokio::time::timeout(LOOK_AGAIN, heard(&mut hears, "a.service")).await.is_ok();
+        for (change, wakes) in [(Change::Unit("b.service".into()), false), (Change::Unit("a.service".into()), true), (Change::All, true)] {
+            changes.send(change).unwrap();
+            assert_eq!(waits().await, wakes);
+        }
+        drop(changes);
+        assert!(!waits().await);
+    }
 }

@@ -179,6 +179,15 @@ fn aside(path: &Path) -> String {
 }
 
 impl<S: Systemd> Master<S> {
+    /// Kept before it is told: who waits and finds a new master gets the same answer.
+    pub(super) fn keep_end(&self, record: &types::Roll) {
+        let (name, path) = (&record.app, self.places.roll(&record.app));
+        let before = lock(&self.rolls).last_ended(name);
+        if let Err(why) = write(&path, &Kept::ended(record.clone()).behind(before)) {
+            say!(Warning, "{name}: the end of the roll cannot be kept for a master to come ({why}): {}", path.display());
+        }
+    }
+
     /// Takes up the rolls that the master before was carrying out, and those that waited behind them. The world must
     /// have been read.
     pub(in crate::master) fn take_up(self: &Arc<Self>) {

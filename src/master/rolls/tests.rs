@@ -380,6 +380,10 @@ async fn a_roll_of_an_app_that_left_the_settings_ends() {
     master.set_settings(settings("[apps.other]\ncommand = \"/usr/bin/node x.js\"\ncwd = \"/srv\"\n"));
     let roll = stage.ended(&master, &roll).await;
     assert_eq!((roll.state, roll.reason.as_deref()), (RollState::Failed, Some("api was removed from the configuration")));
+    // Where it comes back, that roll does not.
+    let next = stage.master().await;
+    assert_eq!(next.roll(&stage.app, roll.id, None, SECOND).await.unwrap().reason, roll.reason);
+    assert!(!lock(&next.rolls).under_way(&stage.app));
 }
 
 #[tokio::test(start_paused = true)]
