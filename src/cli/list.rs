@@ -68,9 +68,12 @@ fn changed(app: &App) -> Option<String> {
     if !changed.on_disk && (app.state == AppState::Stopped || app.failed_so) {
         return None;
     }
+    // Another number of workers than configured may be nobody's change of the configuration.
+    let count = !changed.on_disk && !changed.becomes && changed.keys.iter().all(|key| key == "workers");
+    let what = if count { "differs from the configuration" } else { "changed on disk" };
     let keys: Vec<String> = changed.keys.iter().map(|key| harmless(key)).collect();
     let keys = if keys.is_empty() { String::new() } else { format!(" ({})", keys.join(", ")) };
-    Some(format!("changed on disk{keys}: `sudo project-cluster apply`"))
+    Some(format!("{what}{keys}: `sudo project-cluster apply`"))
 }
 
 /// What others did to it behind our back, a line each.
