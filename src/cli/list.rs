@@ -237,3 +237,23 @@ fn count(value: Option<u64>, tone: Tone) -> Cell {
         Some(count) => Cell::toned(count.to_string(), tone),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::types::Changed;
+
+    #[test]
+    fn a_number_of_workers_alone_is_no_change_on_disk() {
+        let mut app = crate::api::converge::tests::app(AppState::Running, &[1, 2]);
+        for (keys, becomes, on_disk, says) in [
+            (&["workers"][..], false, false, "differs from the configuration (workers)"),
+            (&["workers"], false, true, "changed on disk (workers)"),
+            (&["env", "workers"], true, false, "changed on disk (env, workers)"),
+            (&[], true, false, "changed on disk"),
+        ] {
+            app.changed = Some(Changed { keys: keys.iter().map(|key| (*key).to_owned()).collect(), becomes, on_disk });
+            assert_eq!(changed(&app), Some(format!("{says}: `sudo project-cluster apply`")));
+        }
+    }
+}
