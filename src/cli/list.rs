@@ -3,6 +3,7 @@
 use super::follow::{of, to};
 use super::table::{self, Cell, Tone};
 use super::time;
+use crate::api::converge;
 use crate::api::types::{App, AppState, CrashLoops, RollState, Worker, WorkerState};
 use crate::health;
 use crate::journal::harmless;
@@ -92,9 +93,24 @@ fn marks(app: &App) -> Vec<(String, Tone)> {
     masked.chain(outside).chain(nobody).collect()
 }
 
+/// Workers that run without their handle, which stops and starts them: it was masked, or its stop failed.
+fn astray(app: &App) -> Option<String> {
+    // A start that failed has left none, not even on its way down.
+    let leaves = |row: &&Worker| app.state == AppState::Failed && matches!(row.state, WorkerState::Stopping | WorkerState::Retiring);
+    let runs = converge::taken(app).len() + app.workers.iter().filter(leaves).count();
+    if runs == 0 || !matches!(app.state, AppState::Stopped | AppState::Sleeping | AppState::Failed) {
+        return None;
+    }
+    let (worker, s) = if runs == 1 { ("worker", "s") } else { ("workers", "") };
+    Some(format!("its handle is not active and {runs} {worker} run{s}: `project-cluster stop {}`", app.name))
+}
+
 /// What a person should know of an app that the table does not say.
 fn remark(app: &App) -> Option<(String, Tone)> {
     let first = |reason: &str| harmless(reason.lines().next().unwrap_or_default());
+    if let Some(text) = astray(app) {
+        return Some((text, Tone::Red));
+    }
     if app.state == AppState::Failed {
         let since = app.held.as_ref().map_or_else(String::new, |held| format!(" since {}", time::since(held.since_ms)));
         let why = app.held.as_ref().map_or_else(String::new, |held| format!(": {}", first(&held.reason)));

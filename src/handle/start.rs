@@ -128,6 +128,14 @@ async fn sockets(handle: &Handle<'_>, settings: &App) -> Result<(), Error> {
     if down.is_empty() {
         return Ok(());
     }
+    // Workers that outlived their handle, which was masked, hold the address of a socket that is closed: no other could be
+    // reached beside them.
+    let old: Vec<String> = handle.workers().await?.into_iter().map(|(_, row)| row.name).collect();
+    let old = systemd::stop::running(&handle.systemd, &old).await?;
+    if !old.is_empty() {
+        say!(Warning, "{}: these outlived their closed socket and are stopped: {}", handle.units.app, old.join(", "));
+        handle.stop_workers(settings.timeout.kill * 2 + SLACK).await?;
+    }
     handle.stop_all(&[handle.units.trigger()], limit).await?;
     for unit in &down {
         handle.systemd.reset_failed(unit).await?;

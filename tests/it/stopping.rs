@@ -1,6 +1,6 @@
 //! A stop is a stop, whatever is in its way; and no port stays open with nobody behind it.
 
-use super::cluster::{SOON, app, cluster};
+use super::cluster::{ADDRESS, SOON, app, cluster, shop};
 
 const HANDLE: &str = "project-cluster@api.service";
 const SOCKET: &str = "project-cluster-api-:::3000.socket";
@@ -18,4 +18,28 @@ fn a_stop_behind_a_roll_whose_old_worker_takes_its_time_stops_the_others_meanwhi
     reload.wait(SOON);
     assert_eq!([HANDLE, SOCKET].map(|unit| cluster.state(unit)), ["inactive", "inactive"]);
     assert_eq!(cluster.units("project-cluster-api@*", &["active", "activating", "deactivating"]), Vec::<String>::new());
+}
+
+#[test]
+fn workers_under_a_masked_handle_are_marked_stopped_and_in_nobody_s_way() {
+    let cluster = shop(2, "");
+    let masked_and_stopped = || {
+        cluster.systemctl(&["mask", "--runtime", HANDLE]).ok();
+        cluster.systemctl(&["stop", HANDLE]).ok();
+    };
+    masked_and_stopped();
+    let marked = || cluster.cli(&["ls"]).stdout.contains("api: its handle is not active and 2 workers run: `project-cluster stop api`");
+    cluster.wait_until("ls says so", SOON, marked);
+    cluster.cli(&["stop", "api"]).ok();
+    assert_eq!(cluster.units("project-cluster-api@*", &["active", "activating", "deactivating"]), Vec::<String>::new());
+    assert!(cluster.get(ADDRESS, "/").is_err());
+    // The same, and nobody stops them: a start finds their address taken by them.
+    cluster.systemctl(&["unmask", "--runtime", HANDLE]).ok();
+    cluster.cli(&["start", "api"]).ok();
+    masked_and_stopped();
+    cluster.systemctl(&["stop", SOCKET]).ok();
+    cluster.systemctl(&["unmask", "--runtime", HANDLE]).ok();
+    cluster.cli(&["start", "api"]).ok();
+    assert_eq!(cluster.workers("api").len(), 2);
+    assert!(cluster.get(ADDRESS, "/").is_ok());
 }

@@ -17,6 +17,7 @@ use crate::systemd::fake::{App, Fake};
 use crate::systemd::{Change, Details, Error, JobEnd, UnitState, Verb};
 
 mod deaths;
+mod stops;
 
 const SOCKET: &str = "project-cluster-api-:::3000.socket";
 const API: &str = "[apps.api]\nworkers = 3\ncommand = \"/usr/bin/node x.js\"\ncwd = \"/srv\"\nlisten = 3000\n";
