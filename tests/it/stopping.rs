@@ -1,6 +1,6 @@
 //! A stop is a stop, whatever is in its way; and no port stays open with nobody behind it.
 
-use super::cluster::{ADDRESS, SOON, app, cluster, shop};
+use super::cluster::{ADDRESS, HELLO, SOON, app, cluster, installed, shop};
 
 const HANDLE: &str = "project-cluster@api.service";
 const SOCKET: &str = "project-cluster-api-:::3000.socket";
@@ -41,5 +41,26 @@ fn workers_under_a_masked_handle_are_marked_stopped_and_in_nobody_s_way() {
     cluster.systemctl(&["unmask", "--runtime", HANDLE]).ok();
     cluster.cli(&["start", "api"]).ok();
     assert_eq!(cluster.workers("api").len(), 2);
+    assert!(cluster.get(ADDRESS, "/").is_ok());
+}
+
+#[test]
+fn the_last_worker_that_answers_takes_the_port_with_it_though_others_crash() {
+    let cluster = installed(&app("api", 2, "node app.js 3000", "listen = 3000"));
+    cluster.program("v1", &format!("if (process.env.PROJECT_CLUSTER_SLOT === '2') throw new Error('not the second'); {HELLO}"));
+    cluster.cli(&["install", "--now"]).ok();
+    assert!(cluster.get(ADDRESS, "/").is_ok());
+    let said = cluster.cli(&["stop", "api:01"]).ok();
+    assert!(said.contains("no worker is left to answer, so api is stopped and its port closed"), "{said}");
+    assert_eq!([HANDLE, SOCKET].map(|unit| cluster.state(unit)), ["inactive", "inactive"]);
+    assert!(cluster.get(ADDRESS, "/").is_err());
+}
+
+#[test]
+fn an_app_of_0_workers_is_listed_and_started_by_what_gives_it_one() {
+    let cluster = shop(1, "");
+    cluster.cli(&["scale", "api", "0"]).ok();
+    assert!(cluster.get(ADDRESS, "/").is_err());
+    cluster.cli(&["add", "api"]).ok();
     assert!(cluster.get(ADDRESS, "/").is_ok());
 }
