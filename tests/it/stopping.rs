@@ -57,6 +57,27 @@ fn the_last_worker_that_answers_takes_the_port_with_it_though_others_crash() {
 }
 
 #[test]
+fn an_app_on_demand_without_wanted_workers_hangs_no_client() {
+    let cluster = cluster(&app("api", 1, "node /srv/apps/hello.js 3000", "listen = 3000\non_demand = true"));
+    // It is asleep; its last worker is not to run.
+    let said = cluster.cli(&["stop", "api:01"]).ok();
+    assert!(said.contains("its port closed"), "{said}");
+    assert_eq!(cluster.state(SOCKET), "inactive");
+    // As at the next boot.
+    cluster.systemctl(&["start", SOCKET]).ok();
+    let code = cluster.client().wait(SOON).code;
+    assert!(code != 0 && code != 28, "{code}");
+    cluster.wait_for_state(SOCKET, "inactive", SOON);
+    cluster.wait_for_state(HANDLE, "active", SOON);
+    let status = cluster.systemctl(&["status", HANDLE]).stdout;
+    assert!(status.contains("a person stopped all of its 1 workers"), "{status}");
+    let listed = cluster.cli(&["ls"]).ok();
+    assert!(listed.contains("api: all of its workers are stopped one by one. `project-cluster start api` starts them"), "{listed}");
+    cluster.cli(&["start", "api"]).ok();
+    assert!(cluster.get(ADDRESS, "/").is_ok());
+}
+
+#[test]
 fn an_app_of_0_workers_is_listed_and_started_by_what_gives_it_one() {
     let cluster = shop(1, "");
     cluster.cli(&["scale", "api", "0"]).ok();
