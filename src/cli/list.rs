@@ -114,10 +114,9 @@ fn remark(app: &App) -> Option<(String, Tone)> {
     if app.state == AppState::Failed {
         let since = app.held.as_ref().map_or_else(String::new, |held| format!(" since {}", time::since(held.since_ms)));
         let why = app.held.as_ref().map_or_else(String::new, |held| format!(": {}", first(&held.reason)));
-        let text = format!(
-            "held{since}, its start failed and its port is closed{why}. `project-cluster show {0}`, then `project-cluster start {0}`",
-            app.name
-        );
+        let closed = if app.sockets.is_empty() { "" } else { " and its port is closed" };
+        let text =
+            format!("held{since}, its start failed{closed}{why}. `project-cluster show {0}`, then `project-cluster start {0}`", app.name);
         return Some((text, Tone::Red));
     }
     if let Some(held) = &app.held {
@@ -140,6 +139,13 @@ fn remark(app: &App) -> Option<(String, Tone)> {
     }
     match app.state {
         AppState::Stopped if app.target > 0 => Some((format!("stopped. Start it: `project-cluster start {}`", app.name), Tone::Grey)),
+        AppState::Stopped if app.workers.is_empty() => {
+            Some((format!("has 0 workers. `project-cluster add {}` gives it one", app.name), Tone::Grey))
+        }
+        AppState::Stopped => {
+            let text = format!("all of its workers are stopped one by one. `project-cluster start {}` starts them", app.name);
+            Some((text, Tone::Grey))
+        }
         AppState::Sleeping => Some(("asleep; the next connection starts it".into(), Tone::Grey)),
         AppState::Rolling => {
             app.roll.as_ref().map(|roll| (format!("rolling{}: {} of {} ready", to(roll), roll.ready, roll.target), Tone::Yellow))
@@ -248,5 +254,30 @@ fn count(value: Option<u64>, tone: Tone) -> Cell {
         None => Cell::toned("-", Tone::Grey),
         Some(0) => Cell::toned("0", Tone::Grey),
         Some(count) => Cell::toned(count.to_string(), tone),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::converge::tests::app;
+
+    #[test]
+    fn what_does_not_run_is_told_with_what_to_type() {
+        let line = |app: &App| remark(app).map(|(text, _)| text).unwrap_or_default();
+        let none = App { target: 0, ..app(AppState::Stopped, &[]) };
+        assert_eq!(line(&none), "has 0 workers. `project-cluster add api` gives it one");
+        let mut stopped = App { target: 0, ..app(AppState::Stopped, &[1, 2]) };
+        stopped.workers.iter_mut().for_each(|row| row.state = WorkerState::Stopped);
+        assert_eq!(line(&stopped), "all of its workers are stopped one by one. `project-cluster start api` starts them");
+        assert_eq!(line(&app(AppState::Stopped, &[])), "stopped. Start it: `project-cluster start api`");
+        // Whose handle was masked, or whose stop failed.
+        for state in [AppState::Stopped, AppState::Sleeping, AppState::Failed] {
+            assert_eq!(line(&app(state, &[1, 2])), "its handle is not active and 2 workers run: `project-cluster stop api`");
+        }
+        let mut leaves = app(AppState::Failed, &[1]);
+        leaves.workers[0].state = WorkerState::Stopping;
+        assert_eq!(line(&leaves), "its handle is not active and 1 worker runs: `project-cluster stop api`");
+        assert!(line(&app(AppState::Failed, &[])).starts_with("held, its start failed. "), "it has no port");
     }
 }

@@ -81,6 +81,8 @@ fn an_app_on_demand_without_wanted_workers_hangs_no_client() {
 fn an_app_of_0_workers_is_listed_and_started_by_what_gives_it_one() {
     let cluster = shop(1, "");
     cluster.cli(&["scale", "api", "0"]).ok();
+    let listed = cluster.cli(&["ls", "api"]).ok();
+    assert!(listed.contains("api: has 0 workers. `project-cluster add api` gives it one"), "{listed}");
     assert!(cluster.get(ADDRESS, "/").is_err());
     cluster.cli(&["add", "api"]).ok();
     assert!(cluster.get(ADDRESS, "/").is_ok());
