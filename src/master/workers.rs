@@ -236,25 +236,26 @@ mod tests {
     fn the_way_of_a_change() {
         let slots = |numbers: &[u16]| numbers.iter().filter_map(|number| Slot::new(*number)).collect::<BTreeSet<Slot>>();
         let (up, down) = (true, false);
-        let cases: &[(bool, bool, bool, &[u16], &[u16], &[u16], Way)] = &[
-            (up, true, true, &[1, 2], &[1], &[1, 2], Way::Roll),
-            (up, true, true, &[1], &[1, 2], &[1], Way::Roll),
-            (up, true, true, &[1], &[], &[1], Way::Stop),
+        type Case<'a> = ([bool; 3], [&'a [u16]; 3], Way);
+        let cases: &[Case<'_>] = &[
+            ([up, true, true], [&[1, 2], &[1], &[1, 2]], Way::Roll),
+            ([up, true, true], [&[1], &[1, 2], &[1]], Way::Roll),
+            ([up, true, true], [&[1], &[], &[1]], Way::Stop),
             // The last that answers; those that stay are in a crash loop.
-            (up, true, true, &[1, 2, 3], &[2, 3], &[1], Way::Stop),
+            ([up, true, true], [&[1, 2, 3], &[2, 3], &[1]], Way::Stop),
             // None answers, and none that does goes.
-            (up, true, true, &[1, 2], &[2], &[], Way::Roll),
-            (up, true, true, &[1, 2], &[1], &[1], Way::Roll),
-            (up, false, true, &[], &[1], &[], Way::Start),
+            ([up, true, true], [&[1, 2], &[2], &[]], Way::Roll),
+            ([up, true, true], [&[1, 2], &[1], &[1]], Way::Roll),
+            ([up, false, true], [&[], &[1], &[]], Way::Start),
             // Stopped, or asleep.
-            (down, false, true, &[1, 2], &[1], &[], Way::Remember),
-            (down, false, true, &[1], &[], &[], Way::Remember),
-            (down, true, true, &[1, 2], &[1], &[], Way::Remember),
-            (down, true, true, &[1], &[], &[], Way::Stop),
+            ([down, false, true], [&[1, 2], &[1], &[]], Way::Remember),
+            ([down, false, true], [&[1], &[], &[]], Way::Remember),
+            ([down, true, true], [&[1, 2], &[1], &[]], Way::Remember),
+            ([down, true, true], [&[1], &[], &[]], Way::Stop),
             // It had 0 workers.
-            (down, false, false, &[], &[1], &[], Way::Start),
+            ([down, false, false], [&[], &[1], &[]], Way::Start),
         ];
-        for (active, open, had, before, next, ready, expected) in cases {
+        for ([active, open, had], [before, next, ready], expected) in cases {
             let found = way(*active, *open, *had, &slots(before), &slots(next), &slots(ready));
             assert_eq!(found, *expected, "active {active}, open {open}, had {had}: {before:?} to {next:?}, ready {ready:?}");
         }
