@@ -3,6 +3,7 @@
 use super::follow::{of, to};
 use super::table::{self, Cell, Tone};
 use super::time;
+use crate::api::converge;
 use crate::api::types::{App, AppState, CrashLoops, RollState, Worker, WorkerState};
 use crate::health;
 use crate::journal::harmless;
@@ -95,16 +96,30 @@ fn marks(app: &App) -> Vec<(String, Tone)> {
     masked.chain(outside).chain(nobody).collect()
 }
 
+/// Workers that run without their handle, which stops and starts them: it was masked, or its stop failed.
+fn astray(app: &App) -> Option<String> {
+    // A start that failed has left none, not even on its way down.
+    let leaves = |row: &&Worker| app.state == AppState::Failed && matches!(row.state, WorkerState::Stopping | WorkerState::Retiring);
+    let runs = converge::taken(app).len() + app.workers.iter().filter(leaves).count();
+    if runs == 0 || !matches!(app.state, AppState::Stopped | AppState::Sleeping | AppState::Failed) {
+        return None;
+    }
+    let (worker, s) = if runs == 1 { ("worker", "s") } else { ("workers", "") };
+    Some(format!("its handle is not active and {runs} {worker} run{s}: `project-cluster stop {}`", app.name))
+}
+
 /// What a person should know of an app that the table does not say.
 fn remark(app: &App) -> Option<(String, Tone)> {
     let first = |reason: &str| harmless(reason.lines().next().unwrap_or_default());
+    if let Some(text) = astray(app) {
+        return Some((text, Tone::Red));
+    }
     if app.state == AppState::Failed {
         let since = app.held.as_ref().map_or_else(String::new, |held| format!(" since {}", time::since(held.since_ms)));
         let why = app.held.as_ref().map_or_else(String::new, |held| format!(": {}", first(&held.reason)));
-        let text = format!(
-            "held{since}, its start failed and its port is closed{why}. `project-cluster show {0}`, then `project-cluster start {0}`",
-            app.name
-        );
+        let closed = if app.sockets.is_empty() { "" } else { " and its port is closed" };
+        let text =
+            format!("held{since}, its start failed{closed}{why}. `project-cluster show {0}`, then `project-cluster start {0}`", app.name);
         return Some((text, Tone::Red));
     }
     if let Some(held) = &app.held {
@@ -127,6 +142,13 @@ fn remark(app: &App) -> Option<(String, Tone)> {
     }
     match app.state {
         AppState::Stopped if app.target > 0 => Some((format!("stopped. Start it: `project-cluster start {}`", app.name), Tone::Grey)),
+        AppState::Stopped if app.workers.is_empty() => {
+            Some((format!("has 0 workers. `project-cluster add {}` gives it one", app.name), Tone::Grey))
+        }
+        AppState::Stopped => {
+            let text = format!("all of its workers are stopped one by one. `project-cluster start {}` starts them", app.name);
+            Some((text, Tone::Grey))
+        }
         AppState::Sleeping => Some(("asleep; the next connection starts it".into(), Tone::Grey)),
         AppState::Rolling => {
             app.roll.as_ref().map(|roll| (format!("rolling{}: {} of {} ready", to(roll), roll.ready, roll.target), Tone::Yellow))
@@ -241,11 +263,12 @@ fn count(value: Option<u64>, tone: Tone) -> Cell {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::converge::tests::app;
     use crate::api::types::Changed;
 
     #[test]
     fn a_number_of_workers_alone_is_no_change_on_disk() {
-        let mut app = crate::api::converge::tests::app(AppState::Running, &[1, 2]);
+        let mut app = app(AppState::Running, &[1, 2]);
         for (keys, becomes, on_disk, says) in [
             (&["workers"][..], false, false, "differs from the configuration (workers)"),
             (&["workers"], false, true, "changed on disk (workers)"),
@@ -255,5 +278,24 @@ mod tests {
             app.changed = Some(Changed { keys: keys.iter().map(|key| (*key).to_owned()).collect(), becomes, on_disk });
             assert_eq!(changed(&app), Some(format!("{says}: `sudo project-cluster apply`")));
         }
+    }
+
+    #[test]
+    fn what_does_not_run_is_told_with_what_to_type() {
+        let line = |app: &App| remark(app).map(|(text, _)| text).unwrap_or_default();
+        let none = App { target: 0, ..app(AppState::Stopped, &[]) };
+        assert_eq!(line(&none), "has 0 workers. `project-cluster add api` gives it one");
+        let mut stopped = App { target: 0, ..app(AppState::Stopped, &[1, 2]) };
+        stopped.workers.iter_mut().for_each(|row| row.state = WorkerState::Stopped);
+        assert_eq!(line(&stopped), "all of its workers are stopped one by one. `project-cluster start api` starts them");
+        assert_eq!(line(&app(AppState::Stopped, &[])), "stopped. Start it: `project-cluster start api`");
+        // Whose handle was masked, or whose stop failed.
+        for state in [AppState::Stopped, AppState::Sleeping, AppState::Failed] {
+            assert_eq!(line(&app(state, &[1, 2])), "its handle is not active and 2 workers run: `project-cluster stop api`");
+        }
+        let mut leaves = app(AppState::Failed, &[1]);
+        leaves.workers[0].state = WorkerState::Stopping;
+        assert_eq!(line(&leaves), "its handle is not active and 1 worker runs: `project-cluster stop api`");
+        assert!(line(&app(AppState::Failed, &[])).starts_with("held, its start failed. "), "it has no port");
     }
 }

@@ -159,7 +159,7 @@ async fn ls(context: &Context, select: &[String]) -> Result<(), Failure> {
     if !select.is_empty() {
         let chosen = selection(&apps, select)?;
         workers.retain(|row| chosen.iter().any(|choice| choice.has(row)));
-        apps.retain(|app| workers.iter().any(|row| row.app == app.name));
+        apps.retain(|app| chosen.iter().any(|choice| choice.is_of(app)));
     }
     if context.json {
         return print_json(&workers);
@@ -192,6 +192,12 @@ pub(crate) enum Choice {
 }
 
 impl Choice {
+    fn is_of(&self, app: &App) -> bool {
+        match self {
+            Self::App(name) => app.name.as_str() == name,
+            Self::Worker(uid) => app.name == uid.app,
+        }
+    }
     fn has(&self, row: &Worker) -> bool {
         match self {
             Self::App(name) => row.app.as_str() == name,

@@ -16,7 +16,7 @@ use crate::config::settings::{App, Settings};
 use crate::names::{AppName, AppUnits, ClusterName, Instance};
 use crate::say::say;
 use crate::systemd::dbus::Bus;
-use crate::systemd::{self, ActiveState, Systemd, UnitState, Verb};
+use crate::systemd::{self, ActiveState, Systemd, UnitState};
 use crate::worker::error::Error as StepError;
 use crate::worker::paths::Paths;
 use crate::worker::store::Store;
@@ -110,34 +110,25 @@ impl Handle<'_> {
         Ok(self.systemd.units(&[unit.to_owned()]).await?.first().map_or(ActiveState::Inactive, |row| row.active))
     }
 
-    /// Stops units all at once and forgets their failures. A stop that another job cancelled is asked for once more; what
-    /// then still runs is an error, told after all were tried.
+    /// Stops units all at once; what then still runs is an error.
     async fn stop_all(&self, units: &[String], limit: Duration) -> Result<(), Error> {
-        for _ in 0..2 {
-            let stops = units.iter().map(|unit| async move {
-                self.systemd.job(Verb::Stop, unit, limit).await?;
-                self.systemd.reset_failed(unit).await
-            });
-            futures_util::future::join_all(stops).await.into_iter().collect::<Result<Vec<()>, _>>()?;
-            if self.running(units).await?.is_empty() {
-                return Ok(());
-            }
-        }
-        let left = self.running(units).await?;
+        let left = systemd::stop::all(&self.systemd, units, limit).await?;
         if left.is_empty() {
             return Ok(());
         }
         Err(Error::Other(format!("still running after a stop: {}. `systemctl list-jobs` says what else is asked of them", left.join(", "))))
     }
 
-    /// Which of these units run. (An empty list of patterns would match all there are.)
-    async fn running(&self, units: &[String]) -> Result<Vec<String>, Error> {
-        if units.is_empty() {
-            return Ok(Vec::new());
+    /// Stops all workers, and what a roll asked for meanwhile.
+    async fn stop_workers(&self, limit: Duration) -> Result<(), Error> {
+        for _ in 0..3 {
+            let workers: Vec<String> = self.workers().await?.into_iter().map(|(_, row)| row.name).collect();
+            if workers.is_empty() {
+                break;
+            }
+            self.stop_all(&workers, limit).await?;
         }
-        let rows = self.systemd.units(units).await?;
-        let runs = |row: &UnitState| !matches!(row.active, ActiveState::Inactive | ActiveState::Failed);
-        Ok(rows.into_iter().filter(runs).map(|row| row.name).collect())
+        Ok(())
     }
 }
 

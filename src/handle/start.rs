@@ -17,6 +17,8 @@ use crate::systemd::{self, ActiveState, JobEnd, Systemd, Verb};
 
 /// Lines of a failed worker that the message shows: a stack of Node with its source line and its error is over 20.
 const LINES: usize = 25;
+/// A socket or a trigger has no more to do than to bind, or to close.
+const SOCKET: Duration = Duration::from_secs(45);
 
 pub(super) async fn run(handle: &Handle<'_>, cluster: &ClusterName) -> Result<(), Error> {
     let begun = journal::monotonic_us_now();
@@ -31,12 +33,16 @@ pub(super) async fn run(handle: &Handle<'_>, cluster: &ClusterName) -> Result<()
     let intent = remembered(cluster, handle);
     let slots = intent.wanted(settings.workers.count(cores));
     if slots.is_empty() {
-        // An open port with nobody behind it would let clients hang.
+        // An open port with nobody behind it would let clients hang: that of an app on demand is open already.
+        let open = handle.systemd.triggered_by(&handle.units.trigger()).await?;
+        handle.stop_all(&open, SOCKET).await?;
         let why = match intent.stopped.len() {
-            0 => "it has 0 workers".to_owned(),
+            0 => format!("it has 0 workers (`project-cluster add {app}` gives it one)"),
             stopped => format!("all of its {stopped} workers are to stay stopped (`project-cluster start {app}` starts them)"),
         };
-        say!(Notice, "{app}: {why}, so nothing is started and no port opened");
+        let port = if settings.listen.is_empty() { "" } else { " and no port open" };
+        say!(Notice, "{app}: {why}, so nothing is started{port}");
+        status::tell(&format!("{why}, so nothing is started{port}"));
         return Ok(());
     }
     // Of a sleep whose stop never came.
@@ -97,10 +103,8 @@ pub(super) async fn run(handle: &Handle<'_>, cluster: &ClusterName) -> Result<()
     for line in Journal::default().last_lines(&unit, begun, LINES).await {
         text.push_str(&format!("\n  {line}"));
     }
-    text.push_str(&format!(
-        "\nIts port is closed. Mend it, then: systemctl start {}, which takes what is on disk by then",
-        handle.units.handle()
-    ));
+    let closed = if settings.listen.is_empty() { "" } else { "Its port is closed. " };
+    text.push_str(&format!("\n{closed}Mend it, then: systemctl start {}, which takes what is on disk by then", handle.units.handle()));
     Err(Error::Other(text))
 }
 
@@ -118,7 +122,7 @@ fn remembered(cluster: &ClusterName, handle: &Handle<'_>) -> AppIntent {
 /// Starts the sockets that are not up. One cannot start while its `Service=` is active (trap 8), so the trigger goes
 /// first; sockets that are up are left alone, with what queues in them.
 async fn sockets(handle: &Handle<'_>, settings: &App) -> Result<(), Error> {
-    let limit = Duration::from_secs(30) + SLACK;
+    let limit = SOCKET;
     let mut down = Vec::new();
     for unit in settings.listen.iter().map(|listen| handle.units.socket(&listen.address)) {
         if handle.active(&unit).await? != ActiveState::Active {
@@ -127,6 +131,14 @@ async fn sockets(handle: &Handle<'_>, settings: &App) -> Result<(), Error> {
     }
     if down.is_empty() {
         return Ok(());
+    }
+    // Workers that outlived their handle, which was masked, hold the address of a socket that is closed: no other could be
+    // reached beside them.
+    let old: Vec<String> = handle.workers().await?.into_iter().map(|(_, row)| row.name).collect();
+    let old = systemd::stop::running(&handle.systemd, &old).await?;
+    if !old.is_empty() {
+        say!(Warning, "{}: these outlived their closed socket and are stopped: {}", handle.units.app, old.join(", "));
+        handle.stop_workers(settings.timeout.kill * 2 + SLACK).await?;
     }
     handle.stop_all(&[handle.units.trigger()], limit).await?;
     for unit in &down {

@@ -9,7 +9,10 @@ use crate::files;
 use crate::names::ClusterName;
 use crate::say::say;
 use crate::status;
+use crate::systemd::stop::sockets_first;
 
+/// A socket or a trigger that nothing is in the way of.
+const CLOSE: Duration = Duration::from_secs(30);
 /// `TimeoutStopSec=` of workers whose settings are gone is not known here; this is only for a PID 1 that hangs.
 const UNKNOWN_KILL: Duration = Duration::from_secs(300);
 
@@ -33,29 +36,24 @@ pub(super) async fn run(handle: &Handle<'_>, cluster: &ClusterName) -> Result<()
     }
     // What the last start or reload left standing is true no more.
     status::tell(if case == Case::Restart { "stops all workers, the sockets stay" } else { "stops" });
-    // While a socket listens, traffic starts its `Service=` again and cancels a stop: sockets first.
-    let close = Duration::from_secs(30) + SLACK;
+    // While a socket listens, traffic starts its `Service=` again and cancels a stop: sockets first. What they may have to
+    // wait for is a worker that is on its way down already, and takes its time.
+    let limit = handle.app.map_or(UNKNOWN_KILL, |app| app.timeout.kill * 2) + SLACK;
     let mut sockets = Vec::new();
     if matches!(case, Case::Stop | Case::FailedStart) {
         // As systemd has loaded them: also those that the settings no longer know.
         sockets = handle.systemd.triggered_by(&handle.units.trigger()).await?;
-        handle.stop_all(&sockets, close).await?;
     }
-    let kill = handle.app.map_or(UNKNOWN_KILL, |app| app.timeout.kill * 2) + SLACK;
-    // Again, for what a roll asked for meanwhile.
-    for _ in 0..3 {
-        let workers: Vec<String> = handle.workers().await?.into_iter().map(|(_, row)| row.name).collect();
-        if workers.is_empty() {
-            break;
-        }
-        handle.stop_all(&workers, kill).await?;
-    }
+    let (_, stopped) = sockets_first(handle.stop_all(&sockets, limit), handle.stop_workers(limit)).await;
     // Again: a worker that systemd was just restarting wanted its sockets, and they are up once more. None is left now.
-    handle.stop_all(&sockets, close).await?;
-    if case != Case::Restart {
-        // Last: it re-arms the socket.
-        handle.stop_all(&[handle.units.trigger()], close).await?;
-    }
+    let closed = handle.stop_all(&sockets, CLOSE).await;
+    // Last: it re-arms the socket.
+    let armed = if case == Case::Restart { Ok(()) } else { handle.stop_all(&[handle.units.trigger()], CLOSE).await };
     status::tell("");
-    Ok(())
+    // Whatever became of one of them, the others were tried.
+    let failed: Vec<String> = [stopped, closed, armed].into_iter().filter_map(Result::err).map(|why| why.to_string()).collect();
+    if failed.is_empty() {
+        return Ok(());
+    }
+    Err(Error::Other(format!("{}\n{app}: not all of it is stopped. Again: project-cluster stop {app}", failed.join("\n"))))
 }

@@ -1,4 +1,4 @@
-//! Starts that failed, as holds: the handle is failed, the port is closed, nothing is tried until a person acts. The
+//! Starts that failed, as holds (a stop that failed is none: it is one once nothing is left): the handle is failed, the port is closed, nothing is tried until a person acts. The
 //! handle's own last lines are the reason.
 
 use std::collections::BTreeMap;
@@ -38,6 +38,8 @@ async fn hold<S: Systemd>(master: Arc<Master<S>>, name: AppName, generation: Gen
     let settings = master.settings();
     let handle = AppUnits::new(&settings.name, &name).handle();
     let since = match master.systemd.details(&handle).await {
+        // Its main process is the start step; that went well, so it was the stop that failed.
+        Ok(details) if details.exit_status == 0 && !details.by_signal => return master.stopped_late(&name).await,
         Ok(details) => details.begun_us,
         Err(why) => return say!(Warning, "{name}: its start failed, and why cannot be read: {why}"),
     };
@@ -50,6 +52,22 @@ async fn hold<S: Systemd>(master: Arc<Master<S>>, name: AppName, generation: Gen
 }
 
 impl<S: Systemd> Master<S> {
+    /// Of a stop that failed, the failure is forgotten as soon as all of the app is down.
+    async fn stopped_late(&self, name: &AppName) {
+        let mut seen = self.seen.subscribe();
+        while self.start_failed(name) {
+            let settings = self.settings();
+            let Some(app) = settings.apps.get(name) else { return };
+            let units = AppUnits::new(&settings.name, name);
+            if self.left(&units, app).is_empty() {
+                return self.systemd.reset_failed(&units.handle()).await.unwrap_or_else(|why| say!(Warning, "{name}: {why}"));
+            }
+            if seen.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
     fn start_failed(&self, name: &AppName) -> bool {
         lock(&self.world).active(&AppUnits::new(&self.settings().name, name).handle()) == ActiveState::Failed
     }

@@ -13,7 +13,7 @@ use crate::intent::Change;
 use crate::journal;
 use crate::names::{AppName, AppUnits};
 use crate::roll::order::Order;
-use crate::systemd::{ActiveState, JobEnd, Systemd, Verb};
+use crate::systemd::{self, ActiveState, JobEnd, Systemd, Verb, stop};
 
 /// PID 1 on a machine under load, beside what a step takes by itself.
 const SLACK: Duration = Duration::from_secs(45);
@@ -75,27 +75,49 @@ impl<S: Systemd> Master<S> {
         (active, listens, world.workers(units).iter().any(|(_, seen)| stands(seen.state.active)))
     }
 
-    /// `stop` of an app: its handle's stop. One that is asleep has no handle to stop: its sockets are closed here.
+    /// `stop` of an app: its handle's stop, and then what that has left: the sockets of an app that is asleep, which has no
+    /// handle to stop, and the workers of one whose handle is masked or failed, for which systemd runs no stop step.
     ///
     /// # Errors
-    /// When systemd cannot do it.
+    /// When systemd cannot do it, or something of it still runs.
     pub async fn stop(&self, name: &AppName) -> Result<Done, Refusal> {
         let settings = self.settings();
         let app = Self::app_settings(&settings, name)?;
         let units = AppUnits::new(&settings.name, name);
-        self.handle_job(Verb::Stop, &units, app.timeout.kill * 2 + SLACK).await?;
-        let sockets = app.listen.iter().map(|listen| units.socket(&listen.address));
-        let open: Vec<String> = sockets.filter(|unit| lock(&self.world).active(unit) == ActiveState::Active).collect();
-        // The trigger last: while a socket listens, traffic starts it again.
-        let trigger = (!open.is_empty()).then(|| units.trigger());
-        for unit in open.into_iter().chain(trigger) {
-            let end = self.systemd.job(Verb::Stop, &unit, SLACK).await?;
-            if end != JobEnd::Done {
-                let why = format!("{unit} did not stop ({end:?}): another job is in its way (`systemctl list-jobs`)");
-                return Err(Refusal::new(Code::Failed, why));
-            }
+        let limit = app.timeout.kill * 2 + SLACK;
+        // One that failed to start and of which nothing is left stays so marked; a stop that failed is mended by this.
+        let held = lock(&self.world).active(&units.handle()) == ActiveState::Failed && self.left(&units, app).is_empty();
+        self.handle_job(Verb::Stop, &units, limit).await?;
+        let left = self.left(&units, app);
+        if !left.is_empty() {
+            let (workers, sockets): (Vec<String>, Vec<String>) = left.into_iter().partition(|unit| units.instance(unit).is_some());
+            // The trigger last: while a socket listens, traffic starts it again.
+            let closes = async {
+                let closed = stop::all(&*self.systemd, &sockets, limit).await?;
+                Ok::<_, systemd::Error>((closed, stop::all(&*self.systemd, &[units.trigger()], SLACK).await?))
+            };
+            let (closed, stopped) = stop::sockets_first(closes, stop::all(&*self.systemd, &workers, limit)).await;
+            self.refresh(&watch::Dirty::All).await;
+            closed?;
+            stopped?;
+        }
+        let left = self.left(&units, app);
+        if !left.is_empty() {
+            let why = format!("{name} is not stopped, these still run: {}. `systemctl list-jobs` says what is in the way", left.join(", "));
+            return Err(Refusal::new(Code::Failed, why));
+        }
+        if !held {
+            self.systemd.reset_failed(&units.handle()).await?;
         }
         Ok(Done::new(name, "stopped"))
+    }
+
+    /// The app's sockets and workers that systemd does not call inactive.
+    pub(super) fn left(&self, units: &AppUnits<'_>, app: &settings::App) -> Vec<String> {
+        let world = lock(&self.world);
+        let sockets = app.listen.iter().map(|listen| units.socket(&listen.address));
+        let workers = world.workers(units).into_iter().map(|(_, seen)| seen.state.name.clone());
+        sockets.chain(workers).filter(|unit| !matches!(world.active(unit), ActiveState::Inactive | ActiveState::Failed)).collect()
     }
 
     /// `sleep` of an on-demand app: the workers stop, the sockets stay and wake it.
@@ -129,6 +151,11 @@ impl<S: Systemd> Master<S> {
         // Left where no stop step ran; the next stop would leave the port open.
         let _ = std::fs::remove_file(&mark);
         ended?;
+        let awake: Vec<String> = self.left(&units, app).into_iter().filter(|unit| units.instance(unit).is_some()).collect();
+        if !awake.is_empty() {
+            let why = format!("{name} is not asleep, these still run: {}. `project-cluster stop {name}` stops them", awake.join(", "));
+            return Err(Refusal::new(Code::Failed, why));
+        }
         Ok(Done::new(name, "asleep; the next connection starts it"))
     }
 

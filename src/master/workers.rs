@@ -24,6 +24,42 @@ const UNDER_WAY: Duration = Duration::from_millis(100);
 /// No start takes longer than systemd itself allows it; this bounds a request whose answer is lost.
 const RESET: Duration = Duration::from_secs(30);
 
+/// How a change is carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// It takes effect when a person starts the app.
+    Remember,
+    /// By the start of its handle.
+    Start,
+    /// By its handle's stop: an open port with nobody behind it would let clients hang.
+    Stop,
+    /// By a roll of the slots that differ.
+    Roll,
+}
+
+/// The way from the slots that were wanted to those that are now: by whether the handle is active, a socket is open, the
+/// app had any slots at all, and which slots are ready.
+fn way(active: bool, open: bool, had: bool, before: &BTreeSet<Slot>, next: &BTreeSet<Slot>, ready: &BTreeSet<Slot>) -> Way {
+    let answers = |slots: &BTreeSet<Slot>| !slots.is_disjoint(ready);
+    match active {
+        _ if next.is_empty() => {
+            if active || open {
+                Way::Stop
+            } else {
+                Way::Remember
+            }
+        }
+        // A person has stopped it, or it is asleep.
+        false if had => Way::Remember,
+        // It did not run for want of workers alone.
+        false => Way::Start,
+        true if before.is_empty() => Way::Start,
+        // Those that stay are in a crash loop, say.
+        true if answers(&(before - next)) && !answers(next) => Way::Stop,
+        true => Way::Roll,
+    }
+}
+
 impl<S: Systemd> Master<S> {
     /// Another number of workers, or others of them to run.
     ///
@@ -44,41 +80,47 @@ impl<S: Systemd> Master<S> {
             self.remember_change(name, &only, Source::Asked)?;
             return self.start_wanted(name).await;
         }
-        let before = self.wanted(name, app);
+        let (had, before) = (self.intent_of(name).slots(Self::target(app)), self.wanted(name, app));
         let next = self.changed(name, app, change)?.wanted(Self::target(app));
-        if !active || before.is_empty() || next.is_empty() {
-            return self.reach(name, change, &before, active).await;
+        let way = {
+            let world = lock(&self.world);
+            let open = app.listen.iter().any(|listen| world.active(&units.socket(&listen.address)) == ActiveState::Active);
+            let up = |state| matches!(state, ActiveState::Active | ActiveState::Reloading);
+            let ready = world.workers(&units).into_iter().filter(|(_, seen)| up(seen.state.active)).map(|(one, _)| one.slot).collect();
+            way(active, open, !had.is_empty(), &before, &next, &ready)
+        };
+        if way != Way::Roll {
+            return self.reach(name, change, way).await;
         }
         // Between here and the roll that carries it out this process may die; then the next one begins that roll.
         let (waits, default) = (lock(&self.rolls).waiting(name), || (None, Order::default()));
         mark_next(&self.places, name, Some(waits.unwrap_or_else(default)));
-        let done = self.reach(name, change, &before, active).await;
+        let done = self.reach(name, change, way).await;
         mark_next(&self.places, name, lock(&self.rolls).waiting(name));
         done
     }
 
     /// Remembers a change and carries it out.
-    async fn reach(self: &Arc<Self>, name: &AppName, change: &Change, before: &BTreeSet<Slot>, active: bool) -> Result<Done, Refusal> {
+    async fn reach(self: &Arc<Self>, name: &AppName, change: &Change, way: Way) -> Result<Done, Refusal> {
         let intent = self.remember_change(name, change, Source::Asked)?;
         let settings = self.settings();
         let app = Self::app_settings(&settings, name)?;
         let (slots, wanted) = (intent.slots(Self::target(app)), intent.wanted(Self::target(app)));
-        if !active {
-            return Ok(Done::new(
-                name,
-                format!("{} of {} to run once it is started. `project-cluster start {name}`", wanted.len(), slots.len()),
-            ));
+        let next = if slots.is_empty() { "add" } else { "start" };
+        match way {
+            Way::Remember => {
+                let (wanted, slots) = (wanted.len(), slots.len());
+                Ok(Done::new(name, format!("{wanted} of {slots} to run once it is started. `project-cluster {next} {name}`")))
+            }
+            Way::Stop => {
+                self.stop(name).await?;
+                let port = if app.listen.is_empty() { "" } else { " and its port closed" };
+                let why = format!("no worker is left to answer, so {name} is stopped{port}. `project-cluster {next} {name}`");
+                Ok(Done::new(name, why))
+            }
+            Way::Start => self.start_wanted(name).await,
+            Way::Roll => self.converge(name, Order::default()).await,
         }
-        if wanted.is_empty() {
-            self.stop(name).await?;
-            let next = if slots.is_empty() { "add" } else { "start" };
-            let why = format!("no worker is left to answer, so {name} is stopped and its port closed. `project-cluster {next} {name}`");
-            return Ok(Done::new(name, why));
-        }
-        if before.is_empty() {
-            return self.start_wanted(name).await;
-        }
-        self.converge(name, Order::default()).await
     }
 
     /// `restart` of single workers: new before old, in the same slots.
@@ -190,5 +232,39 @@ impl<S: Systemd> Master<S> {
             _ => return Ok(()),
         };
         Err(Refusal::new(Code::Conflict, format!("{} is {how}: wait for it (`systemctl status {handle}`), then try again", units.app)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_way_of_a_change() {
+        let slots = |numbers: &[u16]| numbers.iter().filter_map(|number| Slot::new(*number)).collect::<BTreeSet<Slot>>();
+        let (up, down) = (true, false);
+        type Case<'a> = ([bool; 3], [&'a [u16]; 3], Way);
+        let cases: &[Case<'_>] = &[
+            ([up, true, true], [&[1, 2], &[1], &[1, 2]], Way::Roll),
+            ([up, true, true], [&[1], &[1, 2], &[1]], Way::Roll),
+            ([up, true, true], [&[1], &[], &[1]], Way::Stop),
+            // The last that answers; those that stay are in a crash loop.
+            ([up, true, true], [&[1, 2, 3], &[2, 3], &[1]], Way::Stop),
+            // None answers, and none that does goes.
+            ([up, true, true], [&[1, 2], &[2], &[]], Way::Roll),
+            ([up, true, true], [&[1, 2], &[1], &[1]], Way::Roll),
+            ([up, false, true], [&[], &[1], &[]], Way::Start),
+            // Stopped, or asleep.
+            ([down, false, true], [&[1, 2], &[1], &[]], Way::Remember),
+            ([down, false, true], [&[1], &[], &[]], Way::Remember),
+            ([down, true, true], [&[1, 2], &[1], &[]], Way::Remember),
+            ([down, true, true], [&[1], &[], &[]], Way::Stop),
+            // It had 0 workers.
+            ([down, false, false], [&[], &[1], &[]], Way::Start),
+        ];
+        for ([active, open, had], [before, next, ready], expected) in cases {
+            let found = way(*active, *open, *had, &slots(before), &slots(next), &slots(ready));
+            assert_eq!(found, *expected, "active {active}, open {open}, had {had}: {before:?} to {next:?}, ready {ready:?}");
+        }
     }
 }

@@ -7,6 +7,7 @@ pub mod dbus;
 pub mod fake;
 mod private;
 mod refusal;
+pub mod stop;
 
 use std::fmt;
 use std::future::Future;

@@ -28,6 +28,7 @@ mod ready;
 mod reload;
 mod sandbox;
 mod secrets;
+mod stopping;
 mod swap;
 mod trace;
 mod traps;

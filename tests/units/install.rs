@@ -406,9 +406,13 @@ fn sockets_of_an_app_on_demand_open_with_it_and_stay_closed_once_a_person_stoppe
     fake.running.borrow_mut().push("project-cluster.target".into());
     let rare = App { on_demand: true, ..samples::server("node rare.js", &["0.0.0.0:3009"]) };
     settings.apps.insert("rare".parse().unwrap(), rare);
+    let none = App { on_demand: true, workers: Workers::Count(0), ..samples::server("node none.js", &["0.0.0.0:3010"]) };
+    settings.apps.insert("none".parse().unwrap(), none);
     fake.take();
     install(&settings, &options, Some(&fake)).unwrap();
-    assert!(fake.take().contains(&format!("start {socket}")), "new to a cluster that runs");
+    let calls = fake.take();
+    assert!(calls.contains(&format!("start {socket}")), "new to a cluster that runs");
+    assert!(!calls.iter().any(|call| call.starts_with("start project-cluster-none")), "nobody would answer: {calls:?}");
     let mut again = |running: &[&str]| {
         fake.running.borrow_mut().truncate(1);
         fake.running.borrow_mut().extend(running.iter().map(|unit| (*unit).to_owned()));

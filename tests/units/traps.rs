@@ -271,6 +271,10 @@ fn an_on_demand_app_has_its_sockets_at_boot_and_they_end_with_the_target() {
     for socket in sockets {
         assert_eq!(one(text(&tree, socket), "Unit", "StopPropagatedFrom"), "rare.target");
     }
+    // Without workers nobody would answer there.
+    let mut none = samples::on_demand();
+    none.apps.values_mut().for_each(|app| app.workers = project_cluster::config::settings::Workers::Count(0));
+    assert_eq!(values(text(&crate::unit::tree(&none), "rare.target"), "Unit", "Wants"), ["rare.socket", "rare.service"]);
 }
 
 /// Every text file begins with the mark of its cluster, which is how a later run knows it.

@@ -20,6 +20,7 @@ use crate::worker::published::Published;
 
 mod deaths;
 mod remembering;
+mod stops;
 
 const SOCKET: &str = "project-cluster-api-:::3000.socket";
 const API: &str = "[apps.api]\nworkers = 3\ncommand = \"/usr/bin/node x.js\"\ncwd = \"/srv\"\nlisten = 3000\n";

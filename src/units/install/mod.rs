@@ -15,7 +15,7 @@ mod uninstall;
 
 use std::path::{Path, PathBuf};
 
-use crate::config::settings::{Listen, Settings};
+use crate::config::settings::{Listen, Settings, Workers};
 use crate::names::{Address, AppName, AppUnits, ClusterName, Generation, UNIT_NAME_MAX};
 
 use super::diff::{self, Change, Conflict, Disk, Found, Plan};
@@ -234,7 +234,7 @@ fn stop_removed(plan: &Plan, cluster: &ClusterName, live: Option<&dyn Live>, rep
 }
 
 /// Starts the sockets of apps that are up: a new address listens from now on, and a reload finds it. An app on demand is up,
-/// too, while it sleeps, and when it comes to a cluster that runs.
+/// too, while it sleeps, and when it comes, with workers, to a cluster that runs.
 fn start_sockets(settings: &Settings, before: Option<&Settings>, live: &dyn Live, report: &mut Report) -> Result<(), Error> {
     let cluster = &settings.name;
     let failed = |what: String| |source| Error::Live { what, source };
@@ -244,7 +244,7 @@ fn start_sockets(settings: &Settings, before: Option<&Settings>, live: &dyn Live
         let mut up = vec![units.handle()];
         match before.and_then(|before| before.apps.get(name)) {
             Some(before) if app.on_demand => up.extend(before.listen.iter().map(|listen| units.socket(&listen.address))),
-            None if app.on_demand => up.push(cluster.target()),
+            None if app.on_demand && app.workers != Workers::Count(0) => up.push(cluster.target()),
             _ => {}
         }
         let asked = [&all[..], &up[..]].concat();

@@ -1,12 +1,12 @@
 //! The master, the listener of its API, and the target that holds the cluster together.
 
-use crate::config::settings::Settings;
+use crate::config::settings::{Settings, Workers};
 use crate::names::{AppUnits, ClusterName};
 use crate::units::model::{Host, pins};
 use crate::units::text;
 
 use super::ini::Ini;
-use super::{Kept, sandbox, starts_at_boot};
+use super::{Kept, sandbox};
 
 /// `NAME.service`.
 pub(super) fn service(cluster: &ClusterName, host: &Host) -> String {
@@ -75,15 +75,15 @@ pub(super) fn target(settings: &Settings, kept: &Kept) -> String {
         .set("Wants", cluster.master());
     for (name, app) in &settings.apps {
         let units = AppUnits::new(cluster, name);
-        if app.on_demand {
+        if app.workers == Workers::Count(0) {
+            ini.say(&format!("{name} has 0 workers: declared, not started."));
+        } else if app.on_demand {
             ini.say(&format!("{name} is on demand: only its sockets, the first connection starts its workers."));
             for listen in app.listen.iter().chain(kept.get(name).into_iter().flatten()) {
                 ini.set("Wants", units.socket(&listen.address));
             }
-        } else if starts_at_boot(app) {
-            ini.set("Wants", units.handle());
         } else {
-            ini.say(&format!("{name} has 0 workers: declared, not started."));
+            ini.set("Wants", units.handle());
         }
     }
     ini.section("Install").set("WantedBy", "multi-user.target");

@@ -16,7 +16,7 @@ mod worker;
 
 use std::collections::BTreeMap;
 
-use crate::config::settings::{App, Listen, Settings, Workers};
+use crate::config::settings::{App, Listen, Settings};
 use crate::names::{AppName, AppUnits, ClusterName};
 
 use super::model::{self, File, Host, Owner, Tree};
@@ -75,11 +75,6 @@ struct One<'a> {
     app: &'a App,
     units: &'a AppUnits<'a>,
     kept: &'a [Listen],
-}
-
-/// Whether the app's handle belongs to what starts at boot.
-fn starts_at_boot(app: &App) -> bool {
-    !app.on_demand && app.workers != Workers::Count(0)
 }
 
 /// What master and `prepare` are told: the same settings, without and with `env`.

@@ -1,0 +1,89 @@
+//! A stop is a stop, whatever is in its way; and no port stays open with nobody behind it.
+
+use super::cluster::{ADDRESS, HELLO, SOON, app, cluster, installed, shop};
+
+const HANDLE: &str = "project-cluster@api.service";
+const SOCKET: &str = "project-cluster-api-:::3000.socket";
+
+#[test]
+fn a_stop_behind_a_roll_whose_old_worker_takes_its_time_stops_the_others_meanwhile() {
+    let slow = "listen = 3000\ntimeout.kill = \"8s\"";
+    let cluster = cluster(&app("api", 1, "node /srv/apps/broken/stubborn.js 3000", slow));
+    let reload = cluster.spawn(&["project-cluster", "reload", "api"]);
+    cluster.wait_until("the old worker retires", SOON, || cluster.state("project-cluster-api@1.1.1.service") == "deactivating");
+    // systemd closes the socket only when the old one is gone. The new one is told to end before that.
+    let stop = cluster.spawn(&["project-cluster", "stop", "api"]);
+    cluster.wait_until("both are on their way down", SOON, || cluster.units("project-cluster-api@*", &["deactivating"]).len() == 2);
+    stop.wait(SOON).ok();
+    reload.wait(SOON);
+    assert_eq!([HANDLE, SOCKET].map(|unit| cluster.state(unit)), ["inactive", "inactive"]);
+    assert_eq!(cluster.units("project-cluster-api@*", &["active", "activating", "deactivating"]), Vec::<String>::new());
+}
+
+#[test]
+fn workers_under_a_masked_handle_are_marked_stopped_and_in_nobody_s_way() {
+    let cluster = shop(2, "");
+    let masked_and_stopped = || {
+        cluster.systemctl(&["mask", "--runtime", HANDLE]).ok();
+        cluster.systemctl(&["stop", HANDLE]).ok();
+    };
+    masked_and_stopped();
+    let marked = || cluster.cli(&["ls"]).stdout.contains("api: its handle is not active and 2 workers run: `project-cluster stop api`");
+    cluster.wait_until("ls says so", SOON, marked);
+    cluster.cli(&["stop", "api"]).ok();
+    assert_eq!(cluster.units("project-cluster-api@*", &["active", "activating", "deactivating"]), Vec::<String>::new());
+    assert!(cluster.get(ADDRESS, "/").is_err());
+    // The same, and nobody stops them: a start finds their address taken by them.
+    cluster.systemctl(&["unmask", "--runtime", HANDLE]).ok();
+    cluster.cli(&["start", "api"]).ok();
+    masked_and_stopped();
+    cluster.systemctl(&["stop", SOCKET]).ok();
+    cluster.systemctl(&["unmask", "--runtime", HANDLE]).ok();
+    cluster.cli(&["start", "api"]).ok();
+    assert_eq!(cluster.workers("api").len(), 2);
+    assert!(cluster.get(ADDRESS, "/").is_ok());
+}
+
+#[test]
+fn the_last_worker_that_answers_takes_the_port_with_it_though_others_crash() {
+    let cluster = installed(&app("api", 2, "node app.js 3000", "listen = 3000"));
+    cluster.program("v1", &format!("if (process.env.PROJECT_CLUSTER_SLOT === '2') throw new Error('not the second'); {HELLO}"));
+    cluster.cli(&["install", "--now"]).ok();
+    assert!(cluster.get(ADDRESS, "/").is_ok());
+    let said = cluster.cli(&["stop", "api:01"]).ok();
+    assert!(said.contains("no worker is left to answer, so api is stopped and its port closed"), "{said}");
+    assert_eq!([HANDLE, SOCKET].map(|unit| cluster.state(unit)), ["inactive", "inactive"]);
+    assert!(cluster.get(ADDRESS, "/").is_err());
+}
+
+#[test]
+fn an_app_on_demand_without_wanted_workers_hangs_no_client() {
+    let cluster = cluster(&app("api", 1, "node /srv/apps/hello.js 3000", "listen = 3000\non_demand = true"));
+    // It is asleep; its last worker is not to run.
+    let said = cluster.cli(&["stop", "api:01"]).ok();
+    assert!(said.contains("its port closed"), "{said}");
+    assert_eq!(cluster.state(SOCKET), "inactive");
+    // As at the next boot.
+    cluster.systemctl(&["start", SOCKET]).ok();
+    let code = cluster.client().wait(SOON).code;
+    assert!(code != 0 && code != 28, "{code}");
+    cluster.wait_for_state(SOCKET, "inactive", SOON);
+    cluster.wait_for_state(HANDLE, "active", SOON);
+    let status = cluster.systemctl(&["status", HANDLE]).stdout;
+    assert!(status.contains("a person stopped all of its 1 workers"), "{status}");
+    let listed = cluster.cli(&["ls"]).ok();
+    assert!(listed.contains("api: all of its workers are stopped one by one. `project-cluster start api` starts them"), "{listed}");
+    cluster.cli(&["start", "api"]).ok();
+    assert!(cluster.get(ADDRESS, "/").is_ok());
+}
+
+#[test]
+fn an_app_of_0_workers_is_listed_and_started_by_what_gives_it_one() {
+    let cluster = shop(1, "");
+    cluster.cli(&["scale", "api", "0"]).ok();
+    let listed = cluster.cli(&["ls", "api"]).ok();
+    assert!(listed.contains("api: has 0 workers. `project-cluster add api` gives it one"), "{listed}");
+    assert!(cluster.get(ADDRESS, "/").is_err());
+    cluster.cli(&["add", "api"]).ok();
+    assert!(cluster.get(ADDRESS, "/").is_ok());
+}
