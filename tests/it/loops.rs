@@ -126,6 +126,27 @@ fn a_reset_in_the_wait_begins_anew_with_the_next_end_and_ours_at_once() {
 }
 
 #[test]
+fn a_reset_leaves_alone_what_starts() {
+    let cluster = shop(2, "");
+    cluster.deploy("v2", "setTimeout(() => require('/srv/apps/hello.js'), 1000)");
+    let starts = |unit: &'static str| {
+        cluster.wait_until("a worker starts", SOON, || cluster.state(unit) == "activating" && cluster.main_pid(unit).is_some());
+        cluster.main_pid(unit)
+    };
+    // Those of a roll, and one that somebody starts.
+    let reload = cluster.spawn(&["project-cluster", "reload", "api"]);
+    let pid = starts("project-cluster-api@1.2.1.service");
+    assert_eq!(cluster.cli(&["reset", "api"]).ok().trim(), "api: reset");
+    assert!(reload.wait(SOON).ok().contains("done: generation 2, 2 of 2 ready"));
+    assert_eq!(cluster.main_pid("project-cluster-api@1.2.1.service"), pid);
+    cluster.systemctl(&["restart", "--no-block", "project-cluster-api@2.2.1.service"]).ok();
+    let pid = starts("project-cluster-api@2.2.1.service");
+    cluster.cli(&["reset", "api"]).ok();
+    cluster.wait_for_state("project-cluster-api@2.2.1.service", "active", SOON);
+    assert_eq!(cluster.main_pid("project-cluster-api@2.2.1.service"), pid);
+}
+
+#[test]
 fn a_healthy_run_is_forgiven_here_and_never_by_systemd() {
     let cluster = cluster(&fragile(""));
     break_first(&cluster);
