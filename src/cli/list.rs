@@ -6,6 +6,7 @@ use super::time;
 use crate::api::types::{App, AppState, CrashLoops, RollState, Worker, WorkerState};
 use crate::health;
 use crate::journal::harmless;
+use crate::names::anew;
 
 /// The table of `ls`, and a line for each app that needs one.
 pub fn workers(workers: &[Worker], apps: &[App], width: usize, colours: bool) -> String {
@@ -117,10 +118,7 @@ fn remark(app: &App) -> Option<(String, Tone)> {
         return Some((text, Tone::Red));
     }
     if let Some(socket) = app.sockets.iter().find(|socket| !socket.active && app.state != AppState::Stopped) {
-        return Some((
-            format!("its socket {} is down. Mend it: `systemctl restart {}`", harmless(&socket.address), harmless(&app.handle)),
-            Tone::Red,
-        ));
+        return Some((format!("its socket {} is down. Mend it: `{}`", harmless(&socket.address), anew(&harmless(&app.handle))), Tone::Red));
     }
     match app.state {
         AppState::Stopped if app.target > 0 => Some((format!("stopped. Start it: `project-cluster start {}`", app.name), Tone::Grey)),
