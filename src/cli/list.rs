@@ -46,7 +46,7 @@ pub fn workers(workers: &[Worker], apps: &[App], width: usize, colours: bool) ->
         .collect();
     let mut out = table::render(&columns, &rows, width, colours);
     for app in apps {
-        for (text, tone) in remark(app).into_iter().chain(app.crash_loop.as_ref().map(|crash| (looping(app, crash), Tone::Red))) {
+        for (text, tone) in remarks(app) {
             out.push_str(&tone.paint(&format!("{}: {text}", app.name), colours));
             out.push('\n');
         }
@@ -93,20 +93,39 @@ fn marks(app: &App) -> Vec<(String, Tone)> {
     masked.chain(outside).chain(nobody).collect()
 }
 
-/// What a person should know of an app that the table does not say.
-fn remark(app: &App) -> Option<(String, Tone)> {
+/// What a person should know of an app that the table does not say, a line each: one trouble hides no other.
+fn remarks(app: &App) -> Vec<(String, Tone)> {
+    let state = match app.state {
+        AppState::Stopped if app.target > 0 => Some((format!("stopped. Start it: `project-cluster start {}`", app.name), Tone::Grey)),
+        AppState::Sleeping => Some(("asleep; the next connection starts it".into(), Tone::Grey)),
+        AppState::Rolling => {
+            app.roll.as_ref().map(|roll| (format!("rolling{}: {} of {} ready", to(roll), roll.ready, roll.target), Tone::Yellow))
+        }
+        _ => None,
+    };
+    // While it starts or stops, they come and go with it.
+    let up = matches!(app.state, AppState::Running | AppState::Degraded | AppState::Rolling);
+    let down = app.sockets.iter().filter(|socket| up && !socket.active).map(|socket| {
+        let (address, mend) = (harmless(&socket.address), anew(&harmless(&app.handle)));
+        (format!("its socket {address} is down. Mend it: `{mend}`"), Tone::Red)
+    });
+    let crash = app.crash_loop.as_ref().map(|crash| (looping(app, crash), Tone::Red));
+    held(app).map(|text| (text, Tone::Red)).into_iter().chain(down).chain(state).chain(crash).collect()
+}
+
+/// Why nothing is tried by itself.
+fn held(app: &App) -> Option<String> {
     let first = |reason: &str| harmless(reason.lines().next().unwrap_or_default());
     if app.state == AppState::Failed {
         let since = app.held.as_ref().map_or_else(String::new, |held| format!(" since {}", time::since(held.since_ms)));
         let why = app.held.as_ref().map_or_else(String::new, |held| format!(": {}", first(&held.reason)));
-        let text = format!(
+        return Some(format!(
             "held{since}, its start failed and its port is closed{why}. `project-cluster show {0}`, then `project-cluster start {0}`",
             app.name
-        );
-        return Some((text, Tone::Red));
+        ));
     }
-    if let Some(held) = &app.held {
-        let text = format!(
+    app.held.as_ref().map(|held| {
+        format!(
             "held since {}, when generation {} failed: {}. {} of {} ready. `project-cluster show {}`",
             time::since(held.since_ms),
             held.generation,
@@ -114,20 +133,8 @@ fn remark(app: &App) -> Option<(String, Tone)> {
             app.ready,
             app.target,
             app.name
-        );
-        return Some((text, Tone::Red));
-    }
-    if let Some(socket) = app.sockets.iter().find(|socket| !socket.active && app.state != AppState::Stopped) {
-        return Some((format!("its socket {} is down. Mend it: `{}`", harmless(&socket.address), anew(&harmless(&app.handle))), Tone::Red));
-    }
-    match app.state {
-        AppState::Stopped if app.target > 0 => Some((format!("stopped. Start it: `project-cluster start {}`", app.name), Tone::Grey)),
-        AppState::Sleeping => Some(("asleep; the next connection starts it".into(), Tone::Grey)),
-        AppState::Rolling => {
-            app.roll.as_ref().map(|roll| (format!("rolling{}: {} of {} ready", to(roll), roll.ready, roll.target), Tone::Yellow))
-        }
-        _ => None,
-    }
+        )
+    })
 }
 
 /// Its crash loops in one line.
@@ -230,5 +237,37 @@ fn count(value: Option<u64>, tone: Tone) -> Cell {
         None => Cell::toned("-", Tone::Grey),
         Some(0) => Cell::toned("0", Tone::Grey),
         Some(count) => Cell::toned(count.to_string(), tone),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// An app that is held, whose socket is down, with a worker in a crash loop.
+    fn troubled(state: &str) -> App {
+        let app = json!({
+            "name": "api", "state": state, "target": 2, "ready": 1, "generation": 1, "command": [], "cwd": "", "user": "", "workers": [],
+            "held": { "generation": 2, "reason": "boom\nbang", "since_ms": 0 },
+            "sockets": [{ "address": "[::]:3000", "unit": "s.socket", "active": false }, { "address": "[::]:1", "unit": "t.socket", "active": true }],
+            "handle": "project-cluster@api.service", "roll": null,
+            "crash_loop": { "workers": 1, "ends": 4, "looping_ms": 9, "next_start_ms": 900, "worker": "api:02", "lines": [] },
+        });
+        serde_json::from_value(app).unwrap()
+    }
+
+    #[test]
+    fn one_trouble_hides_no_other() {
+        let said = |state| remarks(&troubled(state)).into_iter().map(|(text, _)| text).collect::<Vec<_>>();
+        let lines = said("degraded");
+        let mend = "`systemctl stop project-cluster@api.service && systemctl start project-cluster@api.service`";
+        assert_eq!(lines.len(), 3, "{lines:?}");
+        assert!(lines[0].starts_with("held since ") && lines[0].contains("generation 2 failed: boom."), "{lines:?}");
+        assert_eq!(lines[1], format!("its socket [::]:3000 is down. Mend it: {mend}"));
+        assert!(lines[2].starts_with("1 worker is in a crash loop, 4 ends in a row, next try in "), "{lines:?}");
+        // Its port is closed because it failed.
+        let lines = said("failed");
+        assert!(lines.len() == 2 && lines[0].contains("its start failed and its port is closed: boom."), "{lines:?}");
     }
 }

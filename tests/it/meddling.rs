@@ -70,6 +70,8 @@ fn a_socket_that_is_down_is_shown_with_what_mends_it_and_nothing_rolls_meanwhile
     cluster.cli(&["reload", "api"]).exits(1);
     let pids = cluster.pids("api");
     cluster.systemctl(&["stop", SOCKET]).ok();
+    let listed = cluster.cli(&["ls"]).ok();
+    assert!(listed.contains("api: held since ") && listed.contains(MEND), "{listed}");
     assert!(cluster.cli(&["show", "api"]).ok().contains("down"), "{}", cluster.cli(&["show", "api"]).ok());
     for verb in [&["reload", "api"][..], &["restart", "api:02"], &["scale", "api", "4"], &["add", "api"]] {
         let refused = cluster.cli(verb).exits(1);
