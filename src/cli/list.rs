@@ -6,7 +6,7 @@ use super::time;
 use crate::api::types::{App, AppState, CrashLoops, RollState, Worker, WorkerState};
 use crate::health;
 use crate::journal::harmless;
-use crate::names::anew;
+use crate::names::{anew, unmask};
 
 /// The table of `ls`, and a line for each app that needs one.
 pub fn workers(workers: &[Worker], apps: &[App], width: usize, colours: bool) -> String {
@@ -78,7 +78,7 @@ fn changed(app: &App) -> Option<String> {
 fn marks(app: &App) -> Vec<(String, Tone)> {
     let masked = app.masked.iter().map(|unit| {
         let unit = harmless(unit);
-        (format!("{}: {unit} is masked, it cannot be started. `systemctl unmask {unit}`", app.name), Tone::Red)
+        (format!("{}: {unit} is masked, it cannot be started. `{}`", app.name, unmask(&unit)), Tone::Red)
     });
     let outside = app.outside.iter().map(|one| {
         let (uid, since) = (&one.uid, time::since(one.since_ms));

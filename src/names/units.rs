@@ -70,6 +70,11 @@ pub fn anew(handle: &str) -> String {
     format!("systemctl stop {handle} && systemctl start {handle}")
 }
 
+/// The command that takes a mask away, whether somebody masked it for good or until the next boot.
+pub fn unmask(unit: &str) -> String {
+    format!("systemctl unmask {unit} && systemctl unmask --runtime {unit}")
+}
+
 /// The longest unit name (`UNIT_NAME_MAX` of systemd is 256 with the terminating NUL).
 pub const UNIT_NAME_MAX: usize = 255;
 

@@ -119,14 +119,16 @@ fn a_lost_socket_and_masked_units_are_shown_with_what_mends_them() {
     cluster.systemctl(&["mask", HANDLE]).ok();
     let listed = cluster.cli(&["ls"]).ok();
     assert!(
-        listed.contains("project-cluster@api.service is masked, it cannot be started. `systemctl unmask project-cluster@api.service`"),
+        listed.contains("project-cluster@api.service is masked, it cannot be started. `systemctl unmask project-cluster@api.service && "),
         "{listed}"
     );
     let worker = cluster.workers("api").remove(0);
     cluster.systemctl(&["mask", "--runtime", &worker]).ok();
-    assert!(cluster.cli(&["show", "api"]).ok().contains(&format!("`systemctl unmask {worker}`")));
-    cluster.systemctl(&["unmask", "--runtime", &worker]).ok();
-    cluster.systemctl(&["unmask", HANDLE]).ok();
+    assert!(cluster.cli(&["show", "api"]).ok().contains(&format!("`systemctl unmask {worker} && ")));
+    // What is printed mends both kinds.
+    for unit in ["project-cluster@api.service", &worker] {
+        cluster.sh(&format!("systemctl unmask {unit} && systemctl unmask --runtime {unit}")).ok();
+    }
     assert!(!cluster.cli(&["ls"]).ok().contains("masked"));
 }
 

@@ -54,8 +54,11 @@ fn workers_that_somebody_stops_kills_restarts_or_masks() {
     cluster.systemctl(&["daemon-reload"]).ok();
     assert!(down(&cluster), "{:?}", rows(&cluster));
     assert!(cluster.get(ADDRESS, "/").is_ok());
-    // A person's start brings them back; the masked name is not asked for again where another will do.
-    cluster.systemctl(&["unmask", "--runtime", &worker(3, 1)]).ok();
+    // A person's start brings them back; that of the masked one says what mends it.
+    let refused = cluster.cli(&["start", "api:03"]).exits(1);
+    let mend = format!("systemctl unmask {0} && systemctl unmask --runtime {0}", worker(3, 1));
+    assert!(refused.stderr.contains(&format!("`{mend}`")), "{}", refused.stderr);
+    cluster.sh(&mend).ok();
     cluster.cli(&["start", "api"]).ok();
     assert_eq!(rows(&cluster), ["01 online", "02 online", "03 online"]);
     assert_eq!(cluster.generations("api"), [1]);
