@@ -146,14 +146,22 @@ fn looping(app: &App, crash: &CrashLoops) -> String {
         crash.workers,
         of(crash.workers),
         crash.ends,
-        next_start(crash.next_start_ms),
+        next_start(app, crash),
         crash.worker,
         app.name
     )
 }
 
-fn next_start(ms: Option<u64>) -> String {
-    ms.map_or_else(|| "tries now".to_owned(), |ms| format!("next try in {}", table::duration(ms)))
+/// When they are tried again; of those that are all up, since when.
+fn next_start(app: &App, crash: &CrashLoops) -> String {
+    if let Some(ms) = crash.next_start_ms {
+        return format!("next try in {}", table::duration(ms));
+    }
+    let up: Option<Vec<u64>> = app.workers.iter().filter(|row| row.crash_loop.is_some()).map(|row| row.uptime_ms).collect();
+    match up.and_then(|up| up.into_iter().min()) {
+        Some(ms) => format!("up for {}, believed after {} s", table::duration(ms), health::HEALTHY.as_secs()),
+        None => "tries now".to_owned(),
+    }
 }
 
 /// One app in full.
@@ -194,7 +202,7 @@ pub fn app(app: &App, width: usize, colours: bool) -> String {
     }
     if let Some(crash) = &app.crash_loop {
         let (count, ends, time) = (crash.workers, crash.ends, table::duration(crash.looping_ms));
-        let next = next_start(crash.next_start_ms);
+        let next = next_start(app, crash);
         line("crashes", &format!("{count} of {} workers in a crash loop: {ends} ends in a row for {time}, {next}", app.target));
         line("", &format!("{} wrote last (all of it: `project-cluster logs {0}`):", crash.worker));
         crash.lines.iter().for_each(|text| line("", &format!("  {}", harmless(text))));
@@ -266,6 +274,16 @@ mod tests {
         assert!(lines[0].starts_with("held since ") && lines[0].contains("generation 2 failed: boom."), "{lines:?}");
         assert_eq!(lines[1], format!("its socket [::]:3000 is down. Mend it: {mend}"));
         assert!(lines[2].starts_with("1 worker is in a crash loop, 4 ends in a row, next try in "), "{lines:?}");
+        let mut app = troubled("degraded");
+        let row = json!({
+            "uid": "api:02", "app": "api", "slot": 2, "generation": 1, "unit": "u", "state": "crash-loop", "pid": 7, "uptime_ms": 3000,
+            "restarts": 4, "crash_loop": { "ends": 4, "looping_ms": 9, "next_start_ms": null },
+        });
+        app.workers = vec![serde_json::from_value(row).unwrap()];
+        let crash = CrashLoops { next_start_ms: None, ..app.crash_loop.clone().unwrap() };
+        assert!(next_start(&app, &crash).ends_with(", believed after 10 s") && next_start(&app, &crash).starts_with("up for 3"));
+        app.workers[0].uptime_ms = None;
+        assert_eq!(next_start(&app, &crash), "tries now");
         // Its port is closed because it failed.
         let lines = said("failed");
         assert!(lines.len() == 2 && lines[0].contains("its start failed and its port is closed: boom."), "{lines:?}");

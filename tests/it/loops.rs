@@ -154,6 +154,8 @@ fn a_healthy_run_is_forgiven_here_and_never_by_systemd() {
     cluster.run(&["rm", CRASH]).ok();
     cluster.wait_for_state(FIRST, "active", SOON);
     assert_eq!(cluster.ls()[0].state(), "crash-loop", "it is believed when it has been ready for long");
+    let shown = cluster.cli(&["ls"]).ok();
+    assert!(shown.contains(", up for ") && shown.contains(", believed after 10 s"), "{shown}");
     cluster.wait_until("it is believed", SOON, || cluster.ls()[0].state() == "online");
     let restarts: u32 = cluster.property(FIRST, "NRestarts").parse().unwrap();
     assert!(restarts >= 3);
