@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 pub use address::Address;
 pub use instance::{Generation, Instance, Slot, Uid};
-pub use units::{AppUnits, UNIT_NAME_MAX, escape_unit};
+pub use units::{AppUnits, UNIT_NAME_MAX, anew, escape_unit, unmask};
 
 /// Why a text is not a name. The message is a clause that fits behind "`text`: ".
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -20,6 +20,11 @@ pub fn tell(text: &str) {
     }
 }
 
+/// Tells what stays true of an app that is up, whoever rolls or scales it next.
+pub fn tell_up(app: &impl std::fmt::Display) {
+    tell(&format!("up; `project-cluster show {app}` tells its workers"));
+}
+
 fn send(path: &Path, text: &str) -> io::Result<()> {
     // A line break would begin another assignment.
     let text: String = text.chars().map(|ch| if ch.is_control() { ' ' } else { ch }).collect();

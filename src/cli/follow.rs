@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use hyper::Method;
 
 use super::client::{self, AWAY, Client};
-use super::{Failure, READ, table};
-use crate::api::types::{App, Roll, RollState, Step};
+use super::{Failure, table};
+use crate::api::types::{Roll, RollState, Step};
 use crate::journal::harmless;
 use crate::names::{Slot, Uid};
 use crate::status;
@@ -25,7 +25,7 @@ pub(super) async fn follow(client: &Client, mut roll: Roll, deadline: Option<Ins
             status::tell(&format!("roll{}: {}; {} of {} ready", to(&roll), step.text, roll.ready, roll.target));
         }
         if !roll.under_way() {
-            left_standing(client, &roll).await;
+            status::tell_up(&name);
             if roll.state == RollState::Done {
                 say(&format!("{:>8}  done: {}{} of {} ready", table::duration(roll.took_ms), of(&roll), roll.ready, roll.target));
             }
@@ -54,18 +54,6 @@ pub(super) async fn follow(client: &Client, mut roll: Roll, deadline: Option<Ins
             }
         }
     }
-}
-
-/// What `systemctl reload` leaves, for `systemctl status`.
-async fn left_standing(client: &Client, roll: &Roll) {
-    if !status::is_heard() {
-        return;
-    }
-    // Without an answer the last step stays there; the journal has the end.
-    let Ok(app) = client.call::<App>(Method::GET, &format!("/v1/apps/{}", roll.app), READ).await else { return };
-    let generation = app.generation.map_or_else(String::new, |generation| format!("generation {generation}, "));
-    let failed = if roll.state == RollState::Failed { format!("; the roll{} failed", to(roll)) } else { String::new() };
-    status::tell(&format!("{generation}{} of {} ready{failed}", app.ready, app.target));
 }
 
 /// `generation 7, `, or `api:02, `, once that is known.

@@ -7,6 +7,7 @@ use crate::api::converge;
 use crate::api::types::{App, AppState, CrashLoops, RollState, Worker, WorkerState};
 use crate::health;
 use crate::journal::harmless;
+use crate::names::{anew, unmask};
 
 /// The table of `ls`, and a line for each app that needs one.
 pub fn workers(workers: &[Worker], apps: &[App], width: usize, colours: bool) -> String {
@@ -46,7 +47,7 @@ pub fn workers(workers: &[Worker], apps: &[App], width: usize, colours: bool) ->
         .collect();
     let mut out = table::render(&columns, &rows, width, colours);
     for app in apps {
-        for (text, tone) in remark(app).into_iter().chain(app.crash_loop.as_ref().map(|crash| (looping(app, crash), Tone::Red))) {
+        for (text, tone) in remarks(app) {
             out.push_str(&tone.paint(&format!("{}: {text}", app.name), colours));
             out.push('\n');
         }
@@ -81,7 +82,7 @@ fn changed(app: &App) -> Option<String> {
 fn marks(app: &App) -> Vec<(String, Tone)> {
     let masked = app.masked.iter().map(|unit| {
         let unit = harmless(unit);
-        (format!("{}: {unit} is masked, it cannot be started. `systemctl unmask {unit}`", app.name), Tone::Red)
+        (format!("{}: {unit} is masked, it cannot be started. `{}`", app.name, unmask(&unit)), Tone::Red)
     });
     let outside = app.outside.iter().map(|one| {
         let (uid, since) = (&one.uid, time::since(one.since_ms));
@@ -108,22 +109,52 @@ fn astray(app: &App) -> Option<String> {
     Some(format!("its handle is not active and {runs} {worker} run{s}: `project-cluster stop {}`", app.name))
 }
 
-/// What a person should know of an app that the table does not say.
-fn remark(app: &App) -> Option<(String, Tone)> {
-    let first = |reason: &str| harmless(reason.lines().next().unwrap_or_default());
-    if let Some(text) = astray(app) {
-        return Some((text, Tone::Red));
+/// What a person should know of an app that the table does not say, a line each: one trouble hides no other.
+fn remarks(app: &App) -> Vec<(String, Tone)> {
+    if let Some(astray) = astray(app) {
+        // Its state is not what it says.
+        return vec![(astray, Tone::Red)];
     }
+    // While it starts or stops, they come and go with it.
+    let up = matches!(app.state, AppState::Running | AppState::Degraded | AppState::Rolling);
+    let down = app.sockets.iter().filter(|socket| up && !socket.active).map(|socket| {
+        let (address, mend) = (harmless(&socket.address), anew(&harmless(&app.handle)));
+        (format!("its socket {address} is down. Mend it: `{mend}`"), Tone::Red)
+    });
+    let crash = app.crash_loop.as_ref().map(|crash| (looping(app, crash), Tone::Red));
+    held(app).map(|text| (text, Tone::Red)).into_iter().chain(down).chain(stance(app)).chain(crash).collect()
+}
+
+/// That it does not run, or rolls.
+fn stance(app: &App) -> Option<(String, Tone)> {
+    let name = &app.name;
+    let grey = |text: String| Some((text, Tone::Grey));
+    match app.state {
+        AppState::Stopped if app.target > 0 => grey(format!("stopped. Start it: `project-cluster start {name}`")),
+        AppState::Stopped if app.workers.is_empty() => grey(format!("has 0 workers. `project-cluster add {name}` gives it one")),
+        AppState::Stopped => grey(format!("all of its workers are stopped one by one. `project-cluster start {name}` starts them")),
+        AppState::Sleeping => grey("asleep; the next connection starts it".into()),
+        AppState::Rolling => {
+            app.roll.as_ref().map(|roll| (format!("rolling{}: {} of {} ready", to(roll), roll.ready, roll.target), Tone::Yellow))
+        }
+        _ => None,
+    }
+}
+
+/// Why nothing is tried by itself.
+fn held(app: &App) -> Option<String> {
+    let first = |reason: &str| harmless(reason.lines().next().unwrap_or_default());
     if app.state == AppState::Failed {
         let since = app.held.as_ref().map_or_else(String::new, |held| format!(" since {}", time::since(held.since_ms)));
         let why = app.held.as_ref().map_or_else(String::new, |held| format!(": {}", first(&held.reason)));
         let closed = if app.sockets.is_empty() { "" } else { " and its port is closed" };
-        let text =
-            format!("held{since}, its start failed{closed}{why}. `project-cluster show {0}`, then `project-cluster start {0}`", app.name);
-        return Some((text, Tone::Red));
+        return Some(format!(
+            "held{since}, its start failed{closed}{why}. `project-cluster show {0}`, then `project-cluster start {0}`",
+            app.name
+        ));
     }
-    if let Some(held) = &app.held {
-        let text = format!(
+    app.held.as_ref().map(|held| {
+        format!(
             "held since {}, when generation {} failed: {}. {} of {} ready. `project-cluster show {}`",
             time::since(held.since_ms),
             held.generation,
@@ -131,30 +162,8 @@ fn remark(app: &App) -> Option<(String, Tone)> {
             app.ready,
             app.target,
             app.name
-        );
-        return Some((text, Tone::Red));
-    }
-    if let Some(socket) = app.sockets.iter().find(|socket| !socket.active && app.state != AppState::Stopped) {
-        return Some((
-            format!("its socket {} is down. Mend it: `systemctl restart {}`", harmless(&socket.address), harmless(&app.handle)),
-            Tone::Red,
-        ));
-    }
-    match app.state {
-        AppState::Stopped if app.target > 0 => Some((format!("stopped. Start it: `project-cluster start {}`", app.name), Tone::Grey)),
-        AppState::Stopped if app.workers.is_empty() => {
-            Some((format!("has 0 workers. `project-cluster add {}` gives it one", app.name), Tone::Grey))
-        }
-        AppState::Stopped => {
-            let text = format!("all of its workers are stopped one by one. `project-cluster start {}` starts them", app.name);
-            Some((text, Tone::Grey))
-        }
-        AppState::Sleeping => Some(("asleep; the next connection starts it".into(), Tone::Grey)),
-        AppState::Rolling => {
-            app.roll.as_ref().map(|roll| (format!("rolling{}: {} of {} ready", to(roll), roll.ready, roll.target), Tone::Yellow))
-        }
-        _ => None,
-    }
+        )
+    })
 }
 
 /// Its crash loops in one line.
@@ -166,14 +175,22 @@ fn looping(app: &App, crash: &CrashLoops) -> String {
         crash.workers,
         of(crash.workers),
         crash.ends,
-        next_start(crash.next_start_ms),
+        next_start(app, crash),
         crash.worker,
         app.name
     )
 }
 
-fn next_start(ms: Option<u64>) -> String {
-    ms.map_or_else(|| "tries now".to_owned(), |ms| format!("next try in {}", table::duration(ms)))
+/// When they are tried again; of those that are all up, since when.
+fn next_start(app: &App, crash: &CrashLoops) -> String {
+    if let Some(ms) = crash.next_start_ms {
+        return format!("next try in {}", table::duration(ms));
+    }
+    let up: Option<Vec<u64>> = app.workers.iter().filter(|row| row.crash_loop.is_some()).map(|row| row.uptime_ms).collect();
+    match up.and_then(|up| up.into_iter().min()) {
+        Some(ms) => format!("up for {}, believed after {} s", table::duration(ms), health::HEALTHY.as_secs()),
+        None => "tries now".to_owned(),
+    }
 }
 
 /// One app in full.
@@ -214,7 +231,7 @@ pub fn app(app: &App, width: usize, colours: bool) -> String {
     }
     if let Some(crash) = &app.crash_loop {
         let (count, ends, time) = (crash.workers, crash.ends, table::duration(crash.looping_ms));
-        let next = next_start(crash.next_start_ms);
+        let next = next_start(app, crash);
         line("crashes", &format!("{count} of {} workers in a crash loop: {ends} ends in a row for {time}, {next}", app.target));
         line("", &format!("{} wrote last (all of it: `project-cluster logs {0}`):", crash.worker));
         crash.lines.iter().for_each(|text| line("", &format!("  {}", harmless(text))));
@@ -263,6 +280,8 @@ fn count(value: Option<u64>, tone: Tone) -> Cell {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
+
     use crate::api::converge::tests::app;
     use crate::api::types::Changed;
 
@@ -282,7 +301,7 @@ mod tests {
 
     #[test]
     fn what_does_not_run_is_told_with_what_to_type() {
-        let line = |app: &App| remark(app).map(|(text, _)| text).unwrap_or_default();
+        let line = |app: &App| remarks(app).into_iter().map(|(text, _)| text).collect::<Vec<_>>().join("\n");
         let none = App { target: 0, ..app(AppState::Stopped, &[]) };
         assert_eq!(line(&none), "has 0 workers. `project-cluster add api` gives it one");
         let mut stopped = App { target: 0, ..app(AppState::Stopped, &[1, 2]) };
@@ -297,5 +316,41 @@ mod tests {
         leaves.workers[0].state = WorkerState::Stopping;
         assert_eq!(line(&leaves), "its handle is not active and 1 worker runs: `project-cluster stop api`");
         assert!(line(&app(AppState::Failed, &[])).starts_with("held, its start failed. "), "it has no port");
+    }
+
+    /// An app that is held, whose socket is down, with a worker in a crash loop.
+    fn troubled(state: &str) -> App {
+        let app = json!({
+            "name": "api", "state": state, "target": 2, "ready": 1, "generation": 1, "command": [], "cwd": "", "user": "", "workers": [],
+            "held": { "generation": 2, "reason": "boom\nbang", "since_ms": 0 },
+            "sockets": [{ "address": "[::]:3000", "unit": "s.socket", "active": false }, { "address": "[::]:1", "unit": "t.socket", "active": true }],
+            "handle": "project-cluster@api.service", "roll": null,
+            "crash_loop": { "workers": 1, "ends": 4, "looping_ms": 9, "next_start_ms": 900, "worker": "api:02", "lines": [] },
+        });
+        serde_json::from_value(app).unwrap()
+    }
+
+    #[test]
+    fn one_trouble_hides_no_other() {
+        let said = |state| remarks(&troubled(state)).into_iter().map(|(text, _)| text).collect::<Vec<_>>();
+        let lines = said("degraded");
+        let mend = "`systemctl stop project-cluster@api.service && systemctl start project-cluster@api.service`";
+        assert_eq!(lines.len(), 3, "{lines:?}");
+        assert!(lines[0].starts_with("held since ") && lines[0].contains("generation 2 failed: boom."), "{lines:?}");
+        assert_eq!(lines[1], format!("its socket [::]:3000 is down. Mend it: {mend}"));
+        assert!(lines[2].starts_with("1 worker is in a crash loop, 4 ends in a row, next try in "), "{lines:?}");
+        let mut app = troubled("degraded");
+        let row = json!({
+            "uid": "api:02", "app": "api", "slot": 2, "generation": 1, "unit": "u", "state": "crash-loop", "pid": 7, "uptime_ms": 3000,
+            "restarts": 4, "crash_loop": { "ends": 4, "looping_ms": 9, "next_start_ms": null },
+        });
+        app.workers = vec![serde_json::from_value(row).unwrap()];
+        let crash = CrashLoops { next_start_ms: None, ..app.crash_loop.clone().unwrap() };
+        assert!(next_start(&app, &crash).ends_with(", believed after 10 s") && next_start(&app, &crash).starts_with("up for 3"));
+        app.workers[0].uptime_ms = None;
+        assert_eq!(next_start(&app, &crash), "tries now");
+        // Its port is closed because it failed.
+        let lines = said("failed");
+        assert!(lines.len() == 2 && lines[0].contains("its start failed and its port is closed: boom."), "{lines:?}");
     }
 }

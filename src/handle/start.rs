@@ -88,7 +88,7 @@ pub(super) async fn run(handle: &Handle<'_>, cluster: &ClusterName) -> Result<()
         }
         let ready = workers.len() - failed.len();
         say!(Info, "{app}: {ready} of {all} ready, generation {}", generation.0);
-        status::tell(&format!("generation {}, {ready} of {all} ready", generation.0));
+        status::tell_up(app);
         return Ok(());
     }
     let Some((instance, Err(why))) = failed.first() else {

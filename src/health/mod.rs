@@ -22,6 +22,8 @@ pub const HEALTHY: Duration = Duration::from_secs(10);
 pub const LOOP: u32 = 3;
 /// The longest time between an end and the next start: what was mended elsewhere (a database) is found in half a minute.
 pub const LONGEST: Duration = Duration::from_secs(30);
+/// No step before a worker takes longer: that wait, another's lock and a port, 10 s each.
+pub const STEP: Duration = Duration::from_secs(60);
 /// What is doubled is no less than this, so that `timeout.restart = 0` backs off as well.
 const LEAST: Duration = Duration::from_millis(100);
 

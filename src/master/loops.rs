@@ -44,6 +44,15 @@ pub(super) fn of(directory: &Path, instance: &Instance, seen: &Seen, restart: Du
     })
 }
 
+/// Whether a worker waits to be tried again: systemd's own wait, or that of its first step.
+pub(super) fn waits(directory: &Path, instance: &Instance, seen: &Seen, restart: Duration) -> bool {
+    match WorkerState::of(seen.state.active, &seen.state.sub) {
+        WorkerState::Restarting => true,
+        WorkerState::Starting => of(directory, instance, seen, restart).is_some_and(|crash| crash.next_start_ms.is_some()),
+        _ => false,
+    }
+}
+
 /// All such workers of an app, by its rows; the first of them stands for the others.
 pub(super) fn of_app(rows: &[Worker]) -> Option<CrashLoops> {
     let looping: Vec<(&Worker, &CrashLoop)> = rows.iter().filter_map(|row| Some((row, row.crash_loop.as_ref()?))).collect();
@@ -169,16 +178,21 @@ mod tests {
         };
         let of = |seen: Seen| super::of(directory.path(), &instance, &seen, Duration::from_millis(100));
         let waiting = || seen(ActiveState::Activating, "start-pre", 4, 0);
+        let waits = |seen: Seen| super::waits(directory.path(), &instance, &seen, Duration::from_millis(100));
         assert_eq!(of(waiting()), None, "no count");
+        assert!(!waits(waiting()) && waits(seen(ActiveState::Activating, "auto-restart", 0, 0)));
         write(Count { format: 1, ends: 4, since_us: now.saturating_sub(5_000_000), start_us: now + 60_000_000 });
         let found = of(waiting()).unwrap();
         assert!(found.ends == 4 && (5000..50_000).contains(&found.looping_ms), "{found:?}");
         assert!(found.next_start_ms.is_some_and(|ms| (10_000..=60_000).contains(&ms)), "{found:?}");
         assert!(of(seen(ActiveState::Activating, "auto-restart", 4, 0)).is_some());
+        assert!(waits(waiting()) && !waits(seen(ActiveState::Activating, "start-pre", 0, 0)), "a person's start");
         assert_eq!(of(seen(ActiveState::Activating, "start-pre", 0, 0)), None, "a person's start");
         assert_eq!(of(seen(ActiveState::Deactivating, "stop-sigterm", 4, 0)), None);
         assert_eq!(of(seen(ActiveState::Inactive, "dead", 4, 0)), None);
         write(Count { format: 1, ends: 4, since_us: 0, start_us: now.saturating_sub(20_000_000) });
+        assert!(of(waiting()).is_some() && !waits(waiting()), "it tries");
+        assert!(!waits(seen(ActiveState::Activating, "start-post", 4, 0)));
         let up = |ago: u64| seen(ActiveState::Active, "running", 4, now.saturating_sub(ago));
         assert_eq!(of(up(2_000_000)).map(|found| found.next_start_ms), Some(None));
         assert_eq!(of(up(15_000_000)), None);

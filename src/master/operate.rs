@@ -11,7 +11,7 @@ use crate::api::types::{AppState, Done};
 use crate::config::settings;
 use crate::intent::Change;
 use crate::journal;
-use crate::names::{AppName, AppUnits};
+use crate::names::{AppName, AppUnits, anew};
 use crate::roll::order::Order;
 use crate::systemd::{self, ActiveState, JobEnd, Systemd, Verb, stop};
 
@@ -25,9 +25,9 @@ pub(super) fn stands(state: ActiveState) -> bool {
 
 fn socket_down(units: &AppUnits<'_>) -> String {
     format!(
-        "{0}: a socket of it is down while its workers run, so a new worker could not be reached. Mend it: `systemctl restart {1}`",
+        "{0}: a socket of it is down while its workers run, so a new worker could not be reached. Mend it: `{1}`",
         units.app,
-        units.handle()
+        anew(&units.handle())
     )
 }
 

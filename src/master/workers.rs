@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use super::memory::Source;
 use super::rolls::kept::mark_next;
-use super::{Master, lock, watch};
+use super::{Master, lock, loops, watch};
 use crate::api::error::{Code, Refusal};
-use crate::api::types::Done;
+use crate::api::types::{Done, RollState};
 use crate::config::settings;
 use crate::intent::{AppIntent, Change};
 use crate::names::{AppName, AppUnits, Slot, Uid};
@@ -158,8 +158,8 @@ impl<S: Systemd> Master<S> {
         Ok(Done { roll: Some(roll), ..Done::new(name, "begun") })
     }
 
-    /// `reset`: ends a hold, forgets crashes, and tries at once what waits to be tried again. Of the whole app, or of
-    /// these slots.
+    /// `reset`: ends a hold, forgets crashes, and tries at once what waits to be tried again; not what starts already, and
+    /// nothing that a roll is about. Of the whole app, or of these slots.
     ///
     /// # Errors
     /// When a slot is none, or systemd cannot do it.
@@ -178,15 +178,16 @@ impl<S: Systemd> Master<S> {
         if slots.is_none() {
             self.promise(name, |intent| intent.held = None)?;
         }
+        // What a roll starts is its own: a fresh start there would look like a failure of its worker.
+        let roll = lock(&self.rolls).latest(name).filter(|roll| roll.state == RollState::Running);
+        let rolled = |slot: Slot| roll.as_ref().is_some_and(|roll| roll.slots.as_ref().is_none_or(|slots| slots.contains(&slot.get())));
+        let crashes = self.places.crashes(name);
         let mut waiting = Vec::new();
-        let workers: Vec<_> =
-            lock(&self.world).workers(&units).into_iter().map(|(instance, seen)| (instance, seen.state.clone())).collect();
-        for (instance, state) in workers {
-            if slots.is_none_or(|slots| slots.contains(&instance.slot)) {
-                self.systemd.reset_failed(&state.name).await?;
-                if state.active == ActiveState::Activating {
-                    waiting.push(state.name);
-                }
+        let workers: Vec<_> = lock(&self.world).workers(&units).into_iter().map(|(instance, seen)| (instance, seen.clone())).collect();
+        for (instance, seen) in workers.into_iter().filter(|(instance, _)| slots.is_none_or(|slots| slots.contains(&instance.slot))) {
+            self.systemd.reset_failed(&seen.state.name).await?;
+            if !rolled(instance.slot) && loops::waits(&crashes, &instance, &seen, app.timeout.restart) {
+                waiting.push(seen.state.name);
             }
         }
         // By hand, so to say: systemd and `prepare` count from 0 again. Each ends like any other start, seen by all; that

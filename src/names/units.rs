@@ -64,6 +64,17 @@ impl<'a> AppUnits<'a> {
     }
 }
 
+/// The command that stops all of an app and starts its current generation: what mends a socket that went down under running
+/// workers. A `restart` of the handle would deploy what is on disk.
+pub fn anew(handle: &str) -> String {
+    format!("systemctl stop {handle} && systemctl start {handle}")
+}
+
+/// The command that takes a mask away, whether somebody masked it for good or until the next boot.
+pub fn unmask(unit: &str) -> String {
+    format!("systemctl unmask {unit} && systemctl unmask --runtime {unit}")
+}
+
 /// The longest unit name (`UNIT_NAME_MAX` of systemd is 256 with the terminating NUL).
 pub const UNIT_NAME_MAX: usize = 255;
 

@@ -17,7 +17,7 @@ use super::plan::{Scope, Target};
 use super::stage::Sight;
 use super::words::{Action, Event, Outcome, Step};
 use crate::config::settings::Timeouts;
-use crate::names::{AppName, AppUnits, ClusterName, Instance};
+use crate::names::{AppName, AppUnits, ClusterName, Instance, anew};
 use crate::systemd::{ActiveState, Change, Details, Error, JobEnd, Systemd, UnitState, Verb};
 
 /// How often everything is read while a roll runs, beside what signals ask for: a signal can be lost across a
@@ -296,7 +296,7 @@ impl Eyes<'_> {
         }
         let up = |socket: &&String| rows.iter().any(|row| row.name == **socket && row.active == ActiveState::Active);
         if let Some(down) = self.sockets.iter().find(|socket| !up(socket)) {
-            let reason = format!("its socket {down} is down, a new worker could not be reached. `systemctl restart {handle}` mends it");
+            let reason = format!("its socket {down} is down, a new worker could not be reached. `{}` mends it", anew(&handle));
             return Ok(Event::Abort { reason });
         }
         Ok(Event::World(rows.iter().filter_map(|unit| Some((self.units.instance(&unit.name)?, sight(unit)))).collect()))

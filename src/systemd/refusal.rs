@@ -1,5 +1,7 @@
 //! What systemd refuses, in words that end with the next command to type. Pure.
 
+use crate::names::unmask;
+
 /// Whether this D-Bus error tells of the bus, or of PID 1 that is not on it at this moment (a new bus, a
 /// daemon-reexec), and nothing of what was asked.
 pub(super) fn is_of_the_bus(name: &str) -> bool {
@@ -13,7 +15,7 @@ pub(super) fn is_of_the_bus(name: &str) -> bool {
 pub(super) fn told(name: &str, text: &str) -> String {
     let advice = match name.rsplit('.').next() {
         // "Unit X is masked."
-        Some("UnitMasked") => format!("; somebody masked it: `systemctl unmask {}`", text.split(' ').nth(1).unwrap_or("UNIT")),
+        Some("UnitMasked") => format!("; somebody masked it: `{}`", unmask(text.split(' ').nth(1).unwrap_or("UNIT"))),
         Some("NoSuchUnit") if text.ends_with("not found.") => {
             "; there is no such unit file, or systemd has not read it: `sudo project-cluster install`".into()
         }
@@ -40,7 +42,7 @@ mod tests {
     fn a_refusal_ends_with_the_next_command() {
         let masked = told("org.freedesktop.systemd1.UnitMasked", "Unit api@1.service is masked.");
         assert!(masked.starts_with("Unit api@1.service is masked. (org."), "{masked}");
-        assert!(masked.ends_with("`systemctl unmask api@1.service`"), "{masked}");
+        assert!(masked.ends_with("`systemctl unmask api@1.service && systemctl unmask --runtime api@1.service`"), "{masked}");
         for name in ["org.freedesktop.DBus.Error.AccessDenied", "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired"] {
             assert!(told(name, "Access denied").ends_with("`systemctl status polkit`"));
         }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use super::error::{Priority, say};
 use super::files;
 use super::paths::Paths;
-use crate::health::{Count, Known, LOOP};
+use crate::health::{Count, Known, LOOP, STEP};
 use crate::journal::monotonic_us_now;
 use crate::names::{AppName, AppUnits, ClusterName, Instance, Slot, Uid};
 use crate::systemd::dbus::Bus;
@@ -22,8 +22,6 @@ use crate::systemd::{self, Systemd as _};
 
 /// PID 1 answers in a millisecond; a start does not hang because it does not.
 const ANSWER: Duration = Duration::from_secs(3);
-/// What the rest of this step may take behind the wait: another's lock and a port, 10 s each.
-const REST: Duration = Duration::from_secs(30);
 /// Most files of an app: two workers in each slot. More would be made by a master that is not ours any more.
 const MOST: usize = 2 * Slot::MAX as usize;
 
@@ -65,12 +63,11 @@ pub(super) fn before_start(cluster: &ClusterName, app: &AppName, instance: Insta
 /// What the line says that names a crash loop: it is not the app's own.
 pub const CALLED: &str = "is in a crash loop:";
 
-/// Sleeps, and tells systemd that this start takes so much longer.
+/// Sleeps. The unit's limit covers that; where systemd itself waits for the app, it does not, and is told.
 fn linger(ends: u32, wait: Duration) {
     use sd_notify::NotifyState;
-    let limit = u32::try_from((wait + REST).as_micros()).unwrap_or(u32::MAX);
+    let limit = u32::try_from(STEP.as_micros()).unwrap_or(u32::MAX);
     let status = format!("crash loop: ended {ends} times in a row; waits {:.1} s before the next start", wait.as_secs_f64());
-    // Where systemd hears nothing the limit is that of the unit, and it starts this step again.
     let _ = sd_notify::notify(&[NotifyState::ExtendTimeoutUsec(limit), NotifyState::Status(&status)]);
     std::thread::sleep(wait);
     let _ = sd_notify::notify(&[NotifyState::Status("")]);

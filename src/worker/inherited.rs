@@ -12,7 +12,7 @@ use super::error::Error;
 use super::pin::Copy;
 use super::sys::sockets::{SOCKADDR_MAX, SockAddr, local_address, parse_sockaddr};
 use crate::config::settings::Listen;
-use crate::names::{Address, AppUnits};
+use crate::names::{Address, AppUnits, anew};
 
 /// What `exec` leaves for `ready` as `sockets.json` in the runtime directory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,9 +96,10 @@ fn missing(passed: &[Option<Address>], address: &Address, copy: &Copy) -> Error 
     let got: Vec<_> = passed.iter().map(|address| address.as_ref().map_or_else(|| "another kind".into(), ToString::to_string)).collect();
     let got = if got.is_empty() { "none".into() } else { format!("{} ({})", got.len(), got.join(", ")) };
     Error::new(format!(
-        "{} should get {declared} sockets and systemd passed {got}: {address} is missing. Its socket unit {} was stopped, or its address changed under running workers; `systemctl restart {}` mends it",
+        "{} should get {declared} sockets and systemd passed {got}: {address} is missing. Its socket unit {} was stopped: `{}`; or its address changed under running workers: `systemctl restart {}`, which takes what is on disk",
         units.worker(&copy.instance),
         units.socket(address),
+        anew(&units.handle()),
         units.handle(),
     ))
 }

@@ -4,12 +4,25 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::cluster::{ADDRESS, Cluster, HELLO, SOON, app, cluster, node, shop};
+use super::cluster::{ADDRESS, Cluster, HELLO, SOON, app, cluster, installed, node, shop};
 
 const FIRST: &str = "project-cluster-api@1.1.1.service";
 const LISTEN: &str = "listen = 3000";
 /// Makes slot 1 of [`fragile`] end at once.
 const CRASH: &str = "/srv/shop/crash";
+
+const SECOND: Duration = Duration::from_secs(1);
+/// Asks systemd for more time as soon as it is to end.
+const CLINGS: &str = "
+import signal, socket, time
+def more(*_):
+    while True:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+            systemd.sendto(b'EXTEND_TIMEOUT_USEC=60000000', '/run/systemd/notify')
+        time.sleep(0.2)
+signal.signal(signal.SIGTERM, more)
+while True: time.sleep(1)
+";
 
 /// Three workers, of which the first ends at once while [`CRASH`] is there.
 fn fragile(more: &str) -> String {
@@ -77,8 +90,6 @@ fn each_start_waits_longer_siblings_serve_and_a_person_s_restart_begins_anew() {
     let shown = cluster.cli(&["show", "api"]).ok();
     assert!(shown.matches("Error: no database").count() > 3, "{shown}");
     assert!(shown.contains("`project-cluster reset api` tries all of them at once"), "{shown}");
-    let status = cluster.run(&["systemctl", "--no-pager", "status", FIRST]).stdout;
-    assert!(status.contains("crash loop: ended ") && status.contains(" before the next start"), "{status}");
 
     // Stopped while it waits: at once. Started: at once, and from the beginning.
     let took = cluster.systemctl(&["stop", FIRST]).exits(0).took;
@@ -115,6 +126,27 @@ fn a_reset_in_the_wait_begins_anew_with_the_next_end_and_ours_at_once() {
 }
 
 #[test]
+fn a_reset_leaves_alone_what_starts() {
+    let cluster = shop(2, "");
+    cluster.deploy("v2", "setTimeout(() => require('/srv/apps/hello.js'), 1000)");
+    let starts = |unit: &'static str| {
+        cluster.wait_until("a worker starts", SOON, || cluster.state(unit) == "activating" && cluster.main_pid(unit).is_some());
+        cluster.main_pid(unit)
+    };
+    // Those of a roll, and one that somebody starts.
+    let reload = cluster.spawn(&["project-cluster", "reload", "api"]);
+    let pid = starts("project-cluster-api@1.2.1.service");
+    assert_eq!(cluster.cli(&["reset", "api"]).ok().trim(), "api: reset");
+    assert!(reload.wait(SOON).ok().contains("done: generation 2, 2 of 2 ready"));
+    assert_eq!(cluster.main_pid("project-cluster-api@1.2.1.service"), pid);
+    cluster.systemctl(&["restart", "--no-block", "project-cluster-api@2.2.1.service"]).ok();
+    let pid = starts("project-cluster-api@2.2.1.service");
+    cluster.cli(&["reset", "api"]).ok();
+    cluster.wait_for_state("project-cluster-api@2.2.1.service", "active", SOON);
+    assert_eq!(cluster.main_pid("project-cluster-api@2.2.1.service"), pid);
+}
+
+#[test]
 fn a_healthy_run_is_forgiven_here_and_never_by_systemd() {
     let cluster = cluster(&fragile(""));
     break_first(&cluster);
@@ -122,6 +154,8 @@ fn a_healthy_run_is_forgiven_here_and_never_by_systemd() {
     cluster.run(&["rm", CRASH]).ok();
     cluster.wait_for_state(FIRST, "active", SOON);
     assert_eq!(cluster.ls()[0].state(), "crash-loop", "it is believed when it has been ready for long");
+    let shown = cluster.cli(&["ls"]).ok();
+    assert!(shown.contains(", up for ") && shown.contains(", believed after 10 s"), "{shown}");
     cluster.wait_until("it is believed", SOON, || cluster.ls()[0].state() == "online");
     let restarts: u32 = cluster.property(FIRST, "NRestarts").parse().unwrap();
     assert!(restarts >= 3);
@@ -181,9 +215,12 @@ fn a_wait_is_longer_than_the_start_may_take_and_only_apps_that_speak_are_told_wh
     let apps = [
         app("says", 1, &format!("sh -c '{script}'"), "ready = \"notify\"\ntimeout.start = \"2s\""),
         node(1),
+        app("clings", 1, "python3 /srv/shop/clings.py", "ready = \"none\""),
         app("dog", 1, "sleep infinity", "ready = \"none\"\nsystemd = { WatchdogSec = \"60s\" }"),
     ];
-    let cluster = cluster(&apps.concat());
+    let cluster = installed(&apps.concat());
+    cluster.write("/srv/shop/clings.py", CLINGS);
+    cluster.cli(&["install", "--now"]).ok();
     let told = |app: &str| cluster.read(format!("/proc/{}/environ", cluster.pids(app)[0])).contains("NOTIFY_SOCKET=");
     assert_eq!((told("says"), told("api"), told("dog")), (true, false, true));
     // Seven ends: a wait of 3.1 s, beyond the 2 s of its start.
@@ -194,6 +231,9 @@ fn a_wait_is_longer_than_the_start_may_take_and_only_apps_that_speak_are_told_wh
     cluster.run(&["rm", CRASH]).ok();
     cluster.wait_for_state(unit, "active", SOON);
     assert_eq!(count(&cluster, "says", "1.1.1").unwrap().0, 7);
+    // An app that is not heard cannot put off its end, wherever systemd listens.
+    let took = cluster.systemctl(&["stop", "project-cluster-clings@1.1.1.service"]).exits(0).took;
+    assert!((SECOND..SECOND * 8).contains(&took), "the stop took {took:?}");
     let journal = cluster.journal(&["-u", unit, "-o", "cat"]);
     assert!(!journal.contains("timed out"), "{journal}");
     assert_eq!(cluster.property(unit, "StatusText"), "", "what it waits for is no news any more");

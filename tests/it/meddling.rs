@@ -54,8 +54,11 @@ fn workers_that_somebody_stops_kills_restarts_or_masks() {
     cluster.systemctl(&["daemon-reload"]).ok();
     assert!(down(&cluster), "{:?}", rows(&cluster));
     assert!(cluster.get(ADDRESS, "/").is_ok());
-    // A person's start brings them back; the masked name is not asked for again where another will do.
-    cluster.systemctl(&["unmask", "--runtime", &worker(3, 1)]).ok();
+    // A person's start brings them back; that of the masked one says what mends it.
+    let refused = cluster.cli(&["start", "api:03"]).exits(1);
+    let mend = format!("systemctl unmask {0} && systemctl unmask --runtime {0}", worker(3, 1));
+    assert!(refused.stderr.contains(&format!("`{mend}`")), "{}", refused.stderr);
+    cluster.sh(&mend).ok();
     cluster.cli(&["start", "api"]).ok();
     assert_eq!(rows(&cluster), ["01 online", "02 online", "03 online"]);
     assert_eq!(cluster.generations("api"), [1]);
@@ -64,10 +67,14 @@ fn workers_that_somebody_stops_kills_restarts_or_masks() {
 #[test]
 fn a_socket_that_is_down_is_shown_with_what_mends_it_and_nothing_rolls_meanwhile() {
     let cluster = shop(3, "reload.min_ready = \"500ms\"");
-    const MEND: &str = "`systemctl restart project-cluster@api.service`";
+    const MEND: &str = "`systemctl stop project-cluster@api.service && systemctl start project-cluster@api.service`";
+    // Held: what is on disk does not start.
+    cluster.deploy("v2", "process.exit(1)");
+    cluster.cli(&["reload", "api"]).exits(1);
     let pids = cluster.pids("api");
     cluster.systemctl(&["stop", SOCKET]).ok();
-    assert!(cluster.cli(&["ls"]).ok().contains(MEND));
+    let listed = cluster.cli(&["ls"]).ok();
+    assert!(listed.contains("api: held since ") && listed.contains(MEND), "{listed}");
     assert!(cluster.cli(&["show", "api"]).ok().contains("down"), "{}", cluster.cli(&["show", "api"]).ok());
     for verb in [&["reload", "api"][..], &["restart", "api:02"], &["scale", "api", "4"], &["add", "api"]] {
         let refused = cluster.cli(verb).exits(1);
@@ -76,8 +83,11 @@ fn a_socket_that_is_down_is_shown_with_what_mends_it_and_nothing_rolls_meanwhile
     assert_ne!(cluster.systemctl(&["reload", HANDLE]).code, 0);
     assert_eq!(cluster.pids("api"), pids, "nobody was touched");
     cluster.cli(&["scale", "api", "3"]).ok();
-    cluster.systemctl(&["restart", HANDLE]).ok();
+    cluster.sh(MEND.trim_matches('`')).ok();
     assert_eq!(rows(&cluster), ["01 online", "02 online", "03 online"]);
+    assert!(cluster.get(ADDRESS, "/").unwrap().body.starts_with("v1 "), "it mends, and deploys nothing");
+    assert_eq!(cluster.generations("api"), [1]);
+    cluster.deploy("v3", HELLO);
 
     // In a roll: it turns back, and says why.
     let before = cluster.generations("api");
@@ -88,7 +98,7 @@ fn a_socket_that_is_down_is_shown_with_what_mends_it_and_nothing_rolls_meanwhile
     cluster.wait_until("all is settled", SOON, || cluster.units("project-cluster-api@*", &["activating", "deactivating"]).is_empty());
     assert_eq!(cluster.generations("api"), before);
     assert_eq!(cluster.state(SOCKET), "inactive", "it is not opened again");
-    cluster.systemctl(&["restart", HANDLE]).ok();
+    cluster.sh(MEND.trim_matches('`')).ok();
     assert!(cluster.get(ADDRESS, "/").is_ok());
     assert_eq!(rows(&cluster), ["01 online", "02 online", "03 online"]);
 }

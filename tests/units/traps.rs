@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use project_cluster::config::settings::{App, Settings};
+use project_cluster::config::settings::{App, Ready, Settings};
 use project_cluster::names::{AppName, AppUnits};
 use project_cluster::units::model::{Host, Tree, master_settings, prepare_settings};
 
@@ -151,8 +151,17 @@ fn trap_19_the_step_that_knows_why_ends_before_systemd_does() {
     let full = tree(&samples::every_option());
     let api = text(&full, "full-api@.service");
     assert!(values(api, "Service", "ExecStartPost").iter().any(|step| step.contains(" --timeout-ms 2500 %i")));
-    assert_eq!(one(api, "Service", "TimeoutStartSec"), "7500ms");
+    assert_eq!(one(api, "Service", "TimeoutStartSec"), "60s");
     assert_eq!(one(text(&full, "full-speaks@.service"), "Service", "TimeoutStartSec"), "30s");
+}
+
+/// Whoever may speak to systemd puts off its own SIGKILL: none but those whose readiness it is.
+#[test]
+fn only_apps_that_say_that_they_are_ready_are_heard() {
+    each_app(|tree, units, _, app| {
+        let heard = values(worker(tree, units), "Service", "NotifyAccess");
+        assert_eq!(!heard.is_empty(), app.ready == Ready::Notify, "{}", units.app);
+    });
 }
 
 #[test]

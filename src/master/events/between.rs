@@ -9,7 +9,7 @@ use super::life::{End, Phase, Turn, turns};
 use crate::api::events::{By, Cause, Happening, Kind};
 use crate::config::settings::Settings;
 use crate::master::world::{self, Kind as Unit, Seen, World};
-use crate::names::{AppName, AppUnits, Instance, Slot, Uid};
+use crate::names::{AppName, AppUnits, Instance, Slot, Uid, anew};
 use crate::roll::words;
 use crate::systemd::ActiveState;
 
@@ -134,8 +134,8 @@ impl Scene<'_> {
         let (kind, text) = if is {
             (Kind::SocketUp, format!("{unit} of {name} listens again"))
         } else {
-            let handle = self.units(name).handle();
-            (Kind::SocketDown, format!("{unit} of {name} is down: new connections are refused. `systemctl restart {handle}`"))
+            let mend = anew(&self.units(name).handle());
+            (Kind::SocketDown, format!("{unit} of {name} is down: new connections are refused. `{mend}`"))
         };
         Some(Happening {
             app: Some(name.clone()),

@@ -246,7 +246,11 @@ fn an_app_starts_restarts_and_fails() {
 fn a_socket_that_goes_under_a_running_app() {
     let mut story = Story::begin();
     assert_eq!(story.read(vec![row(SOCKET, ActiveState::Failed, "failed")], &[]), ["socket.down outside"]);
-    assert!(story.last.happenings[0].text.contains("`systemctl restart project-cluster@api.service`"));
+    assert!(
+        story.last.happenings[0]
+            .text
+            .contains("`systemctl stop project-cluster@api.service && systemctl start project-cluster@api.service`")
+    );
     assert_eq!(story.read(vec![up(SOCKET, 400)], &[]), ["socket.up outside"]);
 }
 

@@ -26,7 +26,7 @@ use crate::api::error::{Code, Refusal};
 use crate::api::events::Kind;
 use crate::api::types::{self, RollState};
 use crate::journal;
-use crate::names::{AppName, AppUnits, Generation, Instance, Uid};
+use crate::names::{AppName, AppUnits, Generation, Instance, Uid, anew};
 use crate::roll::execute::Clock;
 use crate::roll::machine::Roll;
 use crate::roll::order::Order;
@@ -109,7 +109,7 @@ impl<S: Systemd> Master<S> {
         // What serves: as remembered, else the generation most workers are of.
         let from = intent.generation.map(|generation| Version { generation, pin: intent.pin });
         let from = from.or_else(|| most(world.keys())).ok_or_else(|| {
-            conflict(format!("{name}: no worker runs, so there is nothing to replace. Start them: `systemctl restart {}`", units.handle()))
+            conflict(format!("{name}: no worker runs, so there is nothing to replace. Start them: `{}`", anew(&units.handle())))
         })?;
         let highest = [self.highest(name), intent.generation, world.keys().map(|worker| worker.generation).max()];
         let next = Version { generation: highest.into_iter().flatten().max().unwrap_or(Generation(0)).next(), pin: None };
@@ -215,7 +215,7 @@ fn not_running(name: &AppName, handle: ActiveState) -> Option<String> {
 /// A refusal of the plan, with the command that helps.
 fn refused(name: &AppName, units: &AppUnits<'_>, why: &plan::Refusal) -> String {
     match why {
-        plan::Refusal::SocketDown(_) => format!("{name}: {why}. Mend it: `systemctl restart {}`", units.handle()),
+        plan::Refusal::SocketDown(_) => format!("{name}: {why}. Mend it: `{}`", anew(&units.handle())),
         plan::Refusal::NothingRuns => format!("{name}: {why}. Start them: `project-cluster start {name}`"),
         plan::Refusal::NoneWanted => format!("{name}: {why}. `project-cluster stop {name}` stops it"),
         plan::Refusal::NotNew { .. } => format!("{name}: {why}"),

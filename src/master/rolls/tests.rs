@@ -284,7 +284,10 @@ async fn a_socket_that_is_down_refuses_the_roll_with_what_mends_it() {
     let master = stage.master().await;
     assert_eq!(stage.fake.job(Verb::Stop, SOCKET, SECOND).await, Ok(JobEnd::Done));
     let refused = master.reload(&stage.app).await.unwrap_err();
-    assert!(refused.to_string().contains("`systemctl restart project-cluster@api.service`"), "{refused}");
+    assert!(
+        refused.to_string().contains("`systemctl stop project-cluster@api.service && systemctl start project-cluster@api.service`"),
+        "{refused}"
+    );
     assert_eq!(stage.up(), ["1.1.1", "2.1.1", "3.1.1"]);
 }
 

@@ -16,7 +16,7 @@ pub(super) fn socket(one: &One<'_>, listen: &Listen) -> String {
     let address = text::visible(&listen.address.to_string());
     let mut ini = Ini::new(cluster);
     ini.say(&format!("{address} for all workers of {name}. PID 1 holds it: it outlives workers, master and upgrades."))
-        .say(&format!("Do not stop or restart it by itself; `systemctl restart {cluster}@{name}` mends what that breaks."))
+        .say(&format!("Do not stop or restart it by itself; a stop, then a start of {cluster}@{name} mends what that breaks."))
         .section("Unit")
         .set("Description", format!("project-cluster: {name} of {cluster} listens on {}", text::percent(&address)))
         .set("StartLimitIntervalSec", "0");

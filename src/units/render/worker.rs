@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use crate::config::settings::{Ready, User};
+use crate::health;
 use crate::units::model::Host;
 use crate::units::text;
 
@@ -31,11 +32,11 @@ pub(super) fn service(one: &One<'_>, host: &Host) -> String {
         .set("StartLimitIntervalSec", "0")
         .section("Service");
     if app.ready == Ready::Notify {
-        ini.set("Type", "notify").say("The app's main process and our own steps, no child of the app.");
+        ini.set("Type", "notify").say("The app's main process and our own steps, no child of the app.").set("NotifyAccess", "exec");
     } else {
-        ini.set("Type", "exec").say("For our own steps, which may need longer; the app is not told where.");
+        // None but who must: whoever may speak can put off its own SIGKILL for ever (EXTEND_TIMEOUT_USEC=).
+        ini.set("Type", "exec");
     }
-    ini.set("NotifyAccess", "exec");
     identity(&mut ini, &app.user);
     if app.listen.len() > 1 {
         ini.say("systemd hands them over in any order, whatever is written here; `worker exec` puts them into this one.");
@@ -101,10 +102,9 @@ fn identity(ini: &mut Ini, user: &User) {
 /// From the first step to readiness.
 fn steps(ini: &mut Ini, one: &One<'_>, program: &str) {
     let One { cluster, name, app, .. } = one;
-    let (limit, reserve) = match app.ready {
-        Ready::None => (app.timeout.start.max(app.reload.min_ready), START_RESERVE),
-        Ready::Notify => (app.timeout.start, Duration::ZERO),
-        Ready::Listen | Ready::Http(_) | Ready::Exec(_) => (app.timeout.start, START_RESERVE),
+    let limit = match app.ready {
+        Ready::None => app.timeout.start.max(app.reload.min_ready),
+        Ready::Notify | Ready::Listen | Ready::Http(_) | Ready::Exec(_) => app.timeout.start,
     };
     ini.line("")
         .say("As root: waits where it is in a crash loop, hands this worker its copy of the pin.")
@@ -120,10 +120,14 @@ fn steps(ini: &mut Ini, one: &One<'_>, program: &str) {
     }
     ini.say("Active means ready.")
         .set("ExecStartPost", format!("+{program} worker ready --cluster {cluster} --app {name} --timeout-ms {} %i", limit.as_millis()));
-    if !reserve.is_zero() {
-        ini.say("The limit above and a reserve: the step that knows why a worker is not ready ends first.");
-    }
-    ini.set("TimeoutStartSec", text::limit(limit.saturating_add(reserve)));
+    let whole = if app.ready == Ready::Notify {
+        ini.say("systemd itself waits for the app; the first step asks for more where it waits.");
+        limit
+    } else {
+        ini.say("Of each step: no less than the first may wait, and beyond the limit of the last, which knows why it ends.");
+        limit.saturating_add(START_RESERVE).max(health::STEP)
+    };
+    ini.set("TimeoutStartSec", text::limit(whole));
 }
 
 /// 143 is what many runtimes make of SIGTERM.

@@ -36,19 +36,6 @@ fn the_later_word_wins() {
 }
 
 #[test]
-fn only_apps_that_speak_to_systemd_are_told_where() {
-    let (_directory, mut copy) = in_directory("x", &[]);
-    let told = |copy: &Copy, more: &[(&str, &str)]| {
-        let systemd = [&[("NOTIFY_SOCKET", "/run/n")], more].concat();
-        environment(systemd.into_iter().map(|(name, value)| (name.into(), value.into())), copy).contains_key(OsStr::new("NOTIFY_SOCKET"))
-    };
-    assert!(!told(&copy, &[]));
-    assert!(told(&copy, &[("WATCHDOG_USEC", "60000000")]));
-    copy.pin.ready = Ready::Notify;
-    assert!(told(&copy, &[]));
-}
-
-#[test]
 fn programs_are_found_where_a_shell_would() {
     use std::os::unix::fs::PermissionsExt as _;
     let (directory, mut copy) = in_directory("tool", &[]);
