@@ -234,7 +234,7 @@ fn a_changed_secret_rolls_and_shows_nowhere_and_a_member_of_the_group_carries_ou
         }
     }
     assert!(!cluster.journal(&[]).contains(SECRET));
-    assert_eq!(cluster.read("/var/lib/project-cluster/generations/api"), "1 0\n2 1\n");
+    assert_eq!(cluster.read("/var/lib/project-cluster/generations/api"), "started 1\n1 0\n2 1\n");
 }
 
 #[test]
