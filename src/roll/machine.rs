@@ -397,9 +397,11 @@ impl Roll {
         !wanted && needed()
     }
 
-    /// Whether one more may stand.
+    /// Whether one more may stand. As long as nobody knows whether a stop arrived, nobody knows who stands: the next reading
+    /// tells.
     fn has_room(&self) -> bool {
-        self.workers.values().filter(|known| known.stands()).count() < self.plan.slots.len() + self.plan.surge
+        !self.workers.values().any(Worker::may_still_stand)
+            && self.workers.values().filter(|known| known.stands()).count() < self.plan.slots.len() + self.plan.surge
     }
 
     /// Whether enough serve when one of them goes. A wanted worker counts once it is soaked.

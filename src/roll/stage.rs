@@ -141,6 +141,11 @@ impl Worker {
         matches!(self.stage, Stage::Starting | Stage::Up { .. } | Stage::Away)
     }
 
+    /// Asked to stop, and whether that arrived is not known.
+    pub(super) fn may_still_stand(&self) -> bool {
+        self.stage == Stage::Stopping && !self.awaited
+    }
+
     /// Serving.
     pub fn is_up(&self) -> bool {
         matches!(self.stage, Stage::Up { .. })

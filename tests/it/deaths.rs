@@ -1,7 +1,7 @@
 //! `kill -9` of the master at every single point of a roll: before and after each writing of its files, before and after
 //! each request to systemd, at the end of each job. The debug build of the master counts them (`src/points.rs`).
 //!
-//! The default profile meets every fifth of them, `make proof` all.
+//! The default profile meets every sixth to eighth of them, `make proof` all.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

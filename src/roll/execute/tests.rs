@@ -2,11 +2,16 @@
 
 use std::sync::Mutex;
 
+use self::fatal::Fatal;
 use super::*;
 use crate::config::settings::{Amount, Reload};
 use crate::names::{Generation, Slot};
 use crate::roll::plan::{Version, Wish, plan};
 use crate::systemd::fake::{App, Fake, Signals, Start};
+
+mod fatal;
+mod histories;
+mod judge;
 
 const OLD: Version = Version { generation: Generation(4), pin: None };
 const HANDLE: &str = "project-cluster@api.service";
@@ -367,48 +372,22 @@ async fn what_cannot_be_written_down_is_not_gone_on_with() {
     assert!(!stage.calls().iter().any(|call| call.starts_with("start")), "{:?}", stage.calls());
 }
 
-/// A systemd through which the master's n-th call is its last act.
-struct Fatal {
-    fake: Fake,
-    calls_left: Mutex<usize>,
-    /// Whether the fatal call still arrives.
-    arrives: bool,
-    died: tokio::sync::Notify,
-}
-
-impl Systemd for Fatal {
-    async fn units(&self, patterns: &[String]) -> Result<Vec<UnitState>, Error> {
-        self.fake.units(patterns).await
-    }
-    async fn active_since(&self, unit: &str) -> Result<u64, Error> {
-        self.fake.active_since(unit).await
-    }
-    async fn details(&self, unit: &str) -> Result<crate::systemd::Details, Error> {
-        self.fake.details(unit).await
-    }
-    async fn job(&self, verb: Verb, unit: &str, limit: Duration) -> Result<JobEnd, Error> {
-        let left = {
-            let mut left = self.calls_left.lock().unwrap();
-            *left = left.saturating_sub(1);
-            *left
-        };
-        if left > 0 {
-            return self.fake.job(verb, unit, limit).await;
-        }
-        self.died.notify_one();
-        if self.arrives { self.fake.job(verb, unit, limit).await } else { std::future::pending().await }
-    }
-    async fn reset_failed(&self, unit: &str) -> Result<(), Error> {
-        self.fake.reset_failed(unit).await
-    }
-    fn changes(&self) -> tokio::sync::broadcast::Receiver<Change> {
-        self.fake.changes()
-    }
+#[tokio::test(start_paused = true)]
+async fn a_stop_that_was_not_written_down_and_so_not_made_costs_no_second_old_worker() {
+    let stage = Stage::set(|_, _| App::ready_after(ms(200))).await;
+    let fills = |_| async {
+        sleep_until(Instant::now() + ms(300)).await;
+        *stage.book.full.lock().unwrap() = true;
+    };
+    assert!(matches!(stage.with(fills).await, Outcome::AllOld { .. }));
+    let calls = stage.calls();
+    assert!(!calls.iter().any(|call| call.starts_with("start") && call != "start 1.5.1" || call.contains(".4.")), "{calls:?}");
+    assert_eq!(stage.active(), all(4, 4));
 }
 
 /// Kills the master at its n-th call, and lets another go on from what was kept, after `away`.
 async fn killed(stage: &Stage, call: usize, arrives: bool, away: Duration) -> Outcome {
-    let fatal = Arc::new(Fatal { fake: stage.fake.clone(), calls_left: Mutex::new(call), arrives, died: tokio::sync::Notify::new() });
+    let fatal = Arc::new(Fatal::new(stage.fake.clone(), call, arrives));
     let (mut roll, deps) = (stage.roll().await, stage.deps().await);
     tokio::select! {
         outcome = execute(Arc::clone(&fatal), &mut roll, deps) => return outcome,

@@ -1,4 +1,5 @@
-//! Lives a history through: what the master does about the rolls of an app, done with the same functions.
+//! Lives a history through: what the master does about the rolls of an app, with the same machine, orders and queue; the
+//! bounds of a plan are made here.
 
 use std::collections::{BTreeMap, BTreeSet};
 

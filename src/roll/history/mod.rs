@@ -4,7 +4,8 @@
 //!
 //! The numbers of the invariants: 1 ready workers, 2 surge, 4 replaced before retired, 5 the end, 6 one roll at a time,
 //! 7 the death of the master and no double start, 8 what an abort leaves alone and that every wait ends. 3 (the socket)
-//! and 9 (exit codes) are no matter of this room.
+//! is held by `tests/it/reload.rs` and `master.rs`, 9 (exit codes) by `upheaval.rs` and `reload.rs`. Whole rolls
+//! over the fake, in such histories, are in `execute::tests::histories`.
 
 mod check;
 mod invariants;
