@@ -31,6 +31,9 @@ impl Errand {
     /// A verb on an app, or on these slots of it.
     pub fn new(app: &str, verb: &str, slots: Option<&[Slot]>, wait: Wait) -> Self {
         let mut query = Vec::new();
+        if slots.is_none() && verb == "remove" {
+            query.push("all=true".into());
+        }
         if let Some(slots) = slots {
             query.push(format!("slots={}", slots.iter().map(|slot| slot.get().to_string()).collect::<Vec<_>>().join(",")));
         }
@@ -79,7 +82,7 @@ pub(crate) async fn count(context: &Context, verb: &str, app: &str, count: u16, 
     let [name] = names.as_slice() else {
         return Err(Failure::Usage(format!("`{}` is not one app, and this verb takes one", harmless(app))));
     };
-    let uri = format!("/v1/apps/{name}/{verb}?count={count}");
+    let uri = format!("/v1/apps/{name}/{verb}?count={count}&wait={}", !wait.no_wait);
     // A second `add` would add twice.
     let errand = Errand { app: name.clone(), uri, repeatable: verb == "scale" };
     carry_out(context, vec![errand], wait).await
