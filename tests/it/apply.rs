@@ -136,10 +136,12 @@ fn apply_returns_to_the_configuration_whatever_a_person_had_asked_for() {
     let cluster = cluster(&(node(3) + &web("")));
     cluster.cli(&["scale", "api", "4"]).ok();
     cluster.cli(&["stop", "api:02"]).ok();
+    cluster.cli(&["scale", "web", "5"]).ok();
     cluster.cli(&["stop", "web"]).ok();
     assert!(!cluster.cli(&["ls"]).ok().contains("on disk"), "a person asked for it");
     let said = cluster.cli(&["apply"]).ok();
-    has_lines(&said, &["api: api:02 come, api:04 go", "web: stopped, stays so"]);
+    has_lines(&said, &["api: api:02 come, api:04 go", "web: stopped, stays so; next start: 5 -> 2 workers"]);
+    assert!(rows(&cluster, "web").len() == 2, "{:?}", rows(&cluster, "web"));
     assert_eq!(rows(&cluster, "api"), ["api:01 online", "api:02 online", "api:03 online"]);
     assert_eq!((cluster.generations("api"), cluster.state("project-cluster@web")), (vec![1], "inactive".into()));
     // One that is stopped takes a change with its next start.
