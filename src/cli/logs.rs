@@ -4,7 +4,7 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use super::args::Logs;
-use super::{Choice, Context, Failure, complain, selection};
+use super::{Choice, Context, Failure, complain, past_selection};
 use crate::api::types::App;
 use crate::names::AppUnits;
 
@@ -24,7 +24,7 @@ pub(crate) async fn run(context: &Context, options: &Logs) -> Result<(), Failure
     } else {
         command.arg("--no-pager");
     }
-    let chosen = selection(&apps, select)?;
+    let chosen = past_selection(&apps, select)?;
     command.args(if options.follow { followed(context, &apps, &chosen)? } else { past(context, &apps, &chosen) });
     let why = command.exec();
     Err(Failure::Failed(format!("journalctl cannot be run: {why}. It is part of systemd; look at PATH")))
