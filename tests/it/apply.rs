@@ -71,6 +71,7 @@ fn one_apply_starts_stops_scales_and_reloads_and_leaves_the_rest_alone() {
     loads.iter().for_each(|load| load.wait_for_answers(50));
     let said = cluster.cli(&["apply"]).ok();
     has_lines(&said, &plan);
+    assert!(!said.contains("note: running workers") && !said.contains("note: another number"), "it does that itself: {said}");
     loads[0].wait_for_body("v2 ");
     let [api_load, web_load] = loads.map(|load| load.stop());
     println!("five things at once under load: api {api_load}; web {web_load}");
