@@ -50,12 +50,22 @@ result() {
     esac
 }
 
+# What tests of the product print when they pass, each under its name: figures, and what came of what was done to it.
+seen() {
+    plain < "$logs/$1.log" | awk '
+        /^ +Summary/ { over = 1 }
+        over && /^ +PASS .*project-cluster::it / { name = $NF; told = 0; next }
+        over && name && /^ +running 1 test$/ { on = 1; next }
+        on && /^ +test .* \.\.\. ok$/ { on = 0; if (told) print "```"; name = ""; next }
+        on && NF { if (!told) { print "\n### `" name "`\n\n```"; told = 1 }; sub(/^    /, ""); print }'
+}
+
 declare -A code took
 failed=0
 for part in "${parts[@]}"; do
     echo "proof: $part" >&2
     begun=$SECONDS
-    "$make" --no-print-directory "$part" CARGO="$cargo" > "$logs/$part.log" 2>&1
+    NEXTEST_SUCCESS_OUTPUT=final "$make" --no-print-directory "$part" CARGO="$cargo" > "$logs/$part.log" 2>&1
     code[$part]=$?
     took[$part]=$((SECONDS - begun))
     if [ "${code[$part]}" -ne 0 ]; then
@@ -82,6 +92,11 @@ report() {
     for part in "${parts[@]}"; do
         echo "| \`make $part\` | ${code[$part]} | ${took[$part]} | $(result "$part" | sed 's/|/\\|/g') |"
     done
+    if [ -n "${code[proof-tests]-}${code[unit]-}" ]; then
+        echo
+        echo "## What the tests saw"
+        for part in proof-tests unit; do [ -z "${code[$part]-}" ] || seen "$part"; done
+    fi
     if [ -n "${code[bench]-}" ]; then
         echo
         echo "## Figures"

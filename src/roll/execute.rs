@@ -24,6 +24,9 @@ use crate::systemd::{ActiveState, Change, Details, Error, JobEnd, Systemd, UnitS
 /// daemon-reload (systemd PR 8803). A whole reading costs PID 1 about a millisecond.
 const POLL: Duration = Duration::from_secs(5);
 
+/// After a reading that failed.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
+
 /// What systemd may need beyond a worker's own limits (`prepare`, a busy machine) before we stop believing in its
 /// answer. It enforces the limits themselves.
 const SLACK: Duration = Duration::from_secs(30);
@@ -149,7 +152,11 @@ pub async fn execute<S: Systemd, K: Keeper>(systemd: Arc<S>, roll: &mut Roll, mu
                 stale = matches!(reading, Ok(Event::Abort { .. }));
                 match reading {
                     Ok(event) => event,
-                    Err(error) => { deps.keeper.trouble(&error); continue }
+                    Err(error) => {
+                        deps.keeper.trouble(&error);
+                        poll.reset_after(TRY_AGAIN);
+                        continue
+                    }
                 }
             }
             () = sleep_until(deps.clock.at(wake)) => Event::Timer,
@@ -170,17 +177,32 @@ pub async fn execute<S: Systemd, K: Keeper>(systemd: Arc<S>, roll: &mut Roll, mu
             }
             _ = poll.tick(), if !stale => { stale = true; continue }
         };
-        let event = match event {
-            Event::World(_) | Event::HandleLeft | Event::Abort { .. } => event,
+        let (event, blind) = match event {
+            Event::World(_) | Event::HandleLeft | Event::Abort { .. } => (event, false),
             // Before it is judged: a start that a stop of the app has cancelled is no failure.
             other => match eyes.read(&*systemd).await {
-                Ok(Event::HandleLeft) => Event::HandleLeft,
-                _ => other,
+                Ok(Event::HandleLeft) => (Event::HandleLeft, false),
+                Ok(_) => (other, false),
+                Err(error) => {
+                    deps.keeper.trouble(&error);
+                    (other, true)
+                }
             },
         };
         looked |= matches!(event, Event::World(_));
         let now = deps.clock.now();
         let mut actions = roll.step(event, now);
+        if blind {
+            // What runs may be the handle's own by now: time goes on, and nothing is asked for until it was looked.
+            poll.reset_after(TRY_AGAIN);
+            loop {
+                let lost = forgo(&mut actions);
+                if lost.is_empty() {
+                    break;
+                }
+                actions.extend(lost.into_iter().flat_map(|lost| roll.step(lost, now)));
+            }
+        }
         // What was seen is told before the roll is written down, so that a master to come knows it: who is to blame, say.
         tell_seen(&mut actions, roll, &mut deps.keeper);
         if actions.iter().any(|action| is_call(action) || matches!(action, Action::Ended(_)))

@@ -1,5 +1,6 @@
 //! Reloads over the fake systemd, in virtual time: the queue, holds, and a master after another.
 
+mod blind;
 mod older;
 
 use std::sync::atomic::{AtomicBool, Ordering};
