@@ -209,6 +209,8 @@ fn a_changed_secret_rolls_and_shows_nowhere_and_a_member_of_the_group_carries_ou
     let as_member = |arguments: &[&str]| cluster.run_as("games", &[&["project-cluster"], arguments].concat());
     let note = "note: only root installs a changed configuration (`sudo project-cluster apply`): this goes by what is installed";
     has_lines(&as_member(&["apply"]).ok(), &[note, "api: unchanged"]);
+    let logs = as_member(&["logs", "api"]).exits(1);
+    assert!(logs.stderr.contains("`sudo usermod -aG systemd-journal $USER`"), "{}", logs.stderr);
     cluster.config(&api(SECRET, 3));
     has_lines(&cluster.cli(&["ls"]).ok(), &["api: changed on disk (env, workers): `sudo project-cluster apply`"]);
     has_lines(&as_member(&["apply"]).ok(), &["api: unchanged"]);
