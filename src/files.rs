@@ -1,8 +1,9 @@
 //! Small files read and written so that nothing is lost and nobody is fooled.
 //!
-//! Atomic replacement (temporary file, fsync, rename, fsync of the directory) and bounded reads of regular files
-//! only. It must not know what is in them.
+//! Atomic replacement (temporary file, fsync, rename, fsync of the directory), bounded reads of regular files only, and
+//! what is damaged kept beside for a person to look at. It must not know what is in them.
 
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -39,6 +40,29 @@ pub fn replace(path: &Path, contents: &[u8], mode: u32) -> io::Result<()> {
     written
 }
 
+/// Damaged files of one name that are kept.
+const DAMAGED: u64 = 5;
+
+/// Moves a damaged file beside, `NAME.damaged-NUMBER`, and returns where. The last few are kept.
+///
+/// # Errors
+/// Those of the file system; the file is then as it was.
+pub fn set_aside(path: &Path) -> io::Result<PathBuf> {
+    let (Some(directory), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {
+        return Err(io::Error::other("a path without a file name"));
+    };
+    let numbered = |number: u64| directory.join(format!("{name}.damaged-{number}"));
+    let number = |other: &OsStr| other.to_str()?.strip_prefix(name)?.strip_prefix(".damaged-")?.parse::<u64>().ok();
+    let known: Vec<u64> = fs::read_dir(directory)?.filter_map(|entry| number(&entry.ok()?.file_name())).collect();
+    let next = known.iter().max().map_or(1, |last| last.saturating_add(1));
+    fs::rename(path, numbered(next))?;
+    for old in known.into_iter().filter(|old| old.saturating_add(DAMAGED) <= next) {
+        // One too many does no harm.
+        let _ = fs::remove_file(numbered(old));
+    }
+    Ok(numbered(next))
+}
+
 /// Reads a regular file of at most `limit` bytes that somebody else may own: follows no symlink, waits for no FIFO.
 ///
 /// # Errors
@@ -70,6 +94,21 @@ mod tests {
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
         assert!(replace(&directory.path().join("no/a"), b"", 0o600).is_err());
+    }
+
+    #[test]
+    fn the_last_few_damaged_ones_are_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.json");
+        assert!(set_aside(&path).is_err(), "it is not there");
+        for number in 1..=12 {
+            fs::write(&path, number.to_string()).unwrap();
+            let aside = set_aside(&path).unwrap();
+            assert_eq!((aside.file_name().unwrap().to_str(), path.exists()), (Some(&*format!("a.json.damaged-{number}")), false));
+            assert_eq!(fs::read_to_string(aside).unwrap(), number.to_string());
+        }
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 5);
+        assert!(!directory.path().join("a.json.damaged-7").exists());
     }
 
     #[test]

@@ -52,7 +52,8 @@ pub struct AppIntent {
     /// The slots that a person gave the app (`add`, `remove`, `scale`); none: as many as configured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slots: Option<BTreeSet<Slot>>,
-    /// Those of its slots that a person stopped, by us or by systemctl: nothing starts them until a person does.
+    /// Those of its slots that a person stopped, by us or by systemctl, and those that did not start when a person asked
+    /// for them: nothing starts them until a person does.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub stopped: BTreeSet<Slot>,
 }

@@ -68,9 +68,12 @@ fn changed(app: &App) -> Option<String> {
     if !changed.on_disk && (app.state == AppState::Stopped || app.failed_so) {
         return None;
     }
+    // Another number of workers than configured may be nobody's change of the configuration.
+    let count = !changed.on_disk && !changed.becomes && changed.keys.iter().all(|key| key == "workers");
+    let what = if count { "differs from the configuration" } else { "changed on disk" };
     let keys: Vec<String> = changed.keys.iter().map(|key| harmless(key)).collect();
     let keys = if keys.is_empty() { String::new() } else { format!(" ({})", keys.join(", ")) };
-    Some(format!("changed on disk{keys}: `sudo project-cluster apply`"))
+    Some(format!("{what}{keys}: `sudo project-cluster apply`"))
 }
 
 /// What others did to it behind our back, a line each.
@@ -232,5 +235,25 @@ fn count(value: Option<u64>, tone: Tone) -> Cell {
         None => Cell::toned("-", Tone::Grey),
         Some(0) => Cell::toned("0", Tone::Grey),
         Some(count) => Cell::toned(count.to_string(), tone),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::types::Changed;
+
+    #[test]
+    fn a_number_of_workers_alone_is_no_change_on_disk() {
+        let mut app = crate::api::converge::tests::app(AppState::Running, &[1, 2]);
+        for (keys, becomes, on_disk, says) in [
+            (&["workers"][..], false, false, "differs from the configuration (workers)"),
+            (&["workers"], false, true, "changed on disk (workers)"),
+            (&["env", "workers"], true, false, "changed on disk (env, workers)"),
+            (&[], true, false, "changed on disk"),
+        ] {
+            app.changed = Some(Changed { keys: keys.iter().map(|key| (*key).to_owned()).collect(), becomes, on_disk });
+            assert_eq!(changed(&app), Some(format!("{says}: `sudo project-cluster apply`")));
+        }
     }
 }

@@ -34,7 +34,7 @@ pub(super) async fn run(handle: &Handle<'_>, cluster: &ClusterName) -> Result<()
         // An open port with nobody behind it would let clients hang.
         let why = match intent.stopped.len() {
             0 => "it has 0 workers".to_owned(),
-            stopped => format!("a person stopped all of its {stopped} workers (`project-cluster start {app}` starts them)"),
+            stopped => format!("all of its {stopped} workers are to stay stopped (`project-cluster start {app}` starts them)"),
         };
         say!(Notice, "{app}: {why}, so nothing is started and no port opened");
         return Ok(());

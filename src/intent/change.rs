@@ -10,7 +10,7 @@ use crate::names::{AppName, Slot, Uid};
 pub enum Change {
     /// So many slots more, the lowest free ones.
     Add(u16),
-    /// So many slots: the lowest free ones come, the highest go.
+    /// So many slots, all of which run: the lowest free ones come, the highest go.
     Scale(u16),
     /// These slots go. Those that are none already are no error: who asks again, since no answer came, is right.
     Remove(BTreeSet<Slot>),
@@ -33,13 +33,18 @@ impl AppIntent {
         let mut slots = self.slots(configured);
         let mut stopped = self.stopped.clone();
         match change {
-            Change::Add(count) => add(app, &mut slots, *count)?,
+            Change::Add(count) => {
+                let before = slots.clone();
+                add(app, &mut slots, *count)?;
+                stopped = &stopped & &before;
+            }
             Change::Scale(count) => {
                 while slots.len() > usize::from(*count) {
                     slots.pop_last();
                 }
                 let lacking = usize::from(*count) - slots.len();
                 add(app, &mut slots, u16::try_from(lacking).unwrap_or(u16::MAX))?;
+                stopped.clear();
             }
             Change::Remove(these) => slots = &slots - these,
             Change::Stop(these) => {
@@ -104,7 +109,10 @@ mod tests {
             (Change::Add(2), &[1, 2, 3, 4, 5], &[1, 3, 4, 5]),
             (Change::Remove(slots(&[1, 4])), &[2, 3, 5], &[3, 5]),
             (Change::Add(1), &[1, 2, 3, 5], &[1, 3, 5]),
-            (Change::Scale(2), &[1, 2], &[1]),
+            (Change::Scale(5), &[1, 2, 3, 4, 5], &[1, 2, 3, 4, 5]),
+            (Change::Stop(slots(&[2])), &[1, 2, 3, 4, 5], &[1, 3, 4, 5]),
+            (Change::Scale(2), &[1, 2], &[1, 2]),
+            (Change::Stop(slots(&[2])), &[1, 2], &[1]),
             (Change::Start(Some(slots(&[2]))), &[1, 2], &[1, 2]),
             (Change::Scale(0), &[], &[]),
             (Change::Scale(3), &[1, 2, 3], &[1, 2, 3]),

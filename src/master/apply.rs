@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::memory::Source;
 use super::{Master, lock};
 use crate::api::converge::{self, Step, Wish};
 use crate::api::error::{Code, Refusal};
@@ -60,7 +61,7 @@ impl<S: Systemd> Master<S> {
             );
             return Err(Refusal::new(Code::Conflict, why));
         }
-        self.remember_change(name, &Change::Configured)?;
+        self.remember_change(name, &Change::Configured, Source::Asked)?;
         let stands = lock(&self.world).workers(&units).iter().any(|(_, seen)| super::operate::stands(seen.state.active));
         // Nothing runs that a roll could replace, or that clients would miss meanwhile.
         let starts = !stands && matches!(step, Step::Start | Step::Scale | Step::Reload);

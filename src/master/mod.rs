@@ -15,6 +15,7 @@ pub mod events;
 mod failed;
 mod loops;
 mod marks;
+mod memory;
 mod operate;
 mod places;
 mod renew;
@@ -37,15 +38,15 @@ pub use run::main;
 
 use self::events::asked::Noted;
 use self::events::{Events, Strays};
+use self::memory::{Memory, Source};
 use self::rolls::Rolls;
 use self::world::World;
 use crate::api::error::{Code, Refusal};
 use crate::api::types::{App, Health, Roll};
 use crate::config::settings::{self, Settings};
-use crate::intent::{AppIntent, Intent};
+use crate::intent::Intent;
 use crate::journal::Journal;
 use crate::names::{AppName, AppUnits, ClusterName, Slot};
-use crate::points::pass;
 use crate::say::say;
 use crate::status;
 use crate::systemd::{self, Systemd};
@@ -75,7 +76,7 @@ pub struct Master<S> {
     unread: tokio::sync::Notify,
     /// Grows with every reading of the world.
     seen: channel::Sender<u64>,
-    intent: Mutex<Intent>,
+    memory: Mutex<Memory>,
     rolls: Mutex<Rolls>,
     events: Arc<Events>,
     strays: Strays,
@@ -104,7 +105,7 @@ impl<S: Systemd> Master<S> {
             reading: tokio::sync::Mutex::default(),
             unread: tokio::sync::Notify::new(),
             seen: channel::Sender::new(0),
-            intent: Mutex::new(intent),
+            memory: Mutex::new(Memory::new(intent)),
             rolls: Mutex::default(),
             events: Arc::default(),
             strays: Strays::default(),
@@ -175,29 +176,6 @@ impl<S: Systemd> Master<S> {
         drop(world);
         self.compare(&mut view, app, &intent);
         view
-    }
-
-    fn intent_of(&self, name: &AppName) -> AppIntent {
-        lock(&self.intent).apps.get(name).cloned().unwrap_or_default()
-    }
-
-    /// Changes what is remembered of an app and writes it before it returns.
-    fn remember(&self, name: &AppName, change: impl FnOnce(&mut AppIntent)) {
-        self.change_intent(|intent| change(intent.apps.entry(name.clone()).or_default()));
-    }
-
-    fn change_intent(&self, change: impl FnOnce(&mut Intent)) {
-        let mut intent = lock(&self.intent);
-        let before = intent.clone();
-        change(&mut intent);
-        if *intent == before {
-            return;
-        }
-        pass(format_args!("what is remembered is to be written"));
-        match intent.write(&self.places.intent()) {
-            Ok(()) => pass(format_args!("what is remembered is written")),
-            Err(why) => say!(Error, "what was asked for cannot be written and is lost at the next restart: {why}"),
-        }
     }
 
     /// Reads the world again; when that fails, the log says so and `run` goes on trying.
@@ -276,17 +254,23 @@ impl<S: Systemd> Master<S> {
         status::tell(&status);
     }
 
-    /// Takes over what runs: an app whose workers are all of one generation, with none rolling, is of that generation.
-    /// What is remembered of apps that are none any more goes.
+    /// Takes over what runs: an app whose workers are all of one generation, with none rolling, is of that generation; one
+    /// that is not whole is of what a start step last brought up, where that is later than what is remembered. What is remembered of apps that are none any more goes.
     fn adopt(&self, settings: &Settings) {
-        self.change_intent(|intent| intent.apps.retain(|name, _| settings.apps.contains_key(name)));
+        // Also what an earlier reading could not write down; the log has said so.
+        let _ = self.change_intent(Source::Seen, |intent| intent.apps.retain(|name, _| settings.apps.contains_key(name)));
         for (name, app) in &settings.apps {
             if lock(&self.rolls).under_way(name) {
                 continue;
             }
             let units = AppUnits::new(&settings.name, name);
             let one = lock(&self.world).one_version(&units, self.wanted(name, app).len());
-            if let Some((generation, pin)) = one {
+            // Without a memory `started` may be older than what serves: then it tells nothing.
+            let started = || {
+                let remembered = self.intent_of(name).generation?;
+                self.published(name).started.filter(|started| *started > remembered).map(|started| (started, None))
+            };
+            if let Some((generation, pin)) = one.or_else(started) {
                 self.remember(name, |intent| {
                     if intent.generation != Some(generation) {
                         (intent.generation, intent.pin) = (Some(generation), pin);

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::memory::Source;
 use super::{LINES, Master, lock, watch};
 use crate::api::error::{Code, Refusal};
 use crate::api::types::{AppState, Done};
@@ -39,7 +40,7 @@ impl<S: Systemd> Master<S> {
     pub async fn start(self: &Arc<Self>, name: &AppName) -> Result<Done, Refusal> {
         self.renew_settings();
         self.look().await?;
-        self.remember_change(name, &Change::Start(None))?;
+        self.remember_change(name, &Change::Start(None), Source::Asked)?;
         self.start_wanted(name).await
     }
 

@@ -146,9 +146,13 @@ fn listeners(cluster: &ClusterName) -> Result<Vec<UnixListener>, String> {
 
 /// A damaged memory is moved aside and said loudly; the cluster goes on by what runs.
 fn set_aside(path: &Path, why: &io::Error) -> Result<Intent, String> {
-    let aside = path.with_extension("json.damaged");
-    std::fs::rename(path, &aside).map_err(|why| format!("{} cannot be moved aside: {why}", path.display()))?;
-    say!(Critical, "{why}. It was moved to {}; holds are forgotten, generations are taken from what runs", aside.display());
+    let aside = crate::files::set_aside(path).map_err(|why| format!("{} cannot be moved aside: {why}", path.display()))?;
+    say!(
+        Critical,
+        "{why}. It was moved to {}. Generations are taken from what runs; holds, numbers of workers (`add`, `scale`) and which are to stay \
+         stopped are forgotten: `project-cluster ls` shows how the apps stand",
+        aside.display()
+    );
     Ok(Intent::default())
 }
 

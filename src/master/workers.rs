@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::memory::Source;
 use super::rolls::kept::mark_next;
 use super::{Master, lock, watch};
 use crate::api::error::{Code, Refusal};
@@ -40,7 +41,7 @@ impl<S: Systemd> Master<S> {
             // Who starts one worker of an app that is stopped wants that one.
             let alone = self.intent_of(name).stopped.is_empty();
             let only = if alone { Change::StartOnly(slots.clone()) } else { change.clone() };
-            self.remember_change(name, &only)?;
+            self.remember_change(name, &only, Source::Asked)?;
             return self.start_wanted(name).await;
         }
         let before = self.wanted(name, app);
@@ -58,7 +59,7 @@ impl<S: Systemd> Master<S> {
 
     /// Remembers a change and carries it out.
     async fn reach(self: &Arc<Self>, name: &AppName, change: &Change, before: &BTreeSet<Slot>, active: bool) -> Result<Done, Refusal> {
-        let intent = self.remember_change(name, change)?;
+        let intent = self.remember_change(name, change, Source::Asked)?;
         let settings = self.settings();
         let app = Self::app_settings(&settings, name)?;
         let (slots, wanted) = (intent.slots(Self::target(app)), intent.wanted(Self::target(app)));
@@ -132,6 +133,9 @@ impl<S: Systemd> Master<S> {
                 return Err(Refusal::new(Code::NotFound, format!("there is no worker {uid}. `project-cluster ls {name}` lists them")));
             }
         }
+        if slots.is_none() {
+            self.promise(name, |intent| intent.held = None)?;
+        }
         let mut waiting = Vec::new();
         let workers: Vec<_> =
             lock(&self.world).workers(&units).into_iter().map(|(instance, seen)| (instance, seen.state.clone())).collect();
@@ -151,7 +155,6 @@ impl<S: Systemd> Master<S> {
         }
         if slots.is_none() {
             self.systemd.reset_failed(&units.handle()).await?;
-            self.remember(name, |intent| intent.held = None);
         }
         self.refresh(&watch::Dirty::All).await;
         let tried = if waiting.is_empty() { String::new() } else { format!("; {} tried again at once", waiting.len()) };
@@ -164,12 +167,16 @@ impl<S: Systemd> Master<S> {
     }
 
     /// Remembers a change, and tells the roll that runs.
-    pub(super) fn remember_change(&self, name: &AppName, change: &Change) -> Result<AppIntent, Refusal> {
+    pub(super) fn remember_change(&self, name: &AppName, change: &Change, source: Source) -> Result<AppIntent, Refusal> {
         let settings = self.settings();
         let app = Self::app_settings(&settings, name)?;
         let intent = self.changed(name, app, change)?;
         let AppIntent { slots, stopped, .. } = intent.clone();
-        self.remember(name, |known| (known.slots, known.stopped) = (slots, stopped));
+        let change = |known: &mut AppIntent| (known.slots, known.stopped) = (slots, stopped);
+        match source {
+            Source::Asked => self.promise(name, change)?,
+            Source::Seen => self.remember(name, change),
+        }
         self.retarget(name);
         Ok(intent)
     }

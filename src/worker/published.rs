@@ -1,8 +1,9 @@
 //! What everybody may know of an app's pins, `/var/lib/NAME/generations/APP`: which generations there are, and the
-//! revision of the settings that each was made from.
+//! revision of the settings that each was made from; and which one a start step last brought up.
 //!
-//! Pure. One line a generation, `GENERATION REVISION`, the highest last; the last 64. Programs that knew no revisions
-//! wrote the highest generation alone. Root writes it, the master reads it: its next roll must take a higher number.
+//! Pure. A line `started GENERATION`, then one line a generation, `GENERATION REVISION`, the highest last; the last 64.
+//! Programs that knew no revisions wrote the highest generation alone. Root writes it, the master reads it: its next roll
+//! must take a higher number, and a start step without a master leaves the master's memory behind.
 
 use std::fmt;
 
@@ -10,10 +11,17 @@ use crate::names::Generation;
 
 /// Generations that are told.
 const TOLD: usize = 64;
+/// What begins the line of the generation that was started.
+const STARTED: &str = "started ";
 
-/// The generations of one app that are told, ascending.
+/// What is told of one app.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Published(Vec<(Generation, u64)>);
+pub struct Published {
+    /// The generation that a start step last brought up.
+    pub started: Option<Generation>,
+    /// Its generations, ascending, each with its revision.
+    made: Vec<(Generation, u64)>,
+}
 
 impl Published {
     /// Most bytes of such a file.
@@ -23,6 +31,9 @@ impl Published {
     pub fn parse(text: &str) -> Self {
         let mut published = Self::default();
         for line in text.lines() {
+            if let Some(Ok(started)) = line.strip_prefix(STARTED).map(str::parse) {
+                published.started = Some(Generation(started));
+            }
             let mut words = line.split(' ').map(str::parse::<u64>);
             if let Some(Ok(generation)) = words.next() {
                 published.add(Generation(generation), words.next().and_then(Result::ok).unwrap_or(0));
@@ -33,31 +44,32 @@ impl Published {
 
     /// One more.
     pub fn add(&mut self, generation: Generation, revision: u64) {
-        self.0.retain(|(known, _)| *known != generation);
-        self.0.push((generation, revision));
-        self.0.sort_unstable();
-        self.0.drain(..self.0.len().saturating_sub(TOLD));
+        self.made.retain(|(known, _)| *known != generation);
+        self.made.push((generation, revision));
+        self.made.sort_unstable();
+        self.made.drain(..self.made.len().saturating_sub(TOLD));
     }
 
     /// The highest generation.
     pub fn highest(&self) -> Option<Generation> {
-        self.0.last().map(|(generation, _)| *generation)
+        self.made.last().map(|(generation, _)| *generation)
     }
 
     /// The highest revision that a generation was made from.
     pub fn highest_revision(&self) -> Option<u64> {
-        self.0.iter().map(|(_, revision)| *revision).max()
+        self.made.iter().map(|(_, revision)| *revision).max()
     }
 
     /// The revision that a generation was made from: 0, as before there were any, of one that is not told any more.
     pub fn revision(&self, generation: Generation) -> u64 {
-        self.0.iter().find(|(known, _)| *known == generation).map_or(0, |(_, revision)| *revision)
+        self.made.iter().find(|(known, _)| *known == generation).map_or(0, |(_, revision)| *revision)
     }
 }
 
 impl fmt::Display for Published {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|(generation, revision)| writeln!(f, "{generation} {revision}"))
+        self.started.iter().try_for_each(|started| writeln!(f, "{STARTED}{started}"))?;
+        self.made.iter().try_for_each(|(generation, revision)| writeln!(f, "{generation} {revision}"))
     }
 }
 
@@ -82,9 +94,11 @@ mod tests {
     fn the_longest_numbers_fit_and_nonsense_is_nothing() {
         let mut published = Published::default();
         (0..64).for_each(|at| published.add(Generation(u64::MAX - at), u64::MAX));
+        published.started = Some(Generation(u64::MAX));
         let text = published.to_string();
         assert!(text.len() as u64 <= Published::LIMIT, "{}", text.len());
-        assert_eq!(Published::parse("x\n-1 2\n3 y\n").to_string(), "3 0\n");
+        assert_eq!(Published::parse(&text), published);
+        assert_eq!(Published::parse("x\nstarted\nstarted x\n-1 2\n3 y\n").to_string(), "3 0\n");
         assert_eq!(Published::parse(""), Published::default());
     }
 }

@@ -164,17 +164,17 @@ impl Store {
         }
         files::write_json(&self.app(app).join(format!("{generation}.json")), pin)?;
         files::write_json(&self.app(app).join("counter.json"), &Counter { generation, ..counter })?;
-        self.publish(app, generation, pin.revision)
+        self.publish(app, |published| published.add(generation, pin.revision))
     }
 
-    /// Says the generation and the revision it was made from where the master can read it: nothing else of a pin.
-    fn publish(&self, app: &AppName, generation: Generation, revision: u64) -> Result<(), Error> {
+    /// Says numbers where the master can read them: nothing else of a pin. The lock is held.
+    fn publish(&self, app: &AppName, change: impl FnOnce(&mut Published)) -> Result<(), Error> {
         let path = self.published_path(app);
         if let Some(directory) = path.parent() {
             files::make_directory(directory, false)?;
         }
         let mut published = self.published(app);
-        published.add(generation, revision);
+        change(&mut published);
         crate::files::replace(&path, published.to_string().as_bytes(), 0o644)
             .map_err(|error| io_error("be written", &path.display().to_string(), &error))
     }
@@ -189,11 +189,12 @@ impl Store {
         self.directory.with_file_name("generations").join(app.as_str())
     }
 
-    /// Remembers what the handle starts, for the next boot.
+    /// Remembers what the handle starts, for the next boot, and tells the master.
     pub fn set_started(&self, app: &AppName, generation: Generation) -> Result<(), Error> {
         let _lock = self.lock(app)?;
         let counter = self.counter(app)?;
-        files::write_json(&self.app(app).join("counter.json"), &Counter { started: Some(generation), ..counter })
+        files::write_json(&self.app(app).join("counter.json"), &Counter { started: Some(generation), ..counter })?;
+        self.publish(app, |published| published.started = Some(generation))
     }
 
     /// The highest generation of which some worker got ready: what serves when everything else is lost.

@@ -147,7 +147,7 @@ fn a_damaged_memory_is_moved_aside_and_said() {
     cluster.wait_until("the master is up", SOON, || cluster.state("project-cluster.service") == "active");
     let said = cluster.journal_of("project-cluster.service");
     assert!(said.contains(&format!("{MEMORY} is damaged")) && said.contains("moved to"), "{said}");
-    assert_eq!(cluster.read(format!("{MEMORY}.damaged")), "{\"format\": 1, \"apps\": {\"api\": {\"gener");
+    assert_eq!(cluster.read(format!("{MEMORY}.damaged-1")), "{\"format\": 1, \"apps\": {\"api\": {\"gener");
     assert_eq!(cluster.app("api")["generation"], 2);
     cluster.cli(&["reload", "api"]).ok();
     assert_eq!(cluster.app("api")["generation"], 3);

@@ -1,6 +1,6 @@
 //! Single workers and their number: what a person asks for is done new before old, and remembered.
 
-use super::cluster::{ADDRESS, Cluster, HELLO, SOON, cluster, node, shop};
+use super::cluster::{ADDRESS, Cluster, HELLO, SOON, app, cluster, installed, node, shop};
 
 const HANDLE: &str = "project-cluster@api";
 
@@ -46,6 +46,33 @@ fn add_scale_and_remove_change_how_many_run_and_touch_no_other() {
     assert!(cluster.cli(&["scale", "api", "2000"]).exits(2).stderr.contains("1024"));
     let none = cluster.cli(&["remove", "api:09"]).exits(2);
     assert!(none.stderr.contains("there is no worker `api:09`"), "{}", none.stderr);
+}
+
+#[test]
+fn behind_a_restart_that_was_not_whole_all_is_of_its_generation() {
+    let cluster = shop(3, "");
+    cluster.deploy("v2", &format!("if (process.env.PROJECT_CLUSTER_SLOT == 2) process.exit(1);\n{HELLO}"));
+    cluster.systemctl(&["restart", HANDLE]).ok();
+    assert_eq!(cluster.app("api")["generation"], 2);
+    cluster.cli(&["add", "api"]).ok();
+    cluster.cli(&["restart", "api:01"]).ok();
+    assert_eq!((cluster.generations("api"), cluster.app("api")["generation"].as_u64()), (vec![2], Some(2)));
+}
+
+#[test]
+fn what_did_not_start_is_asked_for_again_with_the_same_words() {
+    let cluster = installed(&app("api", 2, "node app.js 3000", "listen = 3000"));
+    let broken = "process.env.PROJECT_CLUSTER_SLOT == 3 && !require('fs').existsSync('/srv/shop/mended')";
+    cluster.program("v1", &format!("if ({broken}) process.exit(1);\n{HELLO}"));
+    cluster.cli(&["install", "--now"]).ok();
+    for _ in 0..2 {
+        let said = cluster.cli(&["scale", "api", "3"]).exits(1).stderr;
+        assert!(said.contains("`project-cluster start api:03` tries again"), "{said}");
+    }
+    assert_eq!(rows(&cluster), ["api:01 online", "api:02 online", "api:03 stopped"]);
+    cluster.write("/srv/shop/mended", "");
+    cluster.cli(&["scale", "api", "3"]).ok();
+    assert_eq!(rows(&cluster), ["api:01 online", "api:02 online", "api:03 online"]);
 }
 
 #[test]

@@ -14,6 +14,7 @@ use super::between::{Scene, Told};
 use super::life::Phase;
 use super::{Master, lock};
 use crate::intent::Change;
+use crate::master::memory::Source;
 use crate::master::rolls::unix_ms;
 use crate::master::world::Seen;
 use crate::names::{AppName, AppUnits, Instance, Slot};
@@ -129,7 +130,7 @@ impl<S: Systemd> Master<S> {
         let changes = [(!back.is_empty()).then_some(Change::Start(Some(back))), (!stopped.is_empty()).then_some(Change::Stop(stopped))];
         for change in changes.into_iter().flatten() {
             // A worker that is none of the app's any more.
-            if let Err(why) = self.remember_change(name, &change) {
+            if let Err(why) = self.remember_change(name, &change, Source::Seen) {
                 say!(Notice, "{why}");
             }
         }

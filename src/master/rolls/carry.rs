@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::kept::{self, Kept};
+use tokio::sync::broadcast;
+
 use super::recorder::Recorder;
 use super::records::unix_ms;
 use super::{Begun, figure, lock, what};
@@ -14,7 +15,7 @@ use crate::config::settings;
 use crate::intent::Hold;
 use crate::master::events::asked::Who;
 use crate::master::{LINES, Master, watch};
-use crate::names::{AppName, AppUnits, Instance, Slot};
+use crate::names::{AppName, AppUnits, Instance, Slot, Uid};
 use crate::roll::execute::{self, Deps, Limits};
 use crate::roll::machine::Roll;
 use crate::roll::plan::{Plan, Scope};
@@ -36,7 +37,6 @@ impl<S: Systemd> Master<S> {
         let units = AppUnits::new(&settings.name, &name);
         let plan = roll.plan().clone();
         let culprit = Arc::new(std::sync::Mutex::new(culprit));
-        let path = self.places.roll(&name);
         let keeper = Recorder {
             master: self.clone(),
             app: name.clone(),
@@ -45,7 +45,7 @@ impl<S: Systemd> Master<S> {
             handle_since,
             clock,
             culprit: Arc::clone(&culprit),
-            path: path.clone(),
+            path: self.places.roll(&name),
         };
         let limits = Limits::of(&app.timeout);
         let sockets = app.listen.iter().map(|listen| units.socket(&listen.address)).collect();
@@ -62,19 +62,19 @@ impl<S: Systemd> Master<S> {
         self.refresh(&watch::Dirty::All).await;
         let culprit = *lock(&culprit);
         let why = self.why(&units, figure(self.wanted(&name, app).len()), &plan, &outcome, culprit, begin).await;
-        self.finish(&name, &plan, &outcome, why.as_ref().map(|why| why.kept.as_str()));
-        let reason = why.map(|why| why.told);
+        let unwritten = self.finish(&name, &plan, &outcome, why.as_ref().map(|why| why.kept.as_str()));
+        let reason = match (why.map(|why| why.told), unwritten) {
+            (reason, None) => reason,
+            (None, Some(why)) => Some(format!("generation {} serves, but is not remembered: {why}", plan.to.generation)),
+            (Some(reason), Some(why)) => Some(format!("{reason}\nThis is not remembered: {why}")),
+        };
         let took_ms = clock.now().saturating_sub(begin);
         announce(&plan, took_ms, reason.as_deref());
         self.tell_end(&plan, ticket, took_ms, reason.as_deref());
         let Some(mut record) = lock(&self.rolls).get(&name, ticket.0) else { return self.end(&name) };
         record.state = if reason.is_none() { RollState::Done } else { RollState::Failed };
         (record.reason, record.took_ms) = (reason, took_ms);
-        // Kept before it is told: who waits and finds a new master gets the same answer.
-        let before = lock(&self.rolls).last_ended(&name);
-        if let Err(why) = kept::write(&path, &Kept::ended(record.clone()).behind(before)) {
-            say!(Warning, "{name}: the end of the roll cannot be kept for a master to come ({why}): {}", path.display());
-        }
+        self.keep_end(&record);
         // Told and over at once: whoever hears of it may reload again.
         let stopped = outcome == Outcome::Overtaken && lock(&self.world).active(&units.handle()) == ActiveState::Inactive;
         let mut rolls = lock(&self.rolls);
@@ -102,7 +102,7 @@ impl<S: Systemd> Master<S> {
                 ActiveState::Activating | ActiveState::Deactivating => {}
             }
             // One of its steps is at work; systemd bounds it. A signal of its end may get lost.
-            let _ = tokio::time::timeout(LOOK_AGAIN, async { while changes.recv().await != Ok(Change::Unit(handle.clone())) {} }).await;
+            let _ = tokio::time::timeout(LOOK_AGAIN, heard(&mut changes, &handle)).await;
         };
         let limit = Limits::of(&app.timeout).stop;
         let lives =
@@ -139,10 +139,17 @@ impl<S: Systemd> Master<S> {
         culprit: Option<Instance>,
         begin: u64,
     ) -> Option<Why> {
+        let down = &plan.slots - &self.served(units.app);
+        let again = (!plan.is_deploy() && !down.is_empty()).then(|| {
+            let down: Vec<String> = down.iter().map(|slot| Uid { app: units.app.clone(), slot: *slot }.to_string()).collect();
+            format!("`project-cluster start {}` tries again", down.join(" "))
+        });
         let (reason, now) = match outcome {
             Outcome::AllNew => return None,
             Outcome::Overtaken => (format!("{} was stopped or restarted meanwhile", units.handle()), String::new()),
-            Outcome::AllOld { reason } if !plan.is_deploy() => (reason.clone(), String::new()),
+            Outcome::AllOld { reason } if !plan.is_deploy() => {
+                (reason.clone(), again.map(|again| format!(". {again}")).unwrap_or_default())
+            }
             Outcome::AllOld { reason } => match lock(&self.world).ready(units) {
                 ready if ready >= target => (reason.clone(), ". The old workers serve as before".to_owned()),
                 ready => (reason.clone(), format!(". Only {ready} of {target} old workers serve")),
@@ -150,7 +157,7 @@ impl<S: Systemd> Master<S> {
             Outcome::Mixed { reason, who } => {
                 let who: Vec<String> =
                     who.iter().map(|(worker, stage)| format!("{}: {}", words::who(units.app, worker), stage.name())).collect();
-                let mend = format!("`project-cluster reload {}` replaces them all, once it is mended", units.app);
+                let mend = again.unwrap_or_else(|| format!("`project-cluster reload {}` replaces them all, once it is mended", units.app));
                 (reason.clone(), format!(". Left in a mix: {}. {mend}", who.join(", ")))
             }
         };
@@ -173,10 +180,10 @@ impl<S: Systemd> Master<S> {
         self.tell_roll(kind, &plan.app, ticket.0, Some(plan.to.generation), text);
     }
 
-    /// Remembers how a roll ended.
-    fn finish(&self, name: &AppName, plan: &Plan, outcome: &Outcome, reason: Option<&str>) {
-        if *outcome == Outcome::Overtaken {
-            return;
+    /// Remembers how a roll ended; why that is not written down, where there was anything to remember.
+    fn finish(&self, name: &AppName, plan: &Plan, outcome: &Outcome, reason: Option<&str>) -> Option<String> {
+        if *outcome == Outcome::Overtaken || (reason.is_none() && plan.scope != Scope::App) {
+            return None;
         }
         let to = plan.to;
         let served = self.served(name);
@@ -186,10 +193,10 @@ impl<S: Systemd> Master<S> {
                 intent.held = None;
             }
             (Some(reason), Scope::App) => intent.held = Some(Hold::new(unix_ms(), reason, to.generation)),
-            (None, Scope::Slots(_)) => {}
             // What did not start stays down, as after a start of the whole app, until a person tries again.
-            (Some(_), Scope::Slots(_)) => intent.stopped.extend(plan.slots.difference(&served)),
+            (_, Scope::Slots(_)) => intent.stopped.extend(plan.slots.difference(&served)),
         });
+        self.unwritten()
     }
 
     /// The slots of an app that have a worker.
@@ -198,6 +205,17 @@ impl<S: Systemd> Master<S> {
         let world = lock(&self.world).sights(&AppUnits::new(&settings.name, name));
         let stands = |state| !matches!(state, ActiveState::Inactive | ActiveState::Failed | ActiveState::Deactivating);
         world.iter().filter(|(_, sight)| stands(sight.state)).map(|(worker, _)| worker.slot).collect()
+    }
+}
+
+/// Waits for what may be a change of this unit; for ever where systemd tells no more.
+async fn heard(changes: &mut broadcast::Receiver<Change>, unit: &str) {
+    loop {
+        match changes.recv().await {
+            Ok(Change::Unit(name)) if name != unit => {}
+            Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => return,
+            Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
+        }
     }
 }
 
@@ -219,4 +237,21 @@ fn announce(plan: &Plan, took_ms: u64, reason: Option<&str>) {
     let mut lines = reason.lines();
     say!(Error, "{what} failed after {took_ms} ms: {}", lines.next().unwrap_or_default());
     lines.for_each(|line| say!(Error, "{name}: {line}"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_signals_that_end_does_not_spin() {
+        let (changes, mut hears) = broadcast::channel(4);
+        let mut waits = async || tokio::time::timeout(LOOK_AGAIN, heard(&mut hears, "a.service")).await.is_ok();
+        for (change, wakes) in [(Change::Unit("b.service".into()), false), (Change::Unit("a.service".into()), true), (Change::All, true)] {
+            changes.send(change).unwrap();
+            assert_eq!(waits().await, wakes);
+        }
+        drop(changes);
+        assert!(!waits().await);
+    }
 }

@@ -53,9 +53,15 @@ pub(super) struct Kept {
     before: Option<types::Roll>,
 }
 
+/// Format of what waits, raised when another program could misread it. The first was an empty file: a reload.
+const NEXT_FORMAT: u32 = 2;
+
 /// What waits behind a roll, as it lies beside it.
 #[derive(Debug, Serialize, Deserialize)]
 struct Waiting {
+    /// Format at the time of writing; some that are read have none.
+    #[serde(default)]
+    format: u32,
     #[serde(flatten)]
     order: Order,
     /// The number that its roll will have, where it has one yet: a roll of that number has begun it.
@@ -121,7 +127,7 @@ pub(in crate::master) fn mark_next(places: &Places, name: &AppName, waits: Optio
     pass(format_args!("{what} is to be written"));
     let done = match waits {
         Some((ticket, order)) => {
-            let waiting = Waiting { order, ticket: ticket.map(|ticket| ticket.0) };
+            let waiting = Waiting { format: NEXT_FORMAT, order, ticket: ticket.map(|ticket| ticket.0) };
             serde_json::to_vec(&waiting).map_err(io::Error::from).and_then(|waiting| files::replace(&path, &waiting, 0o600))
         }
         None => std::fs::remove_file(&path).or_else(|why| if why.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(why) }),
@@ -132,16 +138,56 @@ pub(in crate::master) fn mark_next(places: &Places, name: &AppName, waits: Optio
     }
 }
 
-/// What waits behind a roll. Programs that knew reloads alone wrote an empty file; one that is damaged stands for a
-/// reload too, which replaces everything and so includes whatever it was.
+impl Waiting {
+    /// From what lies in the file, whichever program wrote it.
+    fn parse(bytes: &[u8]) -> io::Result<Self> {
+        if bytes.is_empty() {
+            return Ok(Self { format: NEXT_FORMAT, order: Order::deploy(), ticket: None });
+        }
+        let waiting: Self = serde_json::from_slice(bytes)?;
+        if waiting.format > NEXT_FORMAT {
+            return Err(io::Error::other(format!("it has format {}, this program knows {NEXT_FORMAT}", waiting.format)));
+        }
+        Ok(waiting)
+    }
+}
+
+/// What waits behind a roll. Where that cannot be read nobody is known to have asked for another generation: what is
+/// wanted is made to run, which takes no more than what is remembered.
 fn next(places: &Places, name: &AppName) -> Option<Waiting> {
-    match files::read_bounded(&places.next_roll(name), FILE) {
-        Ok(bytes) => Some(serde_json::from_slice(&bytes).unwrap_or_else(|_| Waiting { order: Order::deploy(), ticket: None })),
-        Err(_) => None,
+    let path = places.next_roll(name);
+    match files::read_bounded(&path, FILE).and_then(|bytes| Waiting::parse(&bytes)) {
+        Ok(waiting) => Some(waiting),
+        Err(why) if why.kind() == io::ErrorKind::NotFound => None,
+        Err(why) => {
+            say!(
+                Critical,
+                "{name}: what waited behind a roll cannot be read ({why}); {}. Only what is remembered is carried out: if it was a reload, `project-cluster reload {name}`",
+                aside(&path)
+            );
+            Some(Waiting { format: NEXT_FORMAT, order: Order::default(), ticket: None })
+        }
+    }
+}
+
+/// Moves a damaged file aside and says where it is.
+fn aside(path: &Path) -> String {
+    match files::set_aside(path) {
+        Ok(aside) => format!("it was moved to {}", aside.display()),
+        Err(why) => format!("{} cannot be moved aside ({why})", path.display()),
     }
 }
 
 impl<S: Systemd> Master<S> {
+    /// Kept before it is told: who waits and finds a new master gets the same answer.
+    pub(super) fn keep_end(&self, record: &types::Roll) {
+        let (name, path) = (&record.app, self.places.roll(&record.app));
+        let before = lock(&self.rolls).last_ended(name);
+        if let Err(why) = write(&path, &Kept::ended(record.clone()).behind(before)) {
+            say!(Warning, "{name}: the end of the roll cannot be kept for a master to come ({why}): {}", path.display());
+        }
+    }
+
     /// Takes up the rolls that the master before was carrying out, and those that waited behind them. The world must
     /// have been read.
     pub(in crate::master) fn take_up(self: &Arc<Self>) {
@@ -200,12 +246,8 @@ impl<S: Systemd> Master<S> {
         let reason = format!(
             "the master was restarted during a roll, and what it kept of it cannot be read ({why}). Workers may be of two generations"
         );
-        let aside = path.with_extension("json.damaged");
-        say!(Critical, "{name}: {reason}. It was moved to {}. `project-cluster reload {name}` replaces them all", aside.display());
+        say!(Critical, "{name}: {reason}; {}. `project-cluster reload {name}` replaces them all", aside(path));
         let generation = self.highest(name).or(self.intent_of(name).generation).unwrap_or(Generation(0));
         self.remember(name, |intent| intent.held = Some(Hold::new(unix_ms(), &reason, generation)));
-        if let Err(why) = std::fs::rename(path, &aside) {
-            say!(Warning, "{}: {why}", path.display());
-        }
     }
 }

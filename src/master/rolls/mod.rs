@@ -169,6 +169,11 @@ impl<S: Systemd> Master<S> {
     fn never_begins(self: &Arc<Self>, name: &AppName, ticket: Ticket, why: &str) {
         say!(Warning, "{name}: what was asked for is not begun: {why}");
         self.tell_roll(Kind::RollFailed, name, ticket.0, None, format!("{name}: what was asked for is not begun: {why}"));
+        // It may be written down as one under way, which the next master would take up.
+        let record = lock(&self.rolls).get(name, ticket.0);
+        if let Some(record) = record {
+            self.keep_end(&types::Roll { state: RollState::Failed, reason: Some(why.to_owned()), ..record });
+        }
         lock(&self.rolls).fail(name, ticket, why.to_owned());
         self.end(name);
     }

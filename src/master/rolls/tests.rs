@@ -16,8 +16,10 @@ use crate::master::{Places, watch};
 use crate::points::pass;
 use crate::systemd::fake::{App, Fake};
 use crate::systemd::{Change, Details, Error, JobEnd, UnitState, Verb};
+use crate::worker::published::Published;
 
 mod deaths;
+mod remembering;
 
 const SOCKET: &str = "project-cluster-api-:::3000.socket";
 const API: &str = "[apps.api]\nworkers = 3\ncommand = \"/usr/bin/node x.js\"\ncwd = \"/srv\"\nlisten = 3000\n";
@@ -38,8 +40,9 @@ impl Mortal {
         let worker = unit.strip_prefix("project-cluster-api@").filter(|_| verb == Verb::Start);
         if let Some(generation) = worker.and_then(number) {
             let file = self.var.join("generations/api");
-            let before = std::fs::read_to_string(&file).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
-            std::fs::write(file, generation.max(before).to_string()).unwrap();
+            let mut published = Published::parse(&std::fs::read_to_string(&file).unwrap_or_default());
+            published.add(Generation(generation), 0);
+            std::fs::write(file, published.to_string()).unwrap();
         }
     }
 
@@ -378,6 +381,10 @@ async fn a_roll_of_an_app_that_left_the_settings_ends() {
     master.set_settings(settings("[apps.other]\ncommand = \"/usr/bin/node x.js\"\ncwd = \"/srv\"\n"));
     let roll = stage.ended(&master, &roll).await;
     assert_eq!((roll.state, roll.reason.as_deref()), (RollState::Failed, Some("api was removed from the configuration")));
+    // Where it comes back, that roll does not.
+    let next = stage.master().await;
+    assert_eq!(next.roll(&stage.app, roll.id, None, SECOND).await.unwrap().reason, roll.reason);
+    assert!(!lock(&next.rolls).under_way(&stage.app));
 }
 
 #[tokio::test(start_paused = true)]

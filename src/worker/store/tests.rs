@@ -175,6 +175,7 @@ fn marks_and_what_was_started_are_remembered() {
     world.prepare("1.1.1").unwrap();
     world.prepare("1.2.1").unwrap();
     store.set_started(&world.app, Generation(2)).unwrap();
+    assert_eq!(store.published(&world.app).started, Some(Generation(2)), "the master reads it");
     store.ready_mark(&world.app, Generation(1)).unwrap().set(false).unwrap();
     // Opened, not set: the worker of generation 2 is still starting.
     let mark = store.ready_mark(&world.app, Generation(2)).unwrap();

@@ -53,7 +53,7 @@ async fn what_is_damaged_or_newer_is_moved_aside_and_holds_the_app() {
         let master = stage.master().await;
         let held = master.app(&stage.app).unwrap().held.expect("it is held");
         assert!(held.reason.contains("cannot be read"), "{held:?}");
-        let aside = stage.places().roll(&stage.app).with_extension("json.damaged");
+        let aside = stage.places().roll(&stage.app).with_extension("json.damaged-1");
         assert_eq!(std::fs::read_to_string(aside).unwrap(), *text);
         // Nobody's workers were touched, and a reload makes them one again.
         assert_eq!(stage.up(), ["1.1.1", "1.2.1", "2.1.1", "2.2.1", "3.1.1"]);
