@@ -79,7 +79,7 @@ pub fn step(app: Option<&App>, wish: Wish) -> Step {
         AppState::Stopped => Step::Stopped,
         AppState::Failed if failed_so => Step::Held,
         AppState::Failed => Step::Start,
-        AppState::Sleeping if becomes && app.latest.is_some() => Step::Asleep,
+        AppState::Sleeping if becomes && app.latest.is_some() || starts_others(app, wish.configured) => Step::Asleep,
         AppState::Sleeping => Step::Unchanged,
         _ if becomes && !failed_so => Step::Reload,
         AppState::Rolling if app.target == wish.configured => Step::Join,
@@ -111,6 +111,11 @@ pub fn taken(app: &App) -> BTreeSet<Slot> {
 pub fn other_slots(app: &App, configured: u16) -> Slots {
     let (taken, wanted): (_, BTreeSet<Slot>) = (taken(app), Slot::first(configured).collect());
     Slots { come: &wanted - &taken, go: &taken - &wanted }
+}
+
+/// Whether its next start would be of others than so many workers in the first places, by what a person asked for.
+pub fn starts_others(app: &App, configured: u16) -> bool {
+    app.target != configured || app.workers.iter().any(|worker| worker.unit.is_none() && worker.slot > configured)
 }
 
 #[cfg(test)]
@@ -182,6 +187,10 @@ pub(crate) mod tests {
         let (becomes, none) = (Wish { becomes: true, ..same }, Wish { configured: 0, ..same });
         let (wake, demand) = (Wish { wake: true, ..same }, Wish { on_demand: true, ..same });
         let up = || app(Running, &[1, 2]);
+        let scaled = |mut app: App| {
+            app.target = 5;
+            app
+        };
         let cases = [
             // New, or never started.
             (None, same, Step::Start),
@@ -208,6 +217,7 @@ pub(crate) mod tests {
             // Asleep.
             (Some(app(Sleeping, &[])), demand, Step::Unchanged),
             (Some(app(Sleeping, &[])), Wish { becomes: true, ..demand }, Step::Asleep),
+            (Some(scaled(app(Sleeping, &[]))), demand, Step::Asleep),
             // What failed with just this is left alone, but for its number; anything else is another try.
             (Some(so(changed(up()))), same, Step::Held),
             (Some(so(up())), same, Step::Held),

@@ -2,6 +2,7 @@
 pub mod converge;
 pub mod error;
 pub mod events;
+mod extract;
 pub mod server;
 pub mod stream;
 pub mod types;

@@ -4,16 +4,19 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
+use tokio::sync::oneshot;
 
 use super::error::{Code, Refusal};
+use super::extract::{Path, Query};
 use super::types::{App, Done, Health, Roll, Worker};
 use crate::intent::Change;
 use crate::master::Master;
 use crate::names::{AppName, Slot};
+use crate::say::say;
 use crate::systemd::Systemd;
 
 /// Longest wait of one request for a roll to change; a client asks again.
@@ -71,8 +74,18 @@ async fn workers<S: Systemd>(State(master): Shared<S>) -> Answer<Vec<Worker>> {
     Ok(Json(master.apps().into_iter().flat_map(|app| app.workers).collect()))
 }
 
-/// `?wait=false`: answer as soon as systemd has the order. `?slots=1,3`: of the app these workers alone.
+/// `?wait=false`: answer as soon as the order is taken. What a route does not know it refuses, here and below: a mistyped
+/// `slots` must not mean the whole app.
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wait {
+    #[serde(default = "yes")]
+    wait: bool,
+}
+
+/// `?slots=1,3`: of the app these workers alone.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Order {
     #[serde(default = "yes")]
     wait: bool,
@@ -85,17 +98,45 @@ fn yes() -> bool {
 
 impl Order {
     fn slots(&self) -> Result<Option<BTreeSet<Slot>>, Refusal> {
-        let number = |text: &str| {
-            let slot = text.parse::<u16>().ok().and_then(Slot::new);
-            slot.ok_or_else(|| Refusal::new(Code::BadRequest, format!("`slots` are numbers from 1 to {}, as in `?slots=1,3`", Slot::MAX)))
-        };
-        self.slots.as_deref().map(|text| text.split(',').map(number).collect()).transpose()
+        self.slots.as_deref().map(slots).transpose()
+    }
+}
+
+fn slots(text: &str) -> Result<BTreeSet<Slot>, Refusal> {
+    let number = |text: &str| {
+        let slot = text.parse::<u16>().ok().and_then(Slot::new);
+        slot.ok_or_else(|| Refusal::new(Code::BadRequest, format!("`slots` are numbers from 1 to {}, as in `?slots=1,3`", Slot::MAX)))
+    };
+    text.split(',').map(number).collect()
+}
+
+/// `?slots=1,3` or `?all=true`: which of them go must be said.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Remove {
+    #[serde(default = "yes")]
+    wait: bool,
+    slots: Option<String>,
+    #[serde(default)]
+    all: bool,
+}
+
+impl Remove {
+    fn change(&self) -> Result<Change, Refusal> {
+        match (self.slots.as_deref(), self.all) {
+            (Some(text), false) => Ok(Change::Remove(slots(text)?)),
+            (None, true) => Ok(Change::Scale(0)),
+            _ => Err(Refusal::new(Code::BadRequest, "say which workers go: `?slots=1,3`, or `?all=true`, with which the port closes")),
+        }
     }
 }
 
 /// `?count=2`.
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Count {
+    #[serde(default = "yes")]
+    wait: bool,
     count: u16,
 }
 
@@ -131,24 +172,22 @@ async fn restart<S: Systemd>(State(master): Shared<S>, Path(name): Path<String>,
     }))
 }
 
-async fn add<S: Systemd>(State(master): Shared<S>, Path(name): Path<String>, Query(Count { count }): Query<Count>) -> Answer<Done> {
+async fn add<S: Systemd>(State(master): Shared<S>, Path(name): Path<String>, Query(Count { wait, count }): Query<Count>) -> Answer<Done> {
     let app = known(&master, &name)?;
     let app_name = app.clone();
     let add = async move { master.change(&app, &Change::Add(count)).await };
-    Ok(Json(detached(true, app_name, add).await?))
+    Ok(Json(detached(wait, app_name, add).await?))
 }
 
-async fn scale<S: Systemd>(State(master): Shared<S>, Path(name): Path<String>, Query(Count { count }): Query<Count>) -> Answer<Done> {
+async fn scale<S: Systemd>(State(master): Shared<S>, Path(name): Path<String>, Query(Count { wait, count }): Query<Count>) -> Answer<Done> {
     let app = known(&master, &name)?;
     let app_name = app.clone();
     let scale = async move { master.change(&app, &Change::Scale(count)).await };
-    Ok(Json(detached(true, app_name, scale).await?))
+    Ok(Json(detached(wait, app_name, scale).await?))
 }
 
-/// Of the whole app all of its workers go, and with the last one its port closes.
-async fn remove<S: Systemd>(State(master): Shared<S>, Path(name): Path<String>, Query(order): Query<Order>) -> Answer<Done> {
-    let app = known(&master, &name)?;
-    let change = order.slots()?.map_or(Change::Scale(0), Change::Remove);
+async fn remove<S: Systemd>(State(master): Shared<S>, Path(name): Path<String>, Query(order): Query<Remove>) -> Answer<Done> {
+    let (app, change) = (known(&master, &name)?, order.change()?);
     let app_name = app.clone();
     let remove = async move { master.change(&app, &change).await };
     Ok(Json(detached(order.wait, app_name, remove).await?))
@@ -158,11 +197,12 @@ async fn reset<S: Systemd>(State(master): Shared<S>, Path(name): Path<String>, Q
     let (app, slots) = (known(&master, &name)?, order.slots()?);
     let app_name = app.clone();
     let reset = async move { master.reset(&app, slots.as_ref()).await };
-    Ok(Json(detached(true, app_name, reset).await?))
+    Ok(Json(detached(order.wait, app_name, reset).await?))
 }
 
 /// `?start=true`: also where the app was started before and does not run, as one that had 0 workers configured.
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Apply {
     #[serde(default = "yes")]
     wait: bool,
@@ -179,27 +219,35 @@ async fn apply<S: Systemd>(State(master): Shared<S>, Path(name): Path<String>, Q
     Ok(Json(detached(true, app_name, apply).await?))
 }
 
-async fn sleep<S: Systemd>(State(master): Shared<S>, Path(name): Path<String>, Query(order): Query<Order>) -> Answer<Done> {
+async fn sleep<S: Systemd>(State(master): Shared<S>, Path(name): Path<String>, Query(order): Query<Wait>) -> Answer<Done> {
     let app = known(&master, &name)?;
     Ok(Json(detached(order.wait, app.clone(), async move { master.sleep(&app).await }).await?))
 }
 
-/// Carries out an order to its end, also when its client goes away meanwhile.
+/// Carries out an order to its end, also when its client goes away meanwhile. A failure that no client hears is said.
 async fn detached(wait: bool, app: AppName, order: impl Future<Output = Result<Done, Refusal>> + Send + 'static) -> Result<Done, Refusal> {
-    let task = tokio::spawn(order);
+    let ordered = Done::new(&app, "ordered");
+    let (tell, told) = oneshot::channel();
+    tokio::spawn(async move {
+        if let Err(Err(why)) = tell.send(order.await) {
+            say!(Error, "{app}: {why}");
+        }
+    });
     if !wait {
-        return Ok(Done::new(&app, "ordered"));
+        return Ok(ordered);
     }
-    task.await.unwrap_or_else(|why| Err(Refusal::new(Code::Failed, format!("the master could not carry it out: {why}"))))
+    told.await.unwrap_or_else(|_| Err(Refusal::new(Code::Failed, "the master could not carry it out; its journal says why")))
 }
 
-async fn reload<S: Systemd>(State(master): Shared<S>, Path(name): Path<String>) -> Answer<Roll> {
+/// Never waits: its answer is the roll.
+async fn reload<S: Systemd>(State(master): Shared<S>, Path(name): Path<String>, Query(_): Query<Wait>) -> Answer<Roll> {
     let app = known(&master, &name)?;
     Ok(Json(Master::reload(&master, &app).await?))
 }
 
 /// `?after=SEQUENCE&wait_ms=20000`: wait until the roll has changed since.
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct After {
     after: Option<u64>,
     #[serde(default)]
@@ -219,4 +267,46 @@ fn known<S: Systemd>(master: &Master<S>, name: &str) -> Result<AppName, Refusal>
         let names: Vec<&str> = apps.keys().map(AppName::as_str).collect();
         Refusal::new(Code::NotFound, format!("there is no app `{}`; there are: {}", crate::journal::harmless(name), names.join(", ")))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::extract::FromRequestParts;
+    use axum::http::Request;
+
+    use super::*;
+
+    /// What a route's parameters become, or why not.
+    async fn read<T: serde::de::DeserializeOwned>(query: &str) -> Result<T, Refusal> {
+        let (mut parts, ()) = Request::builder().uri(format!("/v1/apps/api/it?{query}")).body(()).unwrap().into_parts();
+        Query::from_request_parts(&mut parts, &()).await.map(|Query(read)| read)
+    }
+
+    #[tokio::test]
+    async fn what_a_route_does_not_know_is_refused() {
+        let code = |refused: Option<Refusal>| refused.map(|refusal| refusal.code());
+        for (query, good) in
+            [("", true), ("wait=false", true), ("slots=1,3", true), ("slot=1", false), ("wait=no", false), ("all=true", false)]
+        {
+            let order = read::<Order>(query).await;
+            assert_eq!(code(order.err()), (!good).then_some(Code::BadRequest), "{query}");
+        }
+        for query in ["slots=", "slots=0", "slots=1,", "slots=1025", "slots=a"] {
+            assert_eq!(code(read::<Order>(query).await.unwrap().slots().err()), Some(Code::BadRequest), "{query}");
+        }
+        assert_eq!(code(read::<Wait>("slots=1").await.err()), Some(Code::BadRequest), "`sleep` and `reload` are of all workers");
+        assert!(read::<Count>("").await.is_err() && read::<Count>("count=1&slots=1").await.is_err());
+        assert!(!read::<Count>("count=1&wait=false").await.unwrap().wait);
+        assert!(read::<Apply>("starts=true").await.is_err() && read::<After>("since=1").await.is_err());
+    }
+
+    #[tokio::test]
+    async fn all_workers_go_only_where_that_is_said() {
+        let change = async |query: &str| read::<Remove>(query).await.and_then(|order| order.change()).map_err(|refusal| refusal.code());
+        assert_eq!(change("slots=2").await, Ok(Change::Remove([Slot::new(2).unwrap()].into())));
+        assert_eq!(change("all=true&wait=false").await, Ok(Change::Scale(0)));
+        for query in ["", "all=false", "slots=2&all=true", "slot=2"] {
+            assert_eq!(change(query).await, Err(Code::BadRequest), "{query}");
+        }
+    }
 }

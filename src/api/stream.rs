@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::sse::{self, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
@@ -15,6 +15,7 @@ use serde::Deserialize;
 
 use super::error::{Code, Refusal};
 use super::events::Event;
+use super::extract::Query;
 use crate::master::Master;
 use crate::master::events::Reader;
 use crate::systemd::Systemd;
@@ -24,6 +25,7 @@ pub const HEARTBEAT: Duration = Duration::from_secs(20);
 
 /// `?after=SEQ`: what is behind that event; `?follow=false`: what is kept, as an array.
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Wish {
     after: Option<u64>,
     follow: Option<bool>,

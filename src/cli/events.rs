@@ -8,7 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::args::Events;
 use super::client::{AWAY, Error};
 use super::table::Tone;
-use super::{Choice, Context, Failure, colours, print, print_json, print_json_line, reader_gone, selection, sse, time};
+use super::{Choice, Context, Failure, colours, past_selection, print, print_json, print_json_line, reader_gone, sse, time};
 use crate::api::events::{By, Event, Kind};
 use crate::api::stream::HEARTBEAT;
 use crate::journal::harmless;
@@ -19,7 +19,7 @@ const HEAD: Duration = Duration::from_secs(10);
 pub(crate) async fn run(context: &Context, options: &Events) -> Result<(), Failure> {
     let chosen = match &options.select[..] {
         [] => None,
-        select => Some(selection(&context.apps().await?, select)?),
+        select => Some(past_selection(&context.apps().await?, select)?),
     };
     let show = |event: &Event| wanted(chosen.as_deref(), event);
     let kept: Vec<Event> = context.client.insist(Method::GET, "/v1/events?follow=false", HEAD).await?;

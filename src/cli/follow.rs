@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use hyper::Method;
+use tokio::sync::watch;
 
 use super::client::{self, AWAY, Client};
 use super::{Failure, table};
@@ -14,8 +15,14 @@ use crate::status;
 /// One long poll of a roll.
 const POLL_MS: u64 = 20_000;
 
-/// Follows a roll to its end, or to the deadline.
-pub(super) async fn follow(client: &Client, mut roll: Roll, deadline: Option<Instant>, say: impl Fn(&str)) -> Result<Roll, Failure> {
+/// Follows a roll to its end, to the deadline, or until somebody stops the waiting: then it is told as it is.
+pub(super) async fn follow(
+    client: &Client,
+    mut roll: Roll,
+    deadline: Option<Instant>,
+    stop: &mut watch::Receiver<bool>,
+    say: impl Fn(&str),
+) -> Result<Roll, Failure> {
     let name = roll.app.clone();
     let mut told = Told::default();
     let (mut away, mut renewed) = (None::<Instant>, false);
@@ -27,18 +34,22 @@ pub(super) async fn follow(client: &Client, mut roll: Roll, deadline: Option<Ins
         if !roll.under_way() {
             status::tell_up(&name);
             if roll.state == RollState::Done {
-                say(&format!("{:>8}  done: {}{} of {} ready", table::duration(roll.took_ms), of(&roll), roll.ready, roll.target));
+                say(&format!("{:>8}  done: {}", table::duration(roll.took_ms), figures(&roll)));
             }
             return Ok(roll);
         }
-        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-            return Err(Failure::Failed(format!("not done in time; the roll goes on. `project-cluster show {name}`")));
+        if *stop.borrow() || deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            return Ok(roll);
         }
         let left = deadline.map_or(POLL_MS, |deadline| {
             u64::try_from(deadline.saturating_duration_since(Instant::now()).as_millis()).unwrap_or(POLL_MS).clamp(1, POLL_MS)
         });
         let uri = format!("/v1/apps/{name}/rolls/{}?after={}&wait_ms={left}", roll.id, roll.sequence);
-        match client.call::<Roll>(Method::GET, &uri, Duration::from_millis(left) + Duration::from_secs(30)).await {
+        let answer = tokio::select! {
+            answer = client.call::<Roll>(Method::GET, &uri, Duration::from_millis(left) + Duration::from_secs(30)) => answer,
+            Ok(()) = stop.changed() => continue,
+        };
+        match answer {
             Ok(next) => (roll, renewed) = (next, away.take().is_some()),
             Err(error @ client::Error::Refused(_)) => return Err(error.into()),
             // The master is being restarted: PID 1 holds its socket, so it is back soon.
@@ -53,6 +64,16 @@ pub(super) async fn follow(client: &Client, mut roll: Roll, deadline: Option<Ins
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
+    }
+}
+
+/// How it stands: `generation 7, 3 of 3 ready`. Of single workers that is said without figures where it is one thing of all.
+pub(super) fn figures(roll: &Roll) -> String {
+    let all = roll.slots.as_ref().map(Vec::len);
+    match workers(roll) {
+        Some(workers) if roll.state == RollState::Done && roll.target == 0 => format!("{workers} stopped"),
+        Some(workers) if roll.ready == roll.target && all == Some(roll.target.into()) => format!("{workers} ready"),
+        _ => format!("{}{} of {} ready", of(roll), roll.ready, roll.target),
     }
 }
 

@@ -1,6 +1,6 @@
 //! `ls` and `show`: what runs, for people.
 
-use super::follow::{of, to};
+use super::follow::{figures, to};
 use super::table::{self, Cell, Tone};
 use super::time;
 use crate::api::converge;
@@ -244,7 +244,7 @@ pub fn app(app: &App, width: usize, colours: bool) -> String {
             RollState::Done => "done",
             RollState::Failed => "failed",
         };
-        line("roll", &format!("{how}: {}{} of {} ready, {}", of(roll), roll.ready, roll.target, table::duration(roll.took_ms)));
+        line("roll", &format!("{how}: {}, {}", figures(roll), table::duration(roll.took_ms)));
         for step in &roll.steps {
             line("", &format!("{:>8}  {}", table::duration(step.at_ms), harmless(&step.text)));
         }

@@ -1,10 +1,13 @@
 //! `logs`: becomes `journalctl` on the units that were chosen. journald keeps the lines; we only know the units.
 
+use std::fs::File;
+use std::io;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
 
 use super::args::Logs;
-use super::{Choice, Context, Failure, complain, selection};
+use super::{Choice, Context, Failure, complain, past_selection};
 use crate::api::types::App;
 use crate::names::AppUnits;
 
@@ -24,10 +27,24 @@ pub(crate) async fn run(context: &Context, options: &Logs) -> Result<(), Failure
     } else {
         command.arg("--no-pager");
     }
-    let chosen = selection(&apps, select)?;
+    let chosen = past_selection(&apps, select)?;
     command.args(if options.follow { followed(context, &apps, &chosen)? } else { past(context, &apps, &chosen) });
+    may_read(&["/var/log/journal", "/run/log/journal"].map(Path::new))?;
     let why = command.exec();
     Err(Failure::Failed(format!("journalctl cannot be run: {why}. It is part of systemd; look at PATH")))
+}
+
+/// journalctl would show nothing, and say so in words that name no command.
+fn may_read(directories: &[&Path]) -> Result<(), Failure> {
+    let machines = directories.iter().filter_map(|directory| std::fs::read_dir(directory).ok()).flatten().flatten();
+    let opened: Vec<_> = machines.map(|machine| File::open(machine.path().join("system.journal"))).collect();
+    let denied = |result: &io::Result<File>| matches!(result, Err(why) if why.kind() == io::ErrorKind::PermissionDenied);
+    if opened.iter().any(Result::is_ok) || !opened.iter().any(denied) {
+        return Ok(());
+    }
+    let how =
+        "you may not read the journal: run it as root, or join its group: `sudo usermod -aG systemd-journal $USER`, then log in again";
+    Err(Failure::Failed(how.into()))
 }
 
 /// Globs of units: journalctl finds all that match in the journal, also those that are long gone.

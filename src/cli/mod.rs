@@ -208,6 +208,16 @@ impl Choice {
 
 /// What the selectors choose; one that chooses nothing is an error that names the nearest.
 pub(crate) fn selection(apps: &[App], select: &[String]) -> Result<Vec<Choice>, Failure> {
+    let chosen = past_selection(apps, select)?;
+    let there = |uid: &Uid| apps.iter().flat_map(|app| &app.workers).any(|row| row.uid == *uid);
+    match chosen.iter().find_map(|choice| if let Choice::Worker(uid) = choice { Some(uid).filter(|uid| !there(uid)) } else { None }) {
+        None => Ok(chosen),
+        Some(uid) => Err(Failure::Usage(format!("there is no worker `{uid}`. `project-cluster ls {}` lists them", uid.app))),
+    }
+}
+
+/// The same where the past is asked for: a worker that was removed has one, too.
+pub(crate) fn past_selection(apps: &[App], select: &[String]) -> Result<Vec<Choice>, Failure> {
     let mut chosen = Vec::new();
     for text in select {
         let app = text.split(':').next().unwrap_or(text);
@@ -217,9 +227,6 @@ pub(crate) fn selection(apps: &[App], select: &[String]) -> Result<Vec<Choice>, 
             return Err(Failure::Usage(unknown(apps, app)));
         } else if text.contains(':') {
             let uid: Uid = text.parse().map_err(|why| Failure::Usage(format!("`{text}`: {why}")))?;
-            if !apps.iter().flat_map(|app| &app.workers).any(|row| row.uid == uid) {
-                return Err(Failure::Usage(format!("there is no worker `{uid}`. `project-cluster ls {app}` lists them")));
-            }
             chosen.push(Choice::Worker(uid));
         } else {
             chosen.push(Choice::App(app.to_owned()));

@@ -5,13 +5,14 @@ use std::time::{Duration, Instant};
 
 use hyper::Method;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::args::{Operate, Wait};
 use super::client::{self, Client};
 use super::follow::{follow, to};
 use super::{Choice, Context, Failure, print, print_json, selection};
-use crate::api::types::{Done, RollState};
+use crate::api::types::{Done, Roll, RollState};
 use crate::journal::harmless;
 use crate::names::Slot;
 
@@ -31,6 +32,9 @@ impl Errand {
     /// A verb on an app, or on these slots of it.
     pub fn new(app: &str, verb: &str, slots: Option<&[Slot]>, wait: Wait) -> Self {
         let mut query = Vec::new();
+        if slots.is_none() && verb == "remove" {
+            query.push("all=true".into());
+        }
         if let Some(slots) = slots {
             query.push(format!("slots={}", slots.iter().map(|slot| slot.get().to_string()).collect::<Vec<_>>().join(",")));
         }
@@ -79,7 +83,7 @@ pub(crate) async fn count(context: &Context, verb: &str, app: &str, count: u16, 
     let [name] = names.as_slice() else {
         return Err(Failure::Usage(format!("`{}` is not one app, and this verb takes one", harmless(app))));
     };
-    let uri = format!("/v1/apps/{name}/{verb}?count={count}");
+    let uri = format!("/v1/apps/{name}/{verb}?count={count}&wait={}", !wait.no_wait);
     // A second `add` would add twice.
     let errand = Errand { app: name.clone(), uri, repeatable: verb == "scale" };
     carry_out(context, vec![errand], wait).await
@@ -99,17 +103,17 @@ pub(super) async fn all(context: &Context, errands: Vec<Errand>, wait: Wait) -> 
     let deadline = wait.timeout.map(|limit| Instant::now() + limit);
     let several = errands.len() > 1;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|why| Failure::Failed(why.to_string()))?;
-    let mut left: Vec<String> = errands.iter().map(|errand| errand.app.clone()).collect();
+    let (stop, stopped) = watch::channel(false);
     let mut tasks = JoinSet::new();
     for errand in errands {
-        let (client, quiet) = (context.client.clone(), context.json);
+        let (client, quiet, mut stopped) = (context.client.clone(), context.json, stopped.clone());
         tasks.spawn(async move {
             let say = |text: &str| {
                 if !quiet {
                     print(&if several { format!("{}: {text}\n", errand.app) } else { format!("{text}\n") });
                 }
             };
-            let result = one(&client, &errand, !wait.no_wait, deadline, say).await;
+            let result = one(&client, &errand, !wait.no_wait, deadline, &mut stopped, say).await;
             (errand.app, result)
         });
     }
@@ -120,15 +124,17 @@ pub(super) async fn all(context: &Context, errands: Vec<Errand>, wait: Wait) -> 
             task = tasks.join_next() => task,
             // The master carries it out, not we.
             _ = interrupt.recv() => {
-                let what = format!("not waiting any longer; what was begun for {} goes on. Look at it: `project-cluster show {}`", left.join(", "), left.join(" "));
-                return Err(Failure::Failed(what));
+                stop.send_replace(true);
+                continue;
             }
         };
         let Some(task) = task else { break };
         let Ok((name, result)) = task else { continue };
-        left.retain(|app| *app != name);
         match result {
             Ok(done) => {
+                if !wait.no_wait && done.roll.as_ref().is_some_and(Roll::under_way) {
+                    failures.add(&name, unfinished(&name));
+                }
                 if let Some(roll) = done.roll.as_ref().filter(|roll| roll.state == RollState::Failed) {
                     let reason = roll.reason.as_deref().unwrap_or("no reason is known");
                     let reason: Vec<String> = reason.lines().map(harmless).collect();
@@ -142,19 +148,34 @@ pub(super) async fn all(context: &Context, errands: Vec<Errand>, wait: Wait) -> 
     Ok((ended, failures))
 }
 
-/// One errand to its end.
-async fn one(client: &Client, errand: &Errand, wait: bool, deadline: Option<Instant>, say: impl Fn(&str)) -> Result<Done, Failure> {
+fn unfinished(app: &str) -> Failure {
+    Failure::Failed(format!("not waiting any longer; it goes on. `project-cluster show {app}`"))
+}
+
+/// One errand to its end, or as far as it is waited for: then its roll is still under way.
+async fn one(
+    client: &Client,
+    errand: &Errand,
+    wait: bool,
+    deadline: Option<Instant>,
+    stop: &mut watch::Receiver<bool>,
+    say: impl Fn(&str),
+) -> Result<Done, Failure> {
     let limit = deadline.map_or(FOREVER, |deadline| deadline.saturating_duration_since(Instant::now()));
-    let answer = if errand.repeatable {
-        client.insist::<Done>(Method::POST, &errand.uri, limit).await
-    } else {
-        client.call::<Done>(Method::POST, &errand.uri, limit).await
+    let asked = async {
+        if errand.repeatable {
+            client.insist::<Done>(Method::POST, &errand.uri, limit).await
+        } else {
+            client.call::<Done>(Method::POST, &errand.uri, limit).await
+        }
+    };
+    let answer = tokio::select! {
+        answer = asked => answer,
+        Ok(()) = stop.changed() => return Err(unfinished(&errand.app)),
     };
     let mut done = match answer {
         Ok(done) => done,
-        Err(client::Error::Late(limit, _)) => {
-            return Err(Failure::Failed(format!("not done within {limit:?}; it goes on. `project-cluster show {}`", errand.app)));
-        }
+        Err(client::Error::Late(..)) => return Err(unfinished(&errand.app)),
         Err(error) => return Err(error.into()),
     };
     match done.roll.take() {
@@ -164,8 +185,13 @@ async fn one(client: &Client, errand: &Errand, wait: bool, deadline: Option<Inst
             done.roll = Some(roll);
         }
         Some(roll) => {
-            let roll = follow(client, roll, deadline, say).await?;
-            done.message = if roll.state == RollState::Failed { "failed" } else { "done" }.into();
+            let roll = follow(client, roll, deadline, stop, say).await?;
+            done.message = match roll.state {
+                RollState::Failed => "failed",
+                RollState::Done => "done",
+                _ => "begun",
+            }
+            .into();
             done.roll = Some(roll);
         }
     }

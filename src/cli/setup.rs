@@ -185,7 +185,7 @@ fn tell(context: &Context, report: &Report, loaded: Option<&Loaded>, workers: &[
         "cluster": report.cluster,
         "root": report.root,
         "changed": changed,
-        "notes": report.notes,
+        "notes": report.notes.iter().chain(&report.advice).collect::<Vec<_>>(),
         "warnings": loaded.map(|loaded| loaded.warnings.to_json()),
         "workers": workers,
     }))

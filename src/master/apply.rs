@@ -78,7 +78,7 @@ impl<S: Systemd> Master<S> {
         match step {
             Step::Unchanged | Step::Held => Ok(Done::new(name, "nothing to do")),
             Step::Stopped => Ok(Done::new(name, format!("stopped, and stays so. `project-cluster start {name}`"))),
-            Step::Asleep => Ok(Done::new(name, format!("asleep; it wakes as it was. `project-cluster reload {name}` once it is awake"))),
+            Step::Asleep => Ok(Done::new(name, "asleep, and stays so until a connection wakes it")),
             Step::Listen => self.listen(&units, app).await,
             Step::Stop => self.stop(name).await,
             Step::Join => Ok(Done { roll: shown.roll, ..Done::new(name, "under way") }),

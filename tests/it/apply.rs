@@ -71,6 +71,7 @@ fn one_apply_starts_stops_scales_and_reloads_and_leaves_the_rest_alone() {
     loads.iter().for_each(|load| load.wait_for_answers(50));
     let said = cluster.cli(&["apply"]).ok();
     has_lines(&said, &plan);
+    assert!(!said.contains("note: running workers") && !said.contains("note: another number"), "it does that itself: {said}");
     loads[0].wait_for_body("v2 ");
     let [api_load, web_load] = loads.map(|load| load.stop());
     println!("five things at once under load: api {api_load}; web {web_load}");
@@ -136,10 +137,12 @@ fn apply_returns_to_the_configuration_whatever_a_person_had_asked_for() {
     let cluster = cluster(&(node(3) + &web("")));
     cluster.cli(&["scale", "api", "4"]).ok();
     cluster.cli(&["stop", "api:02"]).ok();
+    cluster.cli(&["scale", "web", "5"]).ok();
     cluster.cli(&["stop", "web"]).ok();
     assert!(!cluster.cli(&["ls"]).ok().contains("on disk"), "a person asked for it");
     let said = cluster.cli(&["apply"]).ok();
-    has_lines(&said, &["api: api:02 come, api:04 go", "web: stopped, stays so"]);
+    has_lines(&said, &["api: api:02 come, api:04 go", "web: stopped, stays so; next start: 5 -> 2 workers"]);
+    assert!(rows(&cluster, "web").len() == 2, "{:?}", rows(&cluster, "web"));
     assert_eq!(rows(&cluster, "api"), ["api:01 online", "api:02 online", "api:03 online"]);
     assert_eq!((cluster.generations("api"), cluster.state("project-cluster@web")), (vec![1], "inactive".into()));
     // One that is stopped takes a change with its next start.
@@ -206,6 +209,8 @@ fn a_changed_secret_rolls_and_shows_nowhere_and_a_member_of_the_group_carries_ou
     let as_member = |arguments: &[&str]| cluster.run_as("games", &[&["project-cluster"], arguments].concat());
     let note = "note: only root installs a changed configuration (`sudo project-cluster apply`): this goes by what is installed";
     has_lines(&as_member(&["apply"]).ok(), &[note, "api: unchanged"]);
+    let logs = as_member(&["logs", "api"]).exits(1);
+    assert!(logs.stderr.contains("`sudo usermod -aG systemd-journal $USER`"), "{}", logs.stderr);
     cluster.config(&api(SECRET, 3));
     has_lines(&cluster.cli(&["ls"]).ok(), &["api: changed on disk (env, workers): `sudo project-cluster apply`"]);
     has_lines(&as_member(&["apply"]).ok(), &["api: unchanged"]);

@@ -26,6 +26,7 @@ mod ports;
 mod proof;
 mod ready;
 mod reload;
+mod rest;
 mod sandbox;
 mod secrets;
 mod stopping;

@@ -89,11 +89,22 @@ fn the_command_line_tells_each_step_and_restart_rolls_as_well() {
     assert!(cluster.cli(&["reload", "api", "--no-wait"]).ok().contains("has begun"));
     let late = cluster.cli(&["reload", "api", "--timeout", "10ms"]).exits(1);
     assert!(late.stderr.contains("goes on. `project-cluster show api`"), "{}", late.stderr);
+    // What was begun can be found again.
+    let late = cluster.cli(&["reload", "api", "--json", "--timeout", "300ms"]);
+    let begun: serde_json::Value = serde_json::from_str(&late.stdout).unwrap();
+    assert_eq!((late.code, begun[0]["message"].as_str()), (1, Some("begun")), "{begun}");
+    assert!(begun[0]["roll"]["id"].is_u64(), "{begun}");
+    cluster.wait_until("all of these have ended", SOON, || cluster.app("api")["state"] == "running");
+    let waiting = cluster.spawn(&["project-cluster", "reload", "api", "--json"]);
+    cluster.wait_until("it has begun", SOON, || cluster.app("api")["state"] == "rolling");
+    waiting.signal(libc::SIGINT);
+    let interrupted: serde_json::Value = serde_json::from_str(&waiting.wait(SOON).exits(1).stdout).unwrap();
+    assert!(interrupted[0]["roll"]["id"].as_u64() > begun[0]["roll"]["id"].as_u64(), "{interrupted}");
     let waiting = cluster.spawn(&["project-cluster", "reload", "api"]);
     cluster.wait_until("it says a step", SOON, || waiting.stdout().contains("starts"));
     waiting.signal(libc::SIGINT);
     let interrupted = waiting.wait(SOON).exits(1);
-    assert!(interrupted.stderr.contains("goes on. Look at it: `project-cluster show api`"), "{}", interrupted.stderr);
+    assert!(interrupted.stderr.contains("goes on. `project-cluster show api`"), "{}", interrupted.stderr);
     cluster.wait_until("all rolls have ended", SOON, || cluster.app("api")["state"] == "running");
     assert_eq!(cluster.app("api")["roll"]["state"], "done");
     let shown = cluster.cli(&["show", "api"]).ok();

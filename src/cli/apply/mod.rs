@@ -70,7 +70,8 @@ fn as_root(context: &Context, options: &Apply, runtime: &Runtime) -> Result<(), 
         drop(live);
         return setup::install_loaded(context, &loaded, &Install { root: None, diff: false, now: true }, runtime);
     }
-    let report = install::install(settings, &install, Some(&live)).map_err(failed)?;
+    let mut report = install::install(settings, &install, Some(&live)).map_err(failed)?;
+    report.advice.clear();
     if !report.is_empty() {
         live.hang_up(&settings.name.master()).map_err(|why| Failure::Failed(why.to_string()))?;
         if !context.json {

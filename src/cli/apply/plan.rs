@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
-use crate::api::converge::{Step, Wish, other_slots, step, taken};
+use crate::api::converge::{Step, Wish, other_slots, starts_others, step, taken};
 use crate::api::types::App;
 use crate::config::revision::Differences;
 use crate::config::settings::Settings;
@@ -70,7 +70,8 @@ fn line(name: &AppName, app: Option<&App>, wish: Wish, differences: &Differences
     let step = step(app, wish);
     let becomes = wish.becomes || app.and_then(|app| app.changed.as_ref()).is_some_and(|changed| changed.becomes);
     let ask = match step {
-        Step::Unchanged | Step::Stopped | Step::Asleep => None,
+        // The master forgets what a person asked for, so that the next start is as configured.
+        Step::Unchanged | Step::Stopped | Step::Asleep if app.is_none_or(|app| !starts_others(app, wish.configured)) => None,
         Step::Start | Step::Listen if wish.wake => Some(Ask::Wake),
         _ => Some(Ask::Apply),
     };
@@ -96,8 +97,8 @@ fn text(step: Step, app: Option<&App>, wish: Wish, differences: &Differences) ->
         Step::Reload => format!("reload, {}{and_count}", because(app, &keys)),
         Step::Scale => count.unwrap_or_default(),
         Step::Stop => "0 workers, stops".into(),
-        Step::Stopped => format!("stopped, stays so{}", later(&listed)),
-        Step::Asleep => format!("asleep, stays so{}", later(&listed)),
+        Step::Stopped => format!("stopped, stays so{}{}", later(&listed), next_count(app, wish.configured)),
+        Step::Asleep => format!("asleep, stays so{}{}", later(&listed), next_count(app, wish.configured)),
         Step::Held => "held, left alone: it failed with just this configuration".into(),
         Step::Join => "a roll to it is under way".into(),
     }
@@ -132,5 +133,14 @@ fn count(app: &App, configured: u16) -> Option<String> {
         (0, 0) => None,
         (come, go) if come == go => Some(format!("{} come, {} go", uids(&slots.come), uids(&slots.go))),
         _ => Some(format!("{} -> {configured} workers", taken(app).len())),
+    }
+}
+
+/// `; next start: 5 -> 2 workers`; nothing where its next start is as configured anyway.
+fn next_count(app: Option<&App>, configured: u16) -> String {
+    match app.filter(|app| starts_others(app, configured)) {
+        None => String::new(),
+        Some(app) if app.target != configured => format!("; next start: {} -> {configured} workers", app.target),
+        Some(_) => "; next start: the workers that are configured".into(),
     }
 }

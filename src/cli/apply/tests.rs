@@ -109,6 +109,16 @@ fn each_step_has_its_words() {
     let mut three = changed(&["env", "workers"], app(AppState::Degraded, &[1, 2]));
     (three.configured, three.generation) = (3, Some(Generation(4)));
     assert_eq!(plan_of_installed(&[three])[0].text, "reload, its env changed, 2 -> 3 workers");
+    // The master is asked to forget what a person asked for, although nothing starts now.
+    for (state, text) in [(AppState::Stopped, "stopped"), (AppState::Sleeping, "asleep")] {
+        let scaled = App { target: 5, ..app(state, &[]) };
+        let line = plan_of_installed(&[scaled]).remove(0);
+        assert_eq!((line.text, line.ask), (format!("{text}, stays so; next start: 5 -> 2 workers"), Some(Ask::Apply)));
+        assert_eq!(plan_of_installed(&[app(state, &[])])[0].ask, None);
+    }
+    let mut other = app(AppState::Stopped, &[1, 5]);
+    other.workers[1].unit = None;
+    assert_eq!(plan_of_installed(&[other])[0].text, "stopped, stays so; next start: the workers that are configured");
     let woken = plan(Some(&settings(&written("api", "workers = 0"))), &settings(&written("api", "")), &[app(AppState::Stopped, &[])], 2);
     assert_eq!(woken[0].ask, Some(Ask::Wake));
     assert_eq!(woken[0].step, "start");

@@ -141,7 +141,11 @@ impl<S: Systemd> Master<S> {
         let workers =
             lock(&self.world).names().filter(|unit| matches!(world::owner(&settings, unit), Some((_, world::Kind::Worker(_))))).count();
         let apps = settings.apps.len();
-        let text = format!("the master is up and sees {apps} {}, {workers} {}", plural(apps, "app"), plural(workers, "worker"));
+        let text = format!(
+            "the master is up and sees {apps} {}, {workers} {}; earlier events are not kept",
+            plural(apps, "app"),
+            plural(workers, "worker")
+        );
         self.events.tell(Happening::new(Kind::MasterStart, text));
     }
 

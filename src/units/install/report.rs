@@ -45,11 +45,13 @@ pub struct Report {
     pub actions: Vec<(Action, PathBuf)>,
     /// What else a person should know: what was stopped or started, what takes effect when.
     pub notes: Vec<String>,
+    /// What is installed and not in effect, with the command that brings it; `apply` does that itself.
+    pub advice: Vec<String>,
 }
 
 impl Report {
     pub(super) fn new(cluster: &ClusterName, root: &Root) -> Self {
-        Self { cluster: cluster.clone(), root: root.shown().to_string(), actions: Vec::new(), notes: Vec::new() }
+        Self { cluster: cluster.clone(), root: root.shown().to_string(), actions: Vec::new(), notes: Vec::new(), advice: Vec::new() }
     }
 
     /// Whether nothing was changed.
@@ -82,13 +84,14 @@ impl Report {
             let differences = before.and_then(|before| before.apps.get(name)).map(|before| app.differences(before)).unwrap_or_default();
             if !differences.becomes.is_empty() {
                 let what = differences.becomes.join(", ");
-                self.note(format!("running workers of {name} stay as they are ({what} changed): `systemctl reload {cluster}@{name}`"));
+                self.advice
+                    .push(format!("running workers of {name} stay as they are ({what} changed): `systemctl reload {cluster}@{name}`"));
             } else if differences.is_empty() && updated(&template) && !same_but_sockets(&template, tree, disk) {
                 // Another version of this program writes it otherwise.
                 self.note(format!("the unit of {name}'s workers changed: `systemctl reload {cluster}@{name}`"));
             }
             if differences.around.contains(&"workers") {
-                self.note(format!("another number of workers is configured for {name}: `project-cluster apply` brings it"));
+                self.advice.push(format!("another number of workers is configured for {name}: `project-cluster apply` brings it"));
             }
             for socket in app.listen.iter().map(|listen| units.socket(&listen.address)) {
                 if updated(&host.units.join(&socket)) {
@@ -145,7 +148,7 @@ impl fmt::Display for Report {
         if self.actions.is_empty() {
             writeln!(f, "nothing to change for cluster {}", self.cluster)?;
         }
-        for note in &self.notes {
+        for note in self.notes.iter().chain(&self.advice) {
             writeln!(f, "note: {note}")?;
         }
         if !self.actions.is_empty() {
