@@ -1,7 +1,8 @@
 #!/bin/bash
 # Everything that `make test` has and what is too slow for it, and the report: docs/proof.md. `make proof` calls it.
 #
-# As root. `tests/proof.sh PART...` runs these parts alone and prints their report instead of writing it.
+# As root. `tests/proof.sh PART...` runs these parts alone and prints their report instead of writing it; with WRITE=1 it
+# writes the report, with what the other parts came to when they last ran: each says of which commit, and when.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
@@ -12,6 +13,7 @@ parts=(lint unit doc proof-tests test-257 bench)
 only=("$@")
 [ "$#" -gt 0 ] && parts=("$@")
 mkdir -p "$logs"
+[ "$#" -gt 0 ] || rm -f "$logs"/*.result
 
 # Ruby and Java too: before the versions are asked for.
 [ "$#" -gt 0 ] || tests/setup.sh proof || exit 1
@@ -60,7 +62,9 @@ seen() {
         on && NF { if (!told) { print "\n### `" name "`\n\n```"; told = 1 }; sub(/^    /, ""); print }'
 }
 
-declare -A code took
+commit() { echo "$(git rev-parse --short HEAD 2> /dev/null || echo unknown)$(git diff --quiet HEAD 2> /dev/null || echo '+changes')"; }
+
+declare -A code took of
 failed=0
 for part in "${parts[@]}"; do
     echo "proof: $part" >&2
@@ -68,6 +72,7 @@ for part in "${parts[@]}"; do
     NEXTEST_SUCCESS_OUTPUT=final "$make" --no-print-directory "$part" CARGO="$cargo" > "$logs/$part.log" 2>&1
     code[$part]=$?
     took[$part]=$((SECONDS - begun))
+    echo "${code[$part]} ${took[$part]} $(commit) $(date --utc '+%H:%M')" > "$logs/$part.result"
     if [ "${code[$part]}" -ne 0 ]; then
         failed=1
         echo "proof: $part failed, the end of $logs/$part.log:" >&2
@@ -76,6 +81,15 @@ for part in "${parts[@]}"; do
     if [ "$part" = test-257 ] && root=$(tests/root-257.sh 2> /dev/null); then
         chroot "$root" systemctl --version | head -n 1 > "$logs/systemd-257"
     fi
+done
+
+# Those that ran earlier.
+if [ -n "${WRITE-}" ]; then
+    parts=()
+    for part in lint unit doc proof-tests test-257 bench; do [ -e "$logs/$part.result" ] && parts+=("$part"); done
+fi
+for part in "${parts[@]}"; do
+    read -r "code[$part]" "took[$part]" "of[$part]" < <(sed 's/ \([^ ]*\)$/, \1/' "$logs/$part.result")
 done
 
 report() {
@@ -87,10 +101,10 @@ report() {
     echo
     echo "## Parts"
     echo
-    echo "| part | exit code | seconds | result |"
-    echo "|---|---|---|---|"
+    echo "| part | exit code | seconds | of commit, at (UTC) | result |"
+    echo "|---|---|---|---|---|"
     for part in "${parts[@]}"; do
-        echo "| \`make $part\` | ${code[$part]} | ${took[$part]} | $(result "$part" | sed 's/|/\\|/g') |"
+        echo "| \`make $part\` | ${code[$part]} | ${took[$part]} | ${of[$part]} | $(result "$part" | sed 's/|/\\|/g') |"
     done
     if [ -n "${code[proof-tests]-}${code[unit]-}" ]; then
         echo
@@ -107,7 +121,7 @@ report() {
     fi
 }
 
-if [ "${#only[@]}" -eq 0 ]; then
+if [ "${#only[@]}" -eq 0 ] || [ -n "${WRITE-}" ]; then
     report > docs/proof.md.new && mv docs/proof.md.new docs/proof.md
     echo "proof: docs/proof.md is written" >&2
 else

@@ -70,7 +70,7 @@ fn an_app_on_demand_without_wanted_workers_hangs_no_client() {
     cluster.wait_for_state(SOCKET, "inactive", SOON);
     cluster.wait_for_state(HANDLE, "active", SOON);
     let status = cluster.systemctl(&["status", HANDLE]).stdout;
-    assert!(status.contains("a person stopped all of its 1 workers"), "{status}");
+    assert!(status.contains("all of its 1 workers are to stay stopped"), "{status}");
     let listed = cluster.cli(&["ls"]).ok();
     assert!(listed.contains("api: all of its workers are stopped one by one. `project-cluster start api` starts them"), "{listed}");
     cluster.cli(&["start", "api"]).ok();

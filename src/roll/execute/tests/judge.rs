@@ -220,7 +220,7 @@ impl Record<'_> {
             Outcome::AllNew => left(false) == 0 && self.targets.iter().any(|(_, target)| target.slots.iter().all(served)),
             Outcome::AllOld { .. } => {
                 let emptied = |call: &&Call| call.verb == Verb::Stop && instance(&call.unit).is_some_and(|worker| !is_new(&worker));
-                let slots = self.calls.iter().filter(emptied).filter_map(|call| instance(&call.unit)).map(|worker| worker.slot);
+                let mut slots = self.calls.iter().filter(emptied).filter_map(|call| instance(&call.unit)).map(|worker| worker.slot);
                 let first = &self.targets[0].1.slots;
                 let back = |slot: Slot| {
                     let old = |worker: &Instance| worker.slot == slot && !is_new(worker);
@@ -228,7 +228,7 @@ impl Record<'_> {
                     !first.contains(&slot) || hand.iter().any(old) || states.keys().any(|worker| old(worker) && there(worker))
                 };
                 let cause = turned || !self.scenario.new.iter().all(good);
-                left(true) == 0 && cause && slots.map(back).all(|back| back)
+                left(true) == 0 && cause && slots.all(back)
             }
             Outcome::Mixed { .. } => touched || !self.scenario.again.iter().all(good),
             Outcome::Overtaken => self.did(|blow| matches!(blow, Blow::Handle(_))),
