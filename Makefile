@@ -65,8 +65,9 @@ proof:
 proof-tests:
 	tests/setup.sh proof
 	$(CARGO) build --release --bin project-cluster
+	$(CARGO) nextest run --profile proof -E 'test(/^proof::/)'
 	machine=$$(tests/machine.sh) && PROJECT_CLUSTER_TEST_MACHINE=$$machine \
-		PROJECT_CLUSTER_BIN=$(CURDIR)/target/release/project-cluster $(CARGO) nextest run --profile proof
+		PROJECT_CLUSTER_BIN=$(CURDIR)/target/release/project-cluster $(CARGO) nextest run --profile proof -E 'test(/^machine::/)'
 
 # What a package would install. It starts nothing and writes no unit: `project-cluster install` does.
 install: $(if $(BINARY),,build)
