@@ -56,9 +56,10 @@ result() {
 seen() {
     plain < "$logs/$1.log" | awk '
         /^ +Summary/ { over = 1 }
-        over && /^ +PASS .*project-cluster::it / { name = $NF; told = 0; next }
+        over && /^ +(PASS|SLOW) .*project-cluster::it / { name = $NF; told = 0; next }
         over && name && /^ +running 1 test$/ { on = 1; next }
         on && /^ +test .* \.\.\. ok$/ { on = 0; if (told) print "```"; name = ""; next }
+        on && /has been running for over/ { next }
         on && NF { if (!told) { print "\n### `" name "`\n\n```"; told = 1 }; sub(/^    /, ""); print }'
 }
 
