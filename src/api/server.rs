@@ -61,7 +61,7 @@ async fn health<S: Systemd>(State(master): Shared<S>) -> Json<Health> {
 /// For whoever watches the cluster from outside: 200 while the master answers and systemd does.
 async fn healthz<S: Systemd>(State(master): Shared<S>) -> Result<&'static str, Refusal> {
     master.glance().await?;
-    Ok("ok\n")
+    Ok("ok")
 }
 
 async fn apps<S: Systemd>(State(master): Shared<S>) -> Answer<Vec<App>> {
