@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::{Method, Uri};
-use axum::routing::{any, get, post};
+use axum::response::IntoResponse;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
 use tokio::sync::oneshot;
@@ -47,9 +48,13 @@ pub fn routes<S: Systemd>(master: Arc<Master<S>>) -> Router {
         .route("/v1/apps/{app}/apply", post(apply::<S>))
         .route("/v1/apps/{app}/rolls/{id}", get(roll::<S>))
         .route("/v1/events", get(super::stream::events::<S>))
-        .route("/v1/{*rest}", any(async || Refusal::new(Code::NotFound, "there is no such route; docs/rest.md lists them")))
         .route("/healthz", get(healthz::<S>))
-        .fallback(async move |method: Method, uri: Uri| original.answer(method, uri).await)
+        .fallback(async move |method: Method, uri: Uri| match uri.path() {
+            path if path == "/v1" || path.starts_with("/v1/") => {
+                Refusal::new(Code::NotFound, "there is no such route; docs/rest.md lists them").into_response()
+            }
+            _ => original.answer(method, uri).await,
+        })
         .method_not_allowed_fallback(async || Refusal::new(Code::MethodNotAllowed, "GET reads, POST changes"))
         .with_state(master)
 }
