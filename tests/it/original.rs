@@ -100,11 +100,12 @@ fn its_own_client_cannot_tell_us_from_the_first_version() {
         "No results",
         "Invalid id: no process found",
         "Worker bg:02 failed to start",
+        "error: missing required argument `selector'",
         "<pre>Cannot PUT /api/stop</pre>",
     ] {
         assert!(theirs.contains(said), "{said}: {theirs}");
     }
-    // The first line and the last of a life.
+    // Nobody there.
     drop(ours);
     same(&session(&cluster, OURS, "away"), &session(&cluster, THEIRS, "away"));
     println!("{session_here}");

@@ -77,66 +77,52 @@ async function crash(uid) {
   await until(`${uid} is back`, (stats) => stat(stats)?.pid && stat(stats).pid !== pid);
 }
 
+const post = (url) => raw('POST', url);
+
+// Each command once with what it is for and once with what is wrong, since each is a process; the rest as scripts ask.
 async function up() {
   run('stat');
   run('add', 'api');
   run('restart', 'api:02');
-  run('restart', 'all');
+  await post('/all/restart');
   run('stop', 'api:01');
-  run('stat');
-  run('start', 'api:01');
-  await raw('POST', '/api:01/stop');
-  await raw('POST', '/api:03/stop');
   run('start', 'api');
-  await raw('POST', '/api/start');
-  await raw('POST', '/api:03/stop');
+  for (const url of ['/api:01/stop', '/api:03/stop', '/api/start', '/api/start', '/api:03/stop', '/api:02/stop']) await post(url);
   run('remove', 'api:03');
-  await raw('POST', '/api:02/stop');
-  run('remove', 'api');
-  run('add', 'api');
+  for (const url of ['/api/remove', '/api/add', '/bg/restart']) await post(url);
   await crash('api:01');
   run('stat');
-  run('reset', 'api:01');
-  await crash('bg:01');
   run('reset', 'all');
+  await crash('bg:01');
+  for (const url of ['/bg:01/reset', '/api/reset']) await post(url);
   // What is wrong.
   run('start', 'api:09');
   run('stop', 'nope');
-  run('stop');
   run('add', 'nope');
-  run('nonsense');
   run('start', 'api:01');
   run('remove', 'api:01');
+  await post('/api:02/stop');
   run('stop', 'api:02');
-  run('stop', 'api:02');
+  run('stop');
   for (const verb of ['start', 'restart', 'stop', 'reset', 'remove'])
-    for (const selector of ['api:09', 'api:1', 'nope:01', 'nope', 'all:01', ':', '%20']) await raw('POST', `/${selector}/${verb}`);
-  for (const verb of ['restart', 'reset']) await raw('POST', `/api:02/${verb}`);
+    for (const selector of ['api:09', 'api:1', 'nope:01', 'nope', 'all:01', ':', '%20']) await post(`/${selector}/${verb}`);
+  for (const verb of ['restart', 'reset']) await post(`/api:02/${verb}`);
   // What does not start.
   fs.writeFileSync('/srv/broken', '');
-  run('start', 'api:02');
-  run('restart', 'api:01');
-  run('add', 'bg');
+  for (const url of ['/api:02/start', '/api:01/restart', '/bg/add']) await post(url);
   fs.unlinkSync('/srv/broken');
-  run('reset', 'all');
-  run('start', 'all');
-  // As scripts ask.
-  for (const url of ['/stat', '/STAT/', '/', '/nothing', '/api/stop', '/stat/stat/stat', "/a'b&c", '/a%20b']) await raw('GET', url);
-  for (const url of ['/stat', '/stop', '//stop', '/api/nothing', '/api/stop/now', '/API/stop', '/a%2Fb/stop'])
-    await raw('POST', url);
-  for (const url of ['/api:01/stop', '/api:01/stop', '/api:01/START/', '/api%3A01/reset', '/api/restart', '/bg/stop', '/bg/remove', '/bg/add'])
-    await raw('POST', url);
+  for (const url of ['/all/reset', '/all/start']) await post(url);
+  // What is no route, and what is one all the same.
+  for (const url of ['/STAT/', '/', '/nothing', '/api/stop', '/stat/stat/stat', "/a'b&c", '/a%20b']) await raw('GET', url);
   for (const method of ['PUT', 'DELETE', 'PATCH']) await raw(method, '/api/stop');
-  run('stop', 'all');
-  await raw('POST', '/all/stop');
-  run('add', 'api');
-  run('start', 'all');
-  await raw('POST', '/all/stop');
-  run('remove', 'all');
+  for (const url of ['/stat', '/stop', '//stop', '/api/nothing', '/api/stop/now', '/API/stop', '/a%2Fb/stop']) await post(url);
+  for (const url of ['/api:01/stop', '/api:01/START/', '/api%3A01/reset', '/bg/stop', '/bg/remove', '/bg/add']) await post(url);
+  // All at once.
+  for (const url of ['/all/stop', '/all/stop', '/api/add', '/all/start', '/all/stop', '/all/remove']) await post(url);
+  run('stat');
 }
 
-function away() {
-  run('stat');
+async function away() {
   run('stop', 'all');
 }
 
