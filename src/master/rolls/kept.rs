@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::records::unix_ms;
 use super::{Begun, clock, lock, what};
-use crate::api::events::Kind;
+use crate::api::events::{By, Kind};
 use crate::api::types;
 use crate::files;
 use crate::intent::Hold;
@@ -242,6 +242,7 @@ impl<S: Systemd> Master<S> {
         self.tell_roll(
             Kind::RollStep,
             name,
+            By::Roll,
             ticket.0,
             Some(roll.plan().to.generation),
             format!("the roll of {name} is taken up by a new master"),

@@ -14,7 +14,7 @@ pub(super) mod kept;
 mod recorder;
 mod records;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 pub use self::records::Rolls;
@@ -23,15 +23,16 @@ pub(super) use self::records::unix_ms;
 use self::kept::Kept;
 use super::{Master, lock};
 use crate::api::error::{Code, Refusal};
-use crate::api::events::Kind;
+use crate::api::events::{By, Kind};
 use crate::api::types::{self, RollState};
 use crate::journal;
-use crate::names::{AppName, AppUnits, Generation, Instance, Uid, anew};
+use crate::names::{AppName, AppUnits, Generation, Instance, Slot, Uid, anew};
 use crate::roll::execute::Clock;
 use crate::roll::machine::Roll;
 use crate::roll::order::Order;
 use crate::roll::plan::{self, Plan, Scope, Target, Version, Wish};
 use crate::roll::queue::Ticket;
+use crate::roll::stage;
 use crate::say::say;
 use crate::systemd::{ActiveState, Systemd};
 
@@ -89,18 +90,20 @@ impl<S: Systemd> Master<S> {
         }
     }
 
-    /// Decides whether and how the roll goes, by what was just read.
-    fn begin(&self, name: &AppName, ticket: Ticket, order: &Order) -> Result<Begun, Refusal> {
+    /// Decides whether and how a roll goes to these slots, by what was just read. With the plan comes that world.
+    ///
+    /// # Errors
+    /// When the app does not run, a socket of it is down, or nothing is known to have served.
+    pub(super) fn plan(&self, name: &AppName, wanted: &BTreeSet<Slot>, order: &Order) -> Result<(Plan, stage::World), Refusal> {
         let settings = self.settings();
         let app = Self::app_settings(&settings, name)?;
         let units = AppUnits::new(&settings.name, name);
         let conflict = |why: String| Refusal::new(Code::Conflict, why);
-        let (handle, handle_since, world, down) = {
+        let (handle, world, down) = {
             let world = lock(&self.world);
             let down = app.listen.iter().map(|listen| units.socket(&listen.address));
             let down: Vec<String> = down.filter(|unit| world.active(unit) != ActiveState::Active).collect();
-            let since = world.get(&units.handle()).map_or(0, |seen| seen.details.active_since_us);
-            (world.active(&units.handle()), since, world.sights(&units), down)
+            (world.active(&units.handle()), world.sights(&units), down)
         };
         if let Some(why) = not_running(name, handle) {
             return Err(conflict(why));
@@ -114,10 +117,24 @@ impl<S: Systemd> Master<S> {
         let highest = [self.highest(name), intent.generation, world.keys().map(|worker| worker.generation).max()];
         let next = Version { generation: highest.into_iter().flatten().max().unwrap_or(Generation(0)).next(), pin: None };
         let to = if order.deploy { next } else { from };
-        let wanted = self.wanted(name, app);
-        let scope = order.scope(&wanted, &world);
-        let wish = Wish { app: name, from, to, slots: &wanted, scope, reload: &app.reload, sockets_down: &down, world: &world };
+        let scope = order.scope(wanted, &world);
+        let wish = Wish { app: name, from, to, slots: wanted, scope, reload: &app.reload, sockets_down: &down, world: &world };
         let plan = plan::plan(&wish).map_err(|why| conflict(refused(name, &units, &why)))?;
+        Ok((plan, world))
+    }
+
+    /// Begins a roll, where it can be.
+    fn begin(&self, name: &AppName, ticket: Ticket, order: &Order) -> Result<Begun, Refusal> {
+        let settings = self.settings();
+        let app = Self::app_settings(&settings, name)?;
+        let (plan, world) = self.plan(name, &self.wanted(name, app), order)?;
+        let (to, handle) = (plan.to, AppUnits::new(&settings.name, name).handle());
+        let (handle_since, by) = {
+            let world = lock(&self.world);
+            // Its reload step asks like any other client.
+            let by = if world.active(&handle) == ActiveState::Reloading { By::Outside } else { By::Operator };
+            (world.get(&handle).map_or(0, |seen| seen.details.active_since_us), by)
+        };
         let clock = clock();
         let begin = clock.now();
         let roll = Roll::new(plan, &world, begin);
@@ -142,7 +159,7 @@ impl<S: Systemd> Master<S> {
             return Err(Refusal::new(Code::Failed, why));
         }
         say!(Notice, "{} begins", what(name, roll.plan()));
-        self.tell_roll(Kind::RollBegin, name, ticket.0, Some(to.generation), what(name, roll.plan()));
+        self.tell_roll(Kind::RollBegin, name, by, ticket.0, Some(to.generation), what(name, roll.plan()));
         Ok(Begun { ticket, roll, clock, begin, handle_since })
     }
 
@@ -168,7 +185,7 @@ impl<S: Systemd> Master<S> {
     /// The refusal of a roll that others wait for is its end.
     fn never_begins(self: &Arc<Self>, name: &AppName, ticket: Ticket, why: &str) {
         say!(Warning, "{name}: what was asked for is not begun: {why}");
-        self.tell_roll(Kind::RollFailed, name, ticket.0, None, format!("{name}: what was asked for is not begun: {why}"));
+        self.tell_roll(Kind::RollFailed, name, By::Roll, ticket.0, None, format!("{name}: what was asked for is not begun: {why}"));
         // It may be written down as one under way, which the next master would take up.
         let record = lock(&self.rolls).get(name, ticket.0);
         if let Some(record) = record {
