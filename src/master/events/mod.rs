@@ -169,9 +169,17 @@ impl<S: Systemd> Master<S> {
         }
     }
 
-    /// Tells of a roll: its begin, by who asked for it; a step, its end.
-    pub(super) fn tell_roll(&self, kind: Kind, name: &AppName, by: By, roll: u64, generation: Option<Generation>, text: impl Into<String>) {
-        let what = Happening { app: Some(name.clone()), generation, by: Some(by), roll: Some(roll), ..Happening::new(kind, text) };
+    /// Tells of a roll: its begin, by who asked for it where that can be told; a step, its end.
+    pub(super) fn tell_roll(
+        &self,
+        kind: Kind,
+        name: &AppName,
+        by: Option<By>,
+        roll: u64,
+        generation: Option<Generation>,
+        text: impl Into<String>,
+    ) {
+        let what = Happening { app: Some(name.clone()), generation, by, roll: Some(roll), ..Happening::new(kind, text) };
         self.events.tell(what);
     }
 }

@@ -5,6 +5,7 @@
 //! | `records` | which run and wait, how far they are |
 //! | `carry` | carries one out on behalf of the master, and remembers its end |
 //! | `recorder` | writes a roll down and tells who watches |
+//! | `shown` | lets the app's handle show one that systemctl did not begin |
 //! | `kept` | how it lies in `/run/NAME/state`, and taking it up again after a restart |
 //!
 //! The roll itself is `roll`'s.
@@ -13,6 +14,7 @@ mod carry;
 pub(super) mod kept;
 mod recorder;
 mod records;
+mod shown;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -45,6 +47,8 @@ struct Begun {
     begin: u64,
     /// Since when the handle had been active then.
     handle_since: u64,
+    /// Whether its handle is still to be told: nobody asked by systemctl.
+    unshown: bool,
 }
 
 fn clock() -> Clock {
@@ -69,7 +73,7 @@ impl<S: Systemd> Master<S> {
         Self::app_settings(&self.settings(), name)?;
         self.look().await?;
         let (ticket, now) = lock(&self.rolls).ask(name, order);
-        match now.map(|order| self.begin(name, ticket, &order)) {
+        match now.map(|order| self.begin(name, ticket, &order, false)) {
             Some(Ok(begun)) => drop(tokio::spawn(self.clone().carry_out(name.clone(), begun, None))),
             Some(Err(refusal)) => {
                 // Somebody may have asked meanwhile.
@@ -123,18 +127,20 @@ impl<S: Systemd> Master<S> {
         Ok((plan, world))
     }
 
-    /// Begins a roll, where it can be.
-    fn begin(&self, name: &AppName, ticket: Ticket, order: &Order) -> Result<Begun, Refusal> {
+    /// Begins a roll, where it can be. `waited`: behind another one, which the handle may still show.
+    fn begin(&self, name: &AppName, ticket: Ticket, order: &Order, waited: bool) -> Result<Begun, Refusal> {
         let settings = self.settings();
         let app = Self::app_settings(&settings, name)?;
         let (plan, world) = self.plan(name, &self.wanted(name, app), order)?;
         let (to, handle) = (plan.to, AppUnits::new(&settings.name, name).handle());
-        let (handle_since, by) = {
+        let (handle_since, handle_busy) = {
             let world = lock(&self.world);
-            // Its reload step asks like any other client.
-            let by = if world.active(&handle) == ActiveState::Reloading { By::Outside } else { By::Operator };
-            (world.get(&handle).map_or(0, |seen| seen.details.active_since_us), by)
+            let seen = world.get(&handle);
+            let busy = seen.is_some_and(|seen| seen.state.active == ActiveState::Reloading || seen.state.job.is_some());
+            (seen.map_or(0, |seen| seen.details.active_since_us), busy)
         };
+        // Its reload step asks like any other client.
+        let by = if order.deploy && handle_busy { (!waited).then_some(By::Outside) } else { Some(By::Operator) };
         let clock = clock();
         let begin = clock.now();
         let roll = Roll::new(plan, &world, begin);
@@ -160,7 +166,8 @@ impl<S: Systemd> Master<S> {
         }
         say!(Notice, "{} begins", what(name, roll.plan()));
         self.tell_roll(Kind::RollBegin, name, by, ticket.0, Some(to.generation), what(name, roll.plan()));
-        Ok(Begun { ticket, roll, clock, begin, handle_since })
+        let unshown = roll.plan().is_deploy() && !handle_busy;
+        Ok(Begun { ticket, roll, clock, begin, handle_since, unshown })
     }
 
     /// The highest generation that `prepare` has pinned.
@@ -171,7 +178,7 @@ impl<S: Systemd> Master<S> {
     /// The roll that waited begins, or its refusal is its end.
     async fn go_on(self: Arc<Self>, name: AppName, ticket: Ticket, order: Order) {
         let begun = match self.look().await {
-            Ok(()) => self.begin(&name, ticket, &order),
+            Ok(()) => self.begin(&name, ticket, &order, true),
             Err(why) => Err(why.into()),
         };
         // Not before: a master to come would know of neither.
@@ -185,7 +192,7 @@ impl<S: Systemd> Master<S> {
     /// The refusal of a roll that others wait for is its end.
     fn never_begins(self: &Arc<Self>, name: &AppName, ticket: Ticket, why: &str) {
         say!(Warning, "{name}: what was asked for is not begun: {why}");
-        self.tell_roll(Kind::RollFailed, name, By::Roll, ticket.0, None, format!("{name}: what was asked for is not begun: {why}"));
+        self.tell_roll(Kind::RollFailed, name, Some(By::Roll), ticket.0, None, format!("{name}: what was asked for is not begun: {why}"));
         // It may be written down as one under way, which the next master would take up.
         let record = lock(&self.rolls).get(name, ticket.0);
         if let Some(record) = record {
