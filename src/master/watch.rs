@@ -56,6 +56,8 @@ async fn more<S: Systemd>(systemd: &S, settings: &Settings, states: Vec<UnitStat
     for state in states {
         let details = match world::owner(settings, &state.name) {
             Some((_, Kind::Worker(_))) => systemd.details(&state.name).await?,
+            // Of a failed one its result too: whether its start or its stop failed.
+            Some((_, Kind::Handle)) if state.active == ActiveState::Failed => systemd.details(&state.name).await?,
             Some((_, Kind::Handle)) => Details { active_since_us: systemd.active_since(&state.name).await?, ..Details::default() },
             _ => Details::default(),
         };
