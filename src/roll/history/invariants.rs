@@ -124,10 +124,17 @@ impl History<'_> {
         self.unserved(&self.basis.slots).into_iter().filter(|slot| !ours(slot) && gone(slot)).collect()
     }
 
-    /// Whether a worker serves beside the one of its slot: more than that many are never needed.
+    /// Whether a worker serves. A new one is a replacement where its slot is wanted, and so has to be soaked; where it is
+    /// none any more, it serves like an old one.
+    fn serves(&self, worker: &Instance) -> bool {
+        let replaces = self.is_new(worker) && self.basis.slots.contains(&worker.slot);
+        if replaces { self.told_soaked(worker) } else { self.told_up(worker) }
+    }
+
+    /// Whether a worker serves beside another of its slot, or where none is wanted: the roll may do with one less.
     fn is_spare(&self, worker: &Instance) -> bool {
-        let beside = |other: &&Instance| other.slot == worker.slot && *other != worker && self.told_up(other);
-        self.told_up(worker) && (!self.basis.slots.contains(&worker.slot) || self.remaining().any(|other| beside(&other)))
+        let beside = |other: &Instance| other.slot == worker.slot && other != worker && self.serves(other);
+        self.serves(worker) && (!self.basis.slots.contains(&worker.slot) || self.remaining().any(beside))
     }
 
     /// Invariants 1, 4 and 8.
@@ -146,12 +153,8 @@ impl History<'_> {
         if ready + forgiven < self.floor() {
             return Err(format!("invariant 1: without {instance} only {ready} are ready"));
         }
-        // A new one is a replacement where its slot is wanted; where it is none any more, it serves like an old one.
-        let replaces = |other: &Instance| self.is_new(other) && self.basis.slots.contains(&other.slot);
-        let serves = |other: &Instance| if replaces(other) { self.told_soaked(other) } else { self.told_up(other) };
-        let soaked = |other: &&Instance| *other != instance && serves(other);
         let replaced = self.remaining().any(|other| other.slot == instance.slot && self.is_new(other) && self.told_soaked(other));
-        let enough = self.remaining().filter(soaked).count() >= self.floor();
+        let enough = self.remaining().filter(|other| *other != instance && self.serves(other)).count() >= self.floor();
         let spare = self.bounds().1 > 0 || self.remaining().any(|other| self.is_spare(other));
         let none = !self.basis.slots.contains(&instance.slot);
         let may_go = replaced || none || enough && spare;
