@@ -1,6 +1,6 @@
 //! What the world and people do to an app in a history.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use super::Blow;
 use super::check::{Asked, History};
@@ -24,8 +24,8 @@ pub(super) struct Threat {
     pub(super) result_lost: bool,
     call_lost: bool,
     refuse: bool,
-    /// Stops that never arrived or were refused, and whether their end was told.
-    pub(super) unheard: BTreeMap<Instance, bool>,
+    /// Stops that never arrived or were refused, and the roll has not been told.
+    pub(super) unheard: BTreeSet<Instance>,
 }
 
 impl History<'_> {
@@ -135,7 +135,7 @@ impl History<'_> {
             self.world.say(|| format!("{verb} {instance} {}", if lost { "never arrives" } else { "is refused" }));
             self.basis.touched = true;
             if verb == Verb::Stop {
-                self.threat.unheard.insert(instance, false);
+                self.threat.unheard.insert(instance);
             }
             let end = (!lost).then(|| Err::<JobEnd, _>("no".into()));
             self.world.at(self.world.now + 1, Due::Told { life: self.life, instance, verb, end });

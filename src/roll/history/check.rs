@@ -154,16 +154,14 @@ impl History<'_> {
             }
             Due::Told { life, instance, verb, end } if self.alive && life == self.life => {
                 self.starting.remove(&instance);
+                self.threat.unheard.remove(&instance);
                 let end = end.filter(|_| !std::mem::take(&mut self.threat.result_lost));
                 if let Some(end) = end {
-                    self.threat.unheard.remove(&instance);
                     let state = self.world.state(&instance);
                     self.tell(instance, state);
                     self.settle();
                     Event::JobEnded { instance, verb, end, state }
                 } else {
-                    // A reading will tell.
-                    self.threat.unheard.entry(instance).and_modify(|told| *told = true);
                     Event::JobLost { instance, verb }
                 }
             }
@@ -261,7 +259,6 @@ impl History<'_> {
 
     fn read(&mut self) -> Event {
         let world = self.world.read();
-        self.threat.unheard.retain(|_, told| !*told);
         for instance in self.told.keys().chain(world.keys()).copied().collect::<Vec<_>>() {
             self.tell(instance, self.world.state(&instance));
         }

@@ -97,9 +97,9 @@ impl History<'_> {
         self.told.keys().filter(|instance| scope.has(instance.slot) && self.is_kept(instance))
     }
 
-    /// Whether the roll has not asked it to stop, or has heard that this came to nothing.
+    /// Whether the roll has not asked it to stop, or has been told that nobody knows what came of that.
     fn is_kept(&self, instance: &Instance) -> bool {
-        !self.world.retiring.contains(instance) && !self.threat.unheard.contains_key(instance)
+        !self.world.retiring.contains(instance) && !self.threat.unheard.contains(instance)
     }
 
     /// The slots that no worker serves as far as was told.
