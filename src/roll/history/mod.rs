@@ -24,6 +24,7 @@ use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner
 
 use super::diagram::{self, PHASES, WORKERS};
 use crate::config::settings::{Amount, Reload};
+use crate::systemd::{JobEnd, Verb};
 
 /// Milliseconds.
 const DEADLINE: u64 = 60_000;
@@ -164,6 +165,44 @@ fn the_invariants_hold_in_ten_thousand_random_histories() {
     run(10_000, TestRunner::new, |scenario| check::live(&scenario, None));
 }
 
+/// One that goes well, but for this.
+fn quiet(old: Vec<Old>, blows: Vec<(u64, Blow)>) -> Scenario {
+    let (max_surge, max_unavailable) = (Amount::Count(1), Amount::Count(0));
+    let reload = Reload { max_surge, max_unavailable, min_ready: Duration::ZERO, deadline: Duration::from_millis(DEADLINE) };
+    let (new, again) = (vec![Fate::Ready(0)], vec![Fate::Ready(0)]);
+    Scenario { old, surplus: 0, reload, new, again, signals_lost: false, hurries: false, blows }
+}
+
+#[test]
+fn a_handle_that_left_while_the_master_was_dead_is_found_out_and_the_app_rolls_again_later() {
+    let mut blows = vec![(0, Blow::MasterDies(0, 2000)), (500, Blow::HandleLeft(10))];
+    for signals_lost in [false, true] {
+        check::live(&Scenario { signals_lost, ..quiet(vec![Old::Up; 2], blows.clone()) }, Some("Overtaken")).unwrap();
+    }
+    blows.push((8000, Blow::Reload));
+    check::live(&quiet(vec![Old::Up; 2], blows), Some("AllNew")).unwrap();
+}
+
+#[test]
+fn a_start_in_the_delay_of_an_automatic_restart_ends_when_that_start_does() {
+    for (hurries, expected) in [(false, world::RESTART + 71), (true, 71)] {
+        let mut world = world::Units::new(&Scenario { again: vec![Fate::Ready(70)], hurries, ..quiet(vec![Old::Up], vec![]) }, false);
+        let (worker, began) = (*world.units.keys().next().unwrap(), world.now);
+        world.crash(worker);
+        world.call(Verb::Start, worker, Some(0));
+        let told = loop {
+            let ((time, _), due) = world.due.pop_first().unwrap();
+            world.now = time;
+            match due {
+                world::Due::Unit(instance, epoch) => world.move_on(instance, epoch),
+                world::Due::Told { end, .. } => break end,
+                _ => {}
+            }
+        };
+        assert_eq!((told, world.now - began), (Some(Ok(JobEnd::Done)), expected), "{hurries}");
+    }
+}
+
 /// With a fixed seed, so that a rare edge does not depend on luck.
 #[test]
 fn every_edge_of_the_drawing_is_walked() {
@@ -171,21 +210,7 @@ fn every_edge_of_the_drawing_is_walked() {
     let seeded = |config| TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));
     run(10_000, seeded, |scenario| check::live(&scenario, None));
     // Too rare for luck: a worker that an earlier roll still drains is started again, and is up at once.
-    let restarted = Scenario {
-        old: vec![Old::Draining, Old::Up],
-        surplus: 0,
-        reload: Reload {
-            max_surge: Amount::Count(1),
-            max_unavailable: Amount::Count(0),
-            min_ready: Duration::ZERO,
-            deadline: Duration::from_millis(DEADLINE),
-        },
-        new: vec![Fate::Ready(5000)],
-        again: vec![Fate::Ready(0)],
-        signals_lost: false,
-        hurries: false,
-        blows: vec![(1000, Blow::PersonStarts(0))],
-    };
+    let restarted = Scenario { new: vec![Fate::Ready(5000)], ..quiet(vec![Old::Draining, Old::Up], vec![(1000, Blow::PersonStarts(0))]) };
     check::live(&restarted, Some("AllNew")).unwrap();
     let walked = diagram::tests::WALKED.take();
     let drawn: BTreeSet<_> = PHASES.iter().chain(WORKERS).map(|edge| (edge.0, edge.2)).collect();

@@ -11,7 +11,7 @@ use crate::systemd::{ActiveState, JobEnd, Verb};
 pub(super) const OLD: Version = Version { generation: Generation(4), pin: None };
 
 /// Delay of an automatic restart, and how long a stop takes.
-const RESTART: u64 = 100;
+pub(super) const RESTART: u64 = 100;
 const STOP: u64 = 300;
 
 #[derive(Debug, Clone)]
