@@ -206,7 +206,7 @@ impl Bus {
         let state = self.units(&[unit.to_owned()]).await.ok()?;
         let state = state.first().map_or(ActiveState::Inactive, |unit| unit.active);
         let reached = match verb {
-            Verb::Start | Verb::Restart => matches!(state, ActiveState::Active | ActiveState::Reloading),
+            Verb::Start | Verb::Restart | Verb::Reload => matches!(state, ActiveState::Active | ActiveState::Reloading),
             Verb::Stop => matches!(state, ActiveState::Inactive | ActiveState::Failed),
         };
         Some(if reached { JobEnd::Done } else { JobEnd::Failed })
@@ -262,15 +262,16 @@ impl Systemd for Bus {
     }
 
     async fn job(&self, verb: Verb, unit: &str, limit: Duration) -> Result<JobEnd, Error> {
-        let method = match verb {
-            Verb::Start => "StartUnit",
-            Verb::Stop => "StopUnit",
-            Verb::Restart => "RestartUnit",
+        let (method, mode) = match verb {
+            Verb::Start => ("StartUnit", "replace"),
+            Verb::Stop => ("StopUnit", "replace"),
+            Verb::Restart => ("RestartUnit", "replace"),
+            Verb::Reload => ("ReloadUnit", "fail"),
         };
         let what = format!("{verb} {unit}");
         let end = Instant::now() + limit;
         pass(format_args!("{what} is to be asked for"));
-        let asked: Result<OwnedObjectPath, Error> = self.call(ROOT, MANAGER, method, &(unit, "replace"), &what).await;
+        let asked: Result<OwnedObjectPath, Error> = self.call(ROOT, MANAGER, method, &(unit, mode), &what).await;
         pass(format_args!("{what} is asked for"));
         let job = match asked {
             // Nothing to stop: what was asked for is so.
