@@ -22,7 +22,7 @@ use super::diff::{self, Change, Conflict, Disk, Found, Plan};
 use super::model::{self, Host, Tree};
 use super::render::{self, APP_DROP_IN, render_beside};
 
-pub use before::{installed, outdated};
+pub use before::{following, installed, outdated};
 pub use live::{Live, LiveError};
 pub use report::{Action, Report};
 pub use uninstall::uninstall;
@@ -108,7 +108,7 @@ pub struct Preview {
 pub fn preview(settings: &Settings, options: &Options, live: Option<&dyn Live>) -> Result<Preview, Error> {
     let root = Root::open(&options.root)?;
     let before = before::settings(&root, &settings.name)?;
-    let settings = &before::following(settings, before.as_ref(), options);
+    let settings = &before::after(settings, before.as_ref(), options);
     let kept = kept::kept(settings, options, &root, live)?;
     let tree = tree(settings, &options.host, &kept);
     let disk = scan::scan(&root, &options.host, &tree)?;
@@ -148,7 +148,7 @@ pub fn install(settings: &Settings, options: &Options, live: Option<&dyn Live>) 
     let _lock = root.lock()?;
     let cluster = &settings.name;
     let before = before::settings(&root, cluster)?;
-    let settings = &before::following(settings, before.as_ref(), options);
+    let settings = &before::after(settings, before.as_ref(), options);
     let kept = kept::kept(settings, options, &root, live)?;
     let tree = tree(settings, &options.host, &kept);
     let mut disk = scan::scan(&root, &options.host, &tree)?;
@@ -194,7 +194,11 @@ pub fn install(settings: &Settings, options: &Options, live: Option<&dyn Live>) 
         }
         ledger.complete = true;
         ledger.write(&root, cluster)?;
-        report.advise(&tree, &plan, &disk, (settings, before.as_ref()), &options.host);
+        let serves = |name: &AppName| {
+            let number = settings.apps.get(name).map(|app| app.revision.number);
+            before::in_effect(&root, options, cluster, name).is_some_and(|serves| serves.is_some() && serves == number)
+        };
+        report.advise(&tree, &plan, &disk, (settings, before.as_ref()), &options.host, serves);
         report.tell_kept(cluster, &kept);
     }
     if disk.group.is_none() {
