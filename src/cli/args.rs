@@ -67,7 +67,7 @@ pub enum Verb {
     /// Replace workers by fresh ones, new before old: of an app by a new generation, a single one by the same again
     Restart(Operate),
     /// The same as `restart`
-    Reload(Operate),
+    Reload(Reload),
     /// Give an app more workers than configured
     Add(Add),
     /// Give an app so many workers
@@ -118,6 +118,17 @@ pub struct Operate {
     #[command(flatten)]
     /// How it is waited for
     pub wait: Wait,
+}
+
+/// Options of `reload`.
+#[derive(Debug, Args)]
+pub struct Reload {
+    #[command(flatten)]
+    /// What, and how it is waited for
+    pub operate: Operate,
+    /// As the reload step of this app's handle, which systemd calls: follows the roll that the master has marked, if any
+    #[arg(long, hide = true)]
+    pub handle: bool,
 }
 
 /// How a verb waits.

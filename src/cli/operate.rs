@@ -1,6 +1,7 @@
 //! The verbs that change what runs: asks the master for each app at once and waits, saying what happens.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use hyper::Method;
@@ -13,8 +14,10 @@ use super::client::{self, Client};
 use super::follow::{follow, to};
 use super::{Choice, Context, Failure, print, print_json, selection};
 use crate::api::types::{Done, Roll, RollState};
+use crate::files;
+use crate::handle::shown_mark;
 use crate::journal::harmless;
-use crate::names::Slot;
+use crate::names::{AppName, Slot};
 
 /// A limit nobody reaches: the master bounds each of its own waits.
 const FOREVER: Duration = Duration::from_secs(24 * 3600);
@@ -136,9 +139,7 @@ pub(super) async fn all(context: &Context, errands: Vec<Errand>, wait: Wait) -> 
                     failures.add(&name, unfinished(&name));
                 }
                 if let Some(roll) = done.roll.as_ref().filter(|roll| roll.state == RollState::Failed) {
-                    let reason = roll.reason.as_deref().unwrap_or("no reason is known");
-                    let reason: Vec<String> = reason.lines().map(harmless).collect();
-                    failures.add(&name, Failure::Failed(format!("the roll{} failed: {}", to(roll), reason.join("\n  "))));
+                    failures.add(&name, failed(roll));
                 }
                 ended.push(done);
             }
@@ -146,6 +147,40 @@ pub(super) async fn all(context: &Context, errands: Vec<Errand>, wait: Wait) -> 
         }
     }
     Ok((ended, failures))
+}
+
+/// What a roll that failed says.
+fn failed(roll: &Roll) -> Failure {
+    let reason = roll.reason.as_deref().unwrap_or("no reason is known");
+    let reason: Vec<String> = reason.lines().map(harmless).collect();
+    Failure::Failed(format!("the roll{} failed: {}", to(roll), reason.join("\n  ")))
+}
+
+/// The reload step of a handle: follows the roll that the master has left a mark of, which it takes; without one it asks
+/// for a roll, as a person does.
+pub(crate) async fn as_handle(context: &Context, options: &Operate) -> Result<(), Failure> {
+    let [app] = options.select.as_slice() else {
+        return Err(Failure::Usage("a handle is of one app".into()));
+    };
+    let name: AppName = app.parse().map_err(|why| Failure::Usage(format!("`{}`: {why}", harmless(app))))?;
+    let Some(number) = take(&shown_mark(&context.cluster, &name)) else { return run(context, "restart", options).await };
+    let uri = format!("/v1/apps/{name}/rolls/{number}");
+    let roll = match context.client.insist::<Roll>(Method::GET, &uri, super::READ).await {
+        Ok(roll) => roll,
+        // Of a master that is no more, and of which nothing is known: whoever asked for a reload gets one.
+        Err(client::Error::Refused(_)) => return run(context, "restart", options).await,
+        Err(error) => return Err(error.into()),
+    };
+    let (_never, mut stop) = watch::channel(false);
+    let roll = follow(&context.client, roll, None, &mut stop, |text| print(&format!("{text}\n"))).await?;
+    if roll.state == RollState::Failed { Err(failed(&roll)) } else { Ok(()) }
+}
+
+/// Takes a mark: whoever comes later finds none.
+fn take(mark: &Path) -> Option<u64> {
+    let number = String::from_utf8(files::read_bounded(mark, 32).ok()?).ok()?.parse().ok();
+    std::fs::remove_file(mark).ok()?;
+    number
 }
 
 fn unfinished(app: &str) -> Failure {

@@ -139,6 +139,12 @@ pub fn fresh_mark(cluster: &ClusterName, app: &AppName) -> PathBuf {
     cluster.run().join(format!("fresh-{app}"))
 }
 
+/// Mark of a roll that is under way, with its number: left by the master for the reload step, which follows that roll and
+/// begins no other.
+pub fn shown_mark(cluster: &ClusterName, app: &AppName) -> PathBuf {
+    cluster.run().join(format!("state/shown-{app}"))
+}
+
 /// Mark of `sleep`, left by the master in its own directory.
 pub fn sleep_mark(cluster: &ClusterName, app: &AppName) -> PathBuf {
     cluster.run().join(format!("state/sleep-{app}"))

@@ -42,6 +42,10 @@ impl Places {
     pub fn next_roll(&self, app: &AppName) -> PathBuf {
         self.run.join(format!("state/roll-{app}.next"))
     }
+    /// Mark of a roll that the handle's reload step is to follow, not to begin.
+    pub fn shown(&self, app: &AppName) -> PathBuf {
+        self.run.join(format!("state/shown-{app}"))
+    }
     /// Root's mark that the next start makes a fresh generation.
     pub fn fresh(&self, app: &AppName) -> PathBuf {
         self.run.join(format!("fresh-{app}"))
@@ -64,6 +68,7 @@ mod tests {
         assert_eq!(places.crashes(&app), paths.crashes(&cluster, &app));
         assert_eq!(places.intent(), crate::intent::Intent::path(&cluster));
         assert_eq!(places.sleep(&app), crate::handle::sleep_mark(&cluster, &app));
+        assert_eq!(places.shown(&app), crate::handle::shown_mark(&cluster, &app));
         assert_eq!(places.fresh(&app), crate::handle::fresh_mark(&cluster, &app));
     }
 }

@@ -268,16 +268,17 @@ impl Systemd for Bus {
     }
 
     async fn job(&self, verb: Verb, unit: &str, limit: Duration) -> Result<JobEnd, Error> {
-        let method = match verb {
-            Verb::Start => "StartUnit",
-            Verb::Stop => "StopUnit",
-            Verb::Restart => "RestartUnit",
+        let (method, mode) = match verb {
+            Verb::Start => ("StartUnit", "replace"),
+            Verb::Stop => ("StopUnit", "replace"),
+            Verb::Restart => ("RestartUnit", "replace"),
+            Verb::Reload => ("ReloadUnit", "fail"),
         };
         let what = format!("{verb} {unit}");
         let end = Instant::now() + limit;
         pass(format_args!("{what} is to be asked for"));
         let moment = monotonic_us_now();
-        let asked: Result<OwnedObjectPath, Error> = self.call(ROOT, MANAGER, method, &(unit, "replace"), &what).await;
+        let asked: Result<OwnedObjectPath, Error> = self.call(ROOT, MANAGER, method, &(unit, mode), &what).await;
         pass(format_args!("{what} is asked for"));
         let job = match asked {
             // Nothing to stop: what was asked for is so.

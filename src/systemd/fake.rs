@@ -21,7 +21,7 @@ use tokio::sync::{broadcast, watch};
 use tokio::time::{Instant, sleep, timeout};
 
 pub use self::told::{App, Kind, Service, Signals, Start, Times};
-use self::unit::{Task, Unit};
+use self::unit::Unit;
 use super::{ActiveState, Change, Details, Error, JobEnd, Systemd, UnitState, Verb, refusal};
 
 mod life;
@@ -155,7 +155,7 @@ impl Fake {
     /// Somebody asks for a reload of a handle.
     pub fn reload(&self, unit: &str) {
         // Nobody here waits for its end.
-        drop(self.enqueue(&mut self.lock(), Task::Reload, unit));
+        drop(self.enqueue(&mut self.lock(), Verb::Reload, unit));
     }
     /// Masks a unit, or unmasks it; what runs goes on.
     pub fn mask(&self, unit: &str, on: bool) {
@@ -231,7 +231,11 @@ impl Fake {
         }
         let unit = state.unit(name);
         match (verb, unit.masked, &unit.service.kind) {
-            (Verb::Start | Verb::Restart, true, _) => {
+            (Verb::Reload, ..) if unit.job.as_ref().is_some_and(|job| matches!(job.task, Verb::Stop | Verb::Restart)) => {
+                let why = format!("Transaction for {name} is destructive.");
+                Some(refusal::told("org.freedesktop.systemd1.TransactionIsDestructive", &why))
+            }
+            (Verb::Start | Verb::Restart | Verb::Reload, true, _) => {
                 Some(refusal::told("org.freedesktop.systemd1.UnitMasked", &format!("Unit {name} is masked.")))
             }
             (Verb::Start | Verb::Restart, _, Kind::Missing) => {
@@ -284,7 +288,7 @@ impl Systemd for Fake {
         if let Some(why) = self.refusal(verb, unit) {
             return Err(Error::Refused { what, why });
         }
-        let told = self.enqueue(&mut self.lock(), verb.into(), unit);
+        let told = self.enqueue(&mut self.lock(), verb, unit);
         let mut bus = self.shared.bus.subscribe();
         tokio::select! {
             biased;

@@ -24,6 +24,8 @@ pub enum Verb {
     Stop,
     /// `RestartUnit`, mode `replace`.
     Restart,
+    /// `ReloadUnit`, mode `fail`: it takes no job's place.
+    Reload,
 }
 
 impl fmt::Display for Verb {
@@ -32,6 +34,7 @@ impl fmt::Display for Verb {
             Self::Start => "start",
             Self::Stop => "stop",
             Self::Restart => "restart",
+            Self::Reload => "reload",
         })
     }
 }

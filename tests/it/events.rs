@@ -264,12 +264,23 @@ fn systemctl_status_shows_the_step_of_a_reload_and_what_it_leaves() {
     assert!(shown.stdout.contains("Status: \"roll to generation 2: api:"), "{}", shown.stdout);
     reload.wait(SOON).exits(0);
     assert_eq!(status(), UP);
-    // Neither figures of a roll that others make, nor a failure that `reset` or the next roll mends, could be taken back.
+    // One that others began is shown as well. A reload that is asked for meanwhile is another one, behind it.
+    let roll = cluster.spawn(&["project-cluster", "reload", "api"]);
+    cluster.wait_until("the status is a step", SOON, || status().starts_with("roll to generation 3: api:"));
+    assert_eq!(cluster.state(HANDLE), "reloading");
+    cluster.systemctl(&["reload", HANDLE]).ok();
+    roll.wait(SOON).exits(0);
+    assert_eq!((status().as_str(), cluster.generations("api")), (UP, vec![4]));
+    // A failure that `reset` or the next roll mends is none that it could take back.
     cluster.cli(&["scale", "api", "1"]).ok();
     assert_eq!(status(), UP);
     cluster.deploy("v3", "process.exit(3);");
     assert_ne!(cluster.systemctl(&["reload", HANDLE]).code, 0);
     assert_eq!(status(), UP);
+    cluster.cli(&["reload", "api"]).exits(1);
+    cluster.wait_for_state(HANDLE, "active", SOON);
+    assert!(cluster.journal(&["-u", HANDLE, "-o", "cat"]).matches("the roll to generation 6 failed: api:").count() >= 1);
+    assert!(!cluster.exists("/run/project-cluster/state/shown-api"), "taken");
     cluster.release("v2");
     cluster.systemctl(&["restart", HANDLE]).ok();
     assert_eq!(status(), UP);

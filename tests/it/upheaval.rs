@@ -51,7 +51,10 @@ fn in_a_roll(cluster: &Cluster, name: &str, limit: Duration, what: impl FnOnce()
     let first = cluster.spawn(&["project-cluster", "reload", "api"]);
     cluster.wait_until("a new worker is ready", SOON, || first.stdout().contains("is ready"));
     let behind = cluster.spawn(&["systemctl", "reload", HANDLE]);
-    cluster.wait_until("it waits", SOON, || cluster.exists("/run/project-cluster/state/roll-api.next"));
+    // Behind the job that shows the roll of the first.
+    cluster.wait_until("it waits", SOON, || {
+        cluster.systemctl(&["list-jobs"]).stdout.lines().any(|job| job.contains(HANDLE) && job.contains("waiting"))
+    });
     assert!(standing(cluster).len() >= 3, "they are seen");
     what();
     not_doubled_while(cluster, &[&first, &behind], limit);

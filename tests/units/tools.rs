@@ -102,13 +102,14 @@ const ASK: &str = r#"
 
 #[test]
 fn the_master_may_do_its_work_and_nothing_else() {
-    let yes: [(&str, &str, &str); 9] = [
+    let yes: [(&str, &str, &str); 10] = [
         ("my-shop", "start", "my-shop-api@1.1.1.service"),
         ("my-shop", "stop", "my-shop-api-v2@1024.18446744073709551615.9999.service"),
         ("my-shop", "restart", "my-shop-api@2.7-4.1.service"),
         ("my-shop", "reset-failed", "my-shop-api@1.1.1.service"),
         ("my-shop", "start", "my-shop@api.service"),
         ("my-shop", "stop", "my-shop@api-v2.service"),
+        ("my-shop", "reload", "my-shop@api.service"),
         ("my-shop", "stop", "my-shop-first@api.service"),
         ("my-shop", "start", "my-shop-api-127.0.0.1:3000.socket"),
         ("my-shop", "start", "my-shop-api-v2-unix:run:a-b:c.sock.socket"),
@@ -116,7 +117,7 @@ fn the_master_may_do_its_work_and_nothing_else() {
     let no: [(&str, &str, &str); 19] = [
         ("my-sho", "start", "my-shop-api@1.1.1.service"),
         ("root", "start", "my-shop-api@1.1.1.service"),
-        ("my-shop", "reload", "my-shop@api.service"),
+        ("my-shop", "reload", "my-shop-api@1.1.1.service"),
         ("my-shop", "kill", "my-shop-api@1.1.1.service"),
         ("my-shop", "set-property", "my-shop-api@1.1.1.service"),
         ("my-shop", "start", "my-shop.service"),

@@ -143,6 +143,10 @@ impl<S: Systemd> Systemd for Noted<S> {
         self.inner.active_since(unit).await
     }
     async fn job(&self, verb: Verb, unit: &str, limit: Duration) -> Result<JobEnd, Error> {
+        // It neither starts nor stops anything.
+        if verb == Verb::Reload {
+            return self.inner.job(verb, unit, limit).await;
+        }
         let serial = self.ledger.note(unit, verb, self.who);
         let _ending = Ending { ledger: &self.ledger, unit, serial };
         self.inner.job(verb, unit, limit).await

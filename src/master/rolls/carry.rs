@@ -29,12 +29,17 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 impl<S: Systemd> Master<S> {
     pub(super) async fn carry_out(self: Arc<Self>, name: AppName, begun: Begun, culprit: Option<Instance>) {
-        let Begun { ticket, mut roll, clock, begin, handle_since } = begun;
+        let Begun { ticket, mut roll, clock, begin, handle_since, unshown } = begun;
         let settings = self.settings();
         let Some(app) = settings.apps.get(&name) else {
             return self.never_begins(&name, ticket, &format!("{name} was removed from the configuration"));
         };
         let units = AppUnits::new(&settings.name, &name);
+        if unshown {
+            // Before the first worker starts: a reload of a person's that becomes one with ours has all that it deploys in this
+            // roll then.
+            self.show(&units, ticket).await;
+        }
         let plan = roll.plan().clone();
         let culprit = Arc::new(std::sync::Mutex::new(culprit));
         let keeper = Recorder {

@@ -192,6 +192,7 @@ impl<S: Systemd> Master<S> {
     /// have been read.
     pub(in crate::master) fn take_up(self: &Arc<Self>) {
         for name in self.settings().apps.keys() {
+            self.forget_shown(name);
             let path = self.places.roll(name);
             let waits = next(&self.places, name);
             match read(&path) {
@@ -238,7 +239,7 @@ impl<S: Systemd> Master<S> {
             Some(roll.plan().to.generation),
             format!("the roll of {name} is taken up by a new master"),
         );
-        tokio::spawn(self.clone().carry_out(name.clone(), Begun { ticket, roll, clock, begin, handle_since }, culprit));
+        tokio::spawn(self.clone().carry_out(name.clone(), Begun { ticket, roll, clock, begin, handle_since, unshown: false }, culprit));
     }
 
     /// The roll of before cannot be known: a person must look, so the app is held.

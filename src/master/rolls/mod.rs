@@ -5,6 +5,7 @@
 //! | `records` | which run and wait, how far they are |
 //! | `carry` | carries one out on behalf of the master, and remembers its end |
 //! | `recorder` | writes a roll down and tells who watches |
+//! | `shown` | lets the app's handle show one that systemctl did not begin |
 //! | `kept` | how it lies in `/run/NAME/state`, and taking it up again after a restart |
 //!
 //! The roll itself is `roll`'s.
@@ -13,6 +14,7 @@ mod carry;
 pub(super) mod kept;
 mod recorder;
 mod records;
+mod shown;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -44,6 +46,8 @@ struct Begun {
     begin: u64,
     /// Since when the handle had been active then.
     handle_since: u64,
+    /// Whether its handle is still to be told: nobody asked by systemctl.
+    unshown: bool,
 }
 
 fn clock() -> Clock {
@@ -95,12 +99,14 @@ impl<S: Systemd> Master<S> {
         let app = Self::app_settings(&settings, name)?;
         let units = AppUnits::new(&settings.name, name);
         let conflict = |why: String| Refusal::new(Code::Conflict, why);
-        let (handle, handle_since, world, down) = {
+        let (handle, handle_since, handle_busy, world, down) = {
             let world = lock(&self.world);
             let down = app.listen.iter().map(|listen| units.socket(&listen.address));
             let down: Vec<String> = down.filter(|unit| world.active(unit) != ActiveState::Active).collect();
-            let since = world.get(&units.handle()).map_or(0, |seen| seen.details.active_since_us);
-            (world.active(&units.handle()), since, world.sights(&units), down)
+            let seen = world.get(&units.handle());
+            let since = seen.map_or(0, |seen| seen.details.active_since_us);
+            let busy = seen.is_some_and(|seen| seen.state.active == ActiveState::Reloading || seen.state.job.is_some());
+            (world.active(&units.handle()), since, busy, world.sights(&units), down)
         };
         if let Some(why) = not_running(name, handle) {
             return Err(conflict(why));
@@ -143,7 +149,8 @@ impl<S: Systemd> Master<S> {
         }
         say!(Notice, "{} begins", what(name, roll.plan()));
         self.tell_roll(Kind::RollBegin, name, ticket.0, Some(to.generation), what(name, roll.plan()));
-        Ok(Begun { ticket, roll, clock, begin, handle_since })
+        let unshown = roll.plan().is_deploy() && !handle_busy;
+        Ok(Begun { ticket, roll, clock, begin, handle_since, unshown })
     }
 
     /// The highest generation that `prepare` has pinned.

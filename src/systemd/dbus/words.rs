@@ -36,7 +36,9 @@ pub(super) fn job_end(word: &str) -> JobEnd {
 /// as the same. A stop before its start leaves no restarts, and those of before the job are none since.
 pub(super) fn unheard(verb: Verb, active: ActiveState, down: bool, restarts: u32) -> JobEnd {
     let reached = match verb {
-        Verb::Start | Verb::Restart => matches!(active, ActiveState::Active | ActiveState::Reloading) && !(down && restarts > 0),
+        Verb::Start | Verb::Restart | Verb::Reload => {
+            matches!(active, ActiveState::Active | ActiveState::Reloading) && !(down && restarts > 0)
+        }
         Verb::Stop => matches!(active, ActiveState::Inactive | ActiveState::Failed),
     };
     if reached { JobEnd::Done } else { JobEnd::Failed }

@@ -9,8 +9,8 @@ use tokio::sync::oneshot;
 use tokio::time::sleep;
 
 use super::told::{Kind, Start};
-use super::unit::{Job, Task, Unit};
-use super::{ActiveState, Fake, JobEnd, State};
+use super::unit::{Job, Unit};
+use super::{ActiveState, Fake, JobEnd, State, Verb};
 
 impl Fake {
     /// Does something to a unit after a while, unless it changes before.
@@ -29,14 +29,14 @@ impl Fake {
 
     /// A job in mode `replace`. One of the same kind is joined, one that it contradicts is cancelled, and a start that
     /// runs becomes the restart that is asked for. What waits for its end comes back.
-    pub(super) fn enqueue(&self, state: &mut State, task: Task, name: &str) -> oneshot::Receiver<JobEnd> {
+    pub(super) fn enqueue(&self, state: &mut State, task: Verb, name: &str) -> oneshot::Receiver<JobEnd> {
         let (tell, told) = oneshot::channel();
         let unit = state.unit(name);
         match &mut unit.job {
-            Some(job) if (task == Task::Stop) == (job.task == Task::Stop) => {
+            Some(job) if (task == Verb::Stop) == (job.task == Verb::Stop) => {
                 job.waiters.push(tell);
                 // A restart includes a start, and a reload of what is up is more than its start.
-                if job.task == task || task != Task::Restart {
+                if job.task == task || task != Verb::Restart {
                     return told;
                 }
                 job.task = task;
@@ -57,34 +57,34 @@ impl Fake {
         let Some(job) = &mut unit.job else { return };
         let waiting_for_restart = unit.sub == "auto-restart";
         match (job.task, unit.active) {
-            (Task::Start, ActiveState::Active | ActiveState::Reloading) => unit.finish(JobEnd::Done),
-            (Task::Start, ActiveState::Activating) if waiting_for_restart && hurries => {
+            (Verb::Start, ActiveState::Active | ActiveState::Reloading) => unit.finish(JobEnd::Done),
+            (Verb::Start, ActiveState::Activating) if waiting_for_restart && hurries => {
                 unit.restarts += 1;
                 self.begin_start(state, name);
             }
             // The delay goes on.
-            (Task::Start, ActiveState::Activating) => job.waits = waiting_for_restart,
+            (Verb::Start, ActiveState::Activating) => job.waits = waiting_for_restart,
             // For what is on its way down already.
-            (Task::Start, ActiveState::Deactivating) => job.waits = true,
-            (Task::Stop | Task::Restart, ActiveState::Deactivating) => unit.unwanted = true,
-            (Task::Stop, ActiveState::Inactive | ActiveState::Failed) => unit.finish(JobEnd::Done),
-            (Task::Stop, _) if waiting_for_restart => {
+            (Verb::Start, ActiveState::Deactivating) => job.waits = true,
+            (Verb::Stop | Verb::Restart, ActiveState::Deactivating) => unit.unwanted = true,
+            (Verb::Stop, ActiveState::Inactive | ActiveState::Failed) => unit.finish(JobEnd::Done),
+            (Verb::Stop, _) if waiting_for_restart => {
                 unit.by_hand = true;
                 self.set(state, name, ActiveState::Inactive, "dead");
                 state.unit(name).finish(JobEnd::Done);
             }
-            (Task::Restart, _) if waiting_for_restart => {
+            (Verb::Restart, _) if waiting_for_restart => {
                 unit.by_hand = true;
                 self.begin_start(state, name);
             }
-            (Task::Start | Task::Restart, ActiveState::Inactive | ActiveState::Failed) => self.begin_start(state, name),
-            (Task::Stop | Task::Restart, _) => self.begin_stop(state, name),
-            (Task::Reload, ActiveState::Active) => {
+            (Verb::Start | Verb::Restart, ActiveState::Inactive | ActiveState::Failed) => self.begin_start(state, name),
+            (Verb::Stop | Verb::Restart, _) => self.begin_stop(state, name),
+            (Verb::Reload, ActiveState::Active) => {
                 let Kind::Handle { reload } = unit.service.kind else { return unit.finish(JobEnd::Failed) };
                 self.set(state, name, ActiveState::Reloading, "reload");
                 self.later(state, name, reload, |fake, state, name| fake.up(state, name, "exited"));
             }
-            (Task::Reload, _) => unit.finish(JobEnd::Failed),
+            (Verb::Reload, _) => unit.finish(JobEnd::Failed),
         }
     }
 
@@ -92,8 +92,8 @@ impl Fake {
         let now = self.shared.born.elapsed();
         let all = state.times;
         let unit = state.unit(name);
-        let job = unit.job.get_or_insert(Job { task: Task::Start, waits: false, waiters: Vec::new() });
-        (job.task, job.waits) = (Task::Start, false);
+        let job = unit.job.get_or_insert(Job { task: Verb::Start, waits: false, waiters: Vec::new() });
+        (job.task, job.waits) = (Verb::Start, false);
         if let Kind::Socket { service } = &unit.service.kind {
             // Under a service that runs it is refused.
             let service = service.clone();
@@ -205,8 +205,8 @@ impl Fake {
         let comes_back = unit.service.restart && !unit.unwanted;
         unit.by_hand = !comes_back;
         let goes_on = match &unit.job {
-            Some(Job { task: Task::Restart, .. } | Job { task: Task::Start, waits: true, .. }) => true,
-            Some(Job { task: Task::Start, .. }) => {
+            Some(Job { task: Verb::Restart, .. } | Job { task: Verb::Start, waits: true, .. }) => true,
+            Some(Job { task: Verb::Start, .. }) => {
                 unit.finish(if failed { JobEnd::Failed } else { JobEnd::Done });
                 false
             }

@@ -1,7 +1,6 @@
 //! One unit of the fake, and its job.
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -9,38 +8,8 @@ use tokio::sync::oneshot;
 use super::told::{App, Kind, Service, Times};
 use crate::systemd::{ActiveState, Details, JobEnd, UnitState, Verb};
 
-/// What a job does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Task {
-    Start,
-    Stop,
-    Restart,
-    Reload,
-}
-
-impl From<Verb> for Task {
-    fn from(verb: Verb) -> Self {
-        match verb {
-            Verb::Start => Self::Start,
-            Verb::Stop => Self::Stop,
-            Verb::Restart => Self::Restart,
-        }
-    }
-}
-
-impl fmt::Display for Task {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Start => "start",
-            Self::Stop => "stop",
-            Self::Restart => "restart",
-            Self::Reload => "reload",
-        })
-    }
-}
-
 pub(super) struct Job {
-    pub task: Task,
+    pub task: Verb,
     /// It waits for the unit to be somewhere else first: for the end of a stop, of the delay of an automatic restart.
     pub waits: bool,
     pub waiters: Vec<oneshot::Sender<JobEnd>>,
@@ -119,7 +88,7 @@ impl Unit {
         matches!(self.service.kind, Kind::Worker | Kind::Notify) && matches!(self.sub, "start" | "start-post" | "running" | "stop-sigterm")
     }
 
-    pub fn task(&self) -> Option<Task> {
+    pub fn task(&self) -> Option<Verb> {
         self.job.as_ref().map(|job| job.task)
     }
 

@@ -10,13 +10,14 @@ pub(super) fn sysusers(cluster: &ClusterName) -> String {
 }
 
 /// The polkit rule: start, stop, restart and reset-failed of exactly this cluster's workers, handles, triggers and
-/// app sockets. All else is left to the rules that follow, which by default ask for an administrator.
+/// app sockets, and reload of the handles. All else is left to the rules that follow, which by default ask for an administrator.
 pub(super) fn polkit(settings: &Settings) -> String {
     let cluster = &settings.name;
+    let handles: String =
+        settings.apps.keys().map(|name| format!("        {},\n", string(&AppUnits::new(cluster, name).handle()))).collect();
     let mut exact = Vec::new();
     for (name, app) in &settings.apps {
         let units = AppUnits::new(cluster, name);
-        exact.push(units.handle());
         exact.push(units.trigger());
         exact.extend(app.listen.iter().map(|listen| units.socket(&listen.address)));
     }
@@ -24,9 +25,11 @@ pub(super) fn polkit(settings: &Settings) -> String {
     let workers: String = settings.apps.keys().map(|name| format!("        {},\n", worker(cluster, name))).collect();
     format!(
         r#"// {mark}
-// The master of cluster {cluster} may start, stop, restart and reset the units below, and nothing else.
+// The master of cluster {cluster} may start, stop, restart and reset the units below, reload its handles, and nothing else.
 polkit.addRule(function (action, subject) {{
     var verbs = ["start", "stop", "restart", "reset-failed"];
+    var handles = [
+{handles}    ];
     var units = [
 {exact}    ];
     var workers = [
@@ -35,10 +38,14 @@ polkit.addRule(function (action, subject) {{
         return polkit.Result.NOT_HANDLED;
     }}
     var unit = action.lookup("unit");
-    if (typeof unit !== "string" || verbs.indexOf(action.lookup("verb")) < 0) {{
+    if (typeof unit !== "string") {{
         return polkit.Result.NOT_HANDLED;
     }}
-    if (units.indexOf(unit) >= 0) {{
+    var handle = handles.indexOf(unit) >= 0;
+    if (verbs.indexOf(action.lookup("verb")) < 0 && !(handle && action.lookup("verb") === "reload")) {{
+        return polkit.Result.NOT_HANDLED;
+    }}
+    if (handle || units.indexOf(unit) >= 0) {{
         return polkit.Result.YES;
     }}
     for (var i = 0; i < workers.length; i++) {{

@@ -34,7 +34,7 @@ pub(super) fn service(cluster: &ClusterName, host: &Host) -> String {
         .set("NotifyAccess", "exec")
         .say("Start and stop need neither the master nor D-Bus nor polkit: they run as root over PID 1's own socket.")
         .set("ExecStart", format!("+{program} handle start --cluster {cluster} %i"))
-        .set("ExecReload", format!("{program} --cluster {cluster} reload %i"))
+        .set("ExecReload", format!("{program} --cluster {cluster} reload --handle %i"))
         .set("ExecStopPost", format!("+{program} handle stop --cluster {cluster} %i"))
         .say("A stop during a reload ends the waiting reload command; that is no failure.")
         .set("SuccessExitStatus", "SIGTERM")
@@ -44,8 +44,9 @@ pub(super) fn service(cluster: &ClusterName, host: &Host) -> String {
         .set("SyslogIdentifier", cluster.as_str())
         .set("LogExtraFields", format!("PROJECT_CLUSTER_NAME={cluster} PROJECT_CLUSTER_APP=%i"))
         .line("")
-        .say("For the reload command alone: a client of the API.")
+        .say("For the reload command alone: a client of the API, which takes a mark that the master left.")
         .all(sandbox::OURS)
+        .set("ReadWritePaths", format!("-{}", cluster.run().join("state").display()))
         .all(&[("PrivateUsers", "yes"), ("ProtectProc", "invisible"), ("ProcSubset", "pid")]);
     ini.finish()
 }
