@@ -42,6 +42,7 @@ use self::memory::{Memory, Source};
 use self::rolls::Rolls;
 use self::world::World;
 use crate::api::error::{Code, Refusal};
+use crate::api::token::Hash;
 use crate::api::types::{App, Health, Roll};
 use crate::config::settings::{self, Settings};
 use crate::intent::Intent;
@@ -67,6 +68,8 @@ pub struct Master<S> {
     journal: Journal,
     systemd: Arc<Noted<S>>,
     settings: RwLock<Arc<Settings>>,
+    /// By which the token of the API over TCP is known.
+    token: Mutex<Option<Hash>>,
     /// Which settings file that was.
     settings_file: Mutex<Option<renew::Stamp>>,
     world: Mutex<World>,
@@ -100,6 +103,7 @@ impl<S: Systemd> Master<S> {
             journal,
             systemd: Arc::new(Noted::new(systemd)),
             settings: RwLock::new(Arc::new(settings)),
+            token: Mutex::default(),
             settings_file: Mutex::default(),
             world: Mutex::default(),
             reading: tokio::sync::Mutex::default(),
