@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::cluster::{Cluster, HELLO, SOON, app, installed};
 use super::support::sandbox::Options;
-use super::support::{Running, Sandbox, evidence};
+use super::support::{Sandbox, evidence};
 
 /// A whole session takes that long at most.
 const SESSION: Duration = Duration::from_secs(100);
@@ -28,33 +28,17 @@ fn cluster() -> Cluster {
     let inside = |name: &str| PathBuf::from("/srv/original").join(name);
     let mut shown = vec![(installed, inside("node_modules"))];
     shown.extend(["master.js", "session.js"].map(|name| (files.join(name), inside(name))));
-    let toml = [app("api", 2, "node api.js 3000", "listen = 3000"), app("bg", 1, "node bg.js", "ready = \"none\"")].join("");
+    let toml = [
+        "[api]\nauth = \"none\"\n".into(),
+        app("api", 2, "node api.js 3000", "listen = 3000"),
+        app("bg", 1, "node bg.js", "ready = \"none\""),
+    ]
+    .join("");
     let cluster = Cluster::on(Sandbox::start_with(Options { shown, ..Options::default() }), &toml);
     cluster.write("/srv/shop/v1/api.js", format!("{APP}require('/srv/apps/hello.js');"));
     cluster.write("/srv/shop/v1/bg.js", format!("{APP}require('/srv/apps/worker.js');"));
     cluster.cli(&["install", "--now"]).ok();
     cluster
-}
-
-/// Our API on 127.0.0.1:8887.
-fn bridge(cluster: &Cluster) -> Running {
-    let script = "import asyncio
-async def pass_on(reader, writer):
-    try:
-        while data := await reader.read(65536):
-            writer.write(data)
-            await writer.drain()
-    finally:
-        writer.close()
-async def client(reader, writer):
-    theirs = await asyncio.open_unix_connection('/run/project-cluster/api.sock')
-    await asyncio.gather(pass_on(reader, theirs[1]), pass_on(theirs[0], writer), return_exceptions=True)
-async def main():
-    await (await asyncio.start_server(client, '127.0.0.1', 8887)).serve_forever()
-asyncio.run(main())";
-    let bridge = cluster.spawn(&["python3", "-c", script]);
-    listens(cluster, OURS);
-    bridge
 }
 
 #[track_caller]
@@ -90,7 +74,7 @@ fn its_own_client_cannot_tell_us_from_the_first_version() {
         assert!(master.try_wait(SOON).is_some(), "it ends");
         session
     };
-    let ours = bridge(&cluster);
+    listens(&cluster, OURS);
     let session_here = session(&cluster, OURS, "up");
     same(&session_here, &theirs);
     // It was a session, and not the same failure twice.
@@ -106,7 +90,7 @@ fn its_own_client_cannot_tell_us_from_the_first_version() {
         assert!(theirs.contains(said), "{said}: {theirs}");
     }
     // Nobody there.
-    drop(ours);
+    cluster.systemctl(&["stop", "project-cluster-tcp.socket", "project-cluster.socket", "project-cluster.service"]).ok();
     same(&session(&cluster, OURS, "away"), &session(&cluster, THEIRS, "away"));
     println!("{session_here}");
 }
