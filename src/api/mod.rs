@@ -4,6 +4,7 @@ pub mod error;
 pub mod events;
 mod extract;
 pub mod guard;
+pub mod healthz;
 pub mod limits;
 pub mod listen;
 pub mod original;

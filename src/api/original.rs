@@ -56,7 +56,8 @@ impl From<Refusal> for No {
             Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::BAD_REQUEST,
         };
-        Self { status, text: refusal.to_string() }
+        // With an app's own last lines, for a client that prints them as they come.
+        Self { status, text: refusal.to_string().lines().map(harmless).collect::<Vec<_>>().join("\n") }
     }
 }
 

@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use super::error::{Code, Refusal};
 use super::extract::{Path, Query};
+use super::healthz::healthz;
 use super::original::Original;
 use super::types::{App, Done, Health, Roll, Worker};
 use crate::intent::Change;
@@ -61,12 +62,6 @@ pub fn routes<S: Systemd>(master: Arc<Master<S>>) -> Router {
 
 async fn health<S: Systemd>(State(master): Shared<S>) -> Json<Health> {
     Json(master.health())
-}
-
-/// For whoever watches the cluster from outside: 200 while the master answers and systemd does.
-async fn healthz<S: Systemd>(State(master): Shared<S>) -> Result<&'static str, Refusal> {
-    master.glance().await?;
-    Ok("ok")
 }
 
 async fn apps<S: Systemd>(State(master): Shared<S>) -> Answer<Vec<App>> {

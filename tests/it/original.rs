@@ -17,7 +17,7 @@ const OURS: &str = "8887";
 const THEIRS: &str = "8899";
 
 /// Plain Node workers as those of the first version's master; none starts while there is a file /srv/broken.
-const APP: &str = "if (require('fs').existsSync('/srv/broken')) process.exit(1);\n";
+const APP: &str = "if (require('fs').existsSync('/srv/broken')) { console.log('\\x1b[31mred'); process.exit(1); }\n";
 
 /// `api` with two workers, `bg` with one, the first version's package at /srv/original.
 #[track_caller]
@@ -152,6 +152,7 @@ fn where_its_rules_meet_what_it_never_had() {
     let before = cluster.pids("api");
     let (status, text) = ask(&cluster, "POST", "/all/restart");
     assert!(status == "500" && text.contains("api:01"), "{status} {text}");
+    assert!(text.contains("red") && !text.contains('\u{1b}'), "its last words, harmless: {text:?}");
     assert_eq!(cluster.pids("api"), before);
     // What did not start is not there, and takes nobody's place.
     for _ in 0..2 {
