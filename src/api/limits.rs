@@ -11,15 +11,15 @@ pub struct Budget {
     pub connections: usize,
     /// Requests that are being answered at once; one more is answered 503.
     pub requests: usize,
-    /// Event streams among the connections; one more is answered 503.
+    /// Event streams among the connections; one more is answered 503. Of all listeners as many as the master has readers.
     pub streams: usize,
 }
 
 /// Of the unix socket: operators and their monitors. With [`TCP`] less than the 1024 descriptors that systemd gives.
-pub const UNIX: Budget = Budget { connections: 512, requests: 256, streams: 256 };
+pub const UNIX: Budget = Budget { connections: 512, requests: 256, streams: 208 };
 
 /// Of the TCP listener.
-pub const TCP: Budget = Budget { connections: 256, requests: 32, streams: 64 };
+pub const TCP: Budget = Budget { connections: 256, requests: 32, streams: 48 };
 
 /// Bytes of a request's first line and headers. hyper's least is 8192; tokens and selectors are some hundred.
 pub const HEAD: usize = 16 * 1024;
@@ -72,6 +72,7 @@ mod tests {
         for row in rows {
             assert!(section.contains(&row), "docs/architecture.md lacks: {row}");
         }
+        assert_eq!(UNIX.streams + TCP.streams, crate::master::events::READERS, "TCP takes no reader's place from the unix socket");
         assert!(UNIX.connections + TCP.connections < 1024 - 100, "systemd's LimitNOFILE=, and what else the master has open");
     }
 }

@@ -114,3 +114,90 @@ async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, 
     // A client that breaks off, or sends what is no HTTP, harms itself alone.
     drop(connection.await);
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::time::{Instant, sleep, timeout};
+
+    use super::*;
+    use crate::api::limits::{STALL, UNIX};
+
+    fn door() -> Arc<Door> {
+        Door::unix(Router::new().route("/", get(async || "fine")).route("/large", get(async || vec![b'x'; 1 << 20])))
+    }
+
+    const OPERATOR: Peer = Peer::Unix { uid: 0, pid: None };
+
+    /// How long a connection lives whose client sends this, and what it gets.
+    async fn life(sent: &[u8], dribble: bool) -> (std::time::Duration, String) {
+        let (near, mut far) = tokio::io::duplex(1 << 16);
+        let begun = Instant::now();
+        let serving = tokio::spawn(converse(near, OPERATOR, door()));
+        far.write_all(sent).await.unwrap();
+        let (mut got, mut client) = tokio::io::split(far);
+        let dribbling = async {
+            while dribble && client.write_all(b"x").await.is_ok() {
+                sleep(std::time::Duration::from_secs(1)).await;
+            }
+        };
+        let mut answer = Vec::new();
+        let reading = async {
+            got.read_to_end(&mut answer).await.unwrap();
+        };
+        let (_, served) = tokio::join!(
+            async {
+                tokio::select! { () = dribbling, if dribble => {}, () = reading => {} }
+            },
+            serving
+        );
+        served.unwrap();
+        (begun.elapsed(), String::from_utf8(answer).unwrap())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_that_does_not_come_ends_the_connection() {
+        let near = |took: std::time::Duration| took >= HEAD_TIME && took < HEAD_TIME + std::time::Duration::from_secs(3);
+        for (sent, dribble) in [(&b""[..], false), (b"GET / HTTP/1.1\r\nX: ", false), (b"GET / HTTP/1.1\r\nX: ", true)] {
+            let (took, answer) = life(sent, dribble).await;
+            assert!(near(took) && answer.is_empty(), "{sent:?}: {took:?}, {answer}");
+        }
+        // The same where it rests behind an answer.
+        let (took, answer) = life(b"GET / HTTP/1.1\r\n\r\n", false).await;
+        assert!(near(took) && answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("fine"), "{took:?}, {answer}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_takes_nothing_is_let_go() {
+        let (near, mut far) = tokio::io::duplex(1024);
+        let serving = tokio::spawn(converse(near, OPERATOR, door()));
+        far.write_all(b"GET /large HTTP/1.1\r\n\r\n").await.unwrap();
+        timeout(2 * STALL, serving).await.expect("it has ended").unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_connection_too_many_is_told_so_and_the_next_one_finds_the_place_of_one_that_went() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s");
+        let listener = UnixListener::bind(&path).unwrap();
+        let door = door();
+        let serving = tokio::spawn(Listener::Unix(listener).serve(Arc::clone(&door)));
+        let held: Vec<_> =
+            Arc::clone(&door.connections).try_acquire_many_owned(u32::try_from(UNIX.connections).unwrap()).into_iter().collect();
+        let ask = async || {
+            let mut client = UnixStream::connect(&path).await.unwrap();
+            client.write_all(b"GET / HTTP/1.1\r\nconnection: close\r\n\r\n").await.ok();
+            // Behind the answer there may be an error: what was sent was not read.
+            let mut answer = Vec::new();
+            client.read_to_end(&mut answer).await.ok();
+            String::from_utf8(answer).unwrap()
+        };
+        let limit = std::time::Duration::from_secs(10);
+        assert!(timeout(limit, ask()).await.unwrap().starts_with("HTTP/1.1 503 "));
+        drop(held);
+        assert!(timeout(limit, ask()).await.unwrap().starts_with("HTTP/1.1 200 "));
+        serving.abort();
+    }
+}
