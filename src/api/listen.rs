@@ -5,6 +5,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -12,11 +13,15 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioTimer;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::time::Instant;
 
 use super::guard::{Door, Peer, one_too_many};
 use super::limits::{HEAD, HEAD_TIME, PAUSE};
 use super::stall::Stalling;
 use crate::say::say;
+
+/// Until it is said once more that connections cannot be accepted.
+const SILENCE: Duration = Duration::from_secs(60);
 
 /// A socket that systemd passed.
 #[derive(Debug)]
@@ -52,32 +57,33 @@ impl Listener {
 
     /// Serves for ever.
     pub async fn serve(self, door: Arc<Door>) {
-        // Said once for as long as it lasts.
-        let mut failing = false;
+        let mut said: Option<Instant> = None;
         loop {
             let (stream, peer) = match self.accept().await {
                 Ok(accepted) => accepted,
                 Err(why) if of_the_connection(&why) => continue,
                 Err(why) => {
-                    if !std::mem::replace(&mut failing, true) {
+                    if said.is_none_or(|said| said.elapsed() > SILENCE) {
+                        said = Some(Instant::now());
                         say!(Warning, "the API cannot accept connections ({why}); trying again");
                     }
                     tokio::time::sleep(PAUSE).await;
                     continue;
                 }
             };
-            failing = false;
             let Ok(place) = Arc::clone(&door.connections).try_acquire_owned() else {
                 stream.turn_away();
                 continue;
             };
-            let door = Arc::clone(&door);
+            door.came();
+            let (door, door_of_it) = (Arc::clone(&door), Arc::clone(&door));
             tokio::spawn(async move {
                 match stream {
                     Stream::Unix(stream) => converse(stream, peer, door).await,
                     Stream::Tcp(stream) => converse(stream, peer, door).await,
                 }
                 drop(place);
+                door_of_it.left();
             });
         }
     }
@@ -120,7 +126,7 @@ mod tests {
     use axum::Router;
     use axum::routing::get;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    use tokio::time::{Instant, sleep, timeout};
+    use tokio::time::{sleep, timeout};
 
     use super::*;
     use crate::api::limits::{STALL, UNIX};
@@ -132,7 +138,7 @@ mod tests {
     const OPERATOR: Peer = Peer::Unix { uid: 0, pid: None };
 
     /// How long a connection lives whose client sends this, and what it gets.
-    async fn life(sent: &[u8], dribble: bool) -> (std::time::Duration, String) {
+    async fn life(sent: &[u8], dribble: bool) -> (Duration, String) {
         let (near, mut far) = tokio::io::duplex(1 << 16);
         let begun = Instant::now();
         let serving = tokio::spawn(converse(near, OPERATOR, door()));
@@ -140,7 +146,7 @@ mod tests {
         let (mut got, mut client) = tokio::io::split(far);
         let dribbling = async {
             while dribble && client.write_all(b"x").await.is_ok() {
-                sleep(std::time::Duration::from_secs(1)).await;
+                sleep(Duration::from_secs(1)).await;
             }
         };
         let mut answer = Vec::new();
@@ -159,7 +165,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_head_that_does_not_come_ends_the_connection() {
-        let near = |took: std::time::Duration| took >= HEAD_TIME && took < HEAD_TIME + std::time::Duration::from_secs(3);
+        let near = |took: Duration| took >= HEAD_TIME && took < HEAD_TIME + Duration::from_secs(3);
         for (sent, dribble) in [(&b""[..], false), (b"GET / HTTP/1.1\r\nX: ", false), (b"GET / HTTP/1.1\r\nX: ", true)] {
             let (took, answer) = life(sent, dribble).await;
             assert!(near(took) && answer.is_empty(), "{sent:?}: {took:?}, {answer}");
@@ -194,7 +200,7 @@ mod tests {
             client.read_to_end(&mut answer).await.ok();
             String::from_utf8(answer).unwrap()
         };
-        let limit = std::time::Duration::from_secs(10);
+        let limit = Duration::from_secs(10);
         assert!(timeout(limit, ask()).await.unwrap().starts_with("HTTP/1.1 503 "));
         drop(held);
         assert!(timeout(limit, ask()).await.unwrap().starts_with("HTTP/1.1 200 "));

@@ -81,5 +81,6 @@ fn without_a_free_descriptor_it_waits_for_one() {
     abuser.wait(3 * SOON).ok();
     cluster.wait_until("it answers again", SOON, || cluster.cli(&["ls"]).success());
     assert_eq!(cluster.main_pid(MASTER), Some(master));
-    assert_eq!(cluster.journal_of(MASTER).matches("cannot accept connections").count(), 1, "said once for as long as it lasts");
+    let said = cluster.journal_of(MASTER).matches("cannot accept connections").count();
+    assert!(said <= 2, "once a minute for each listener, not {said} times");
 }
