@@ -7,6 +7,7 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use axum::Router;
 use axum::body::Body;
@@ -20,12 +21,15 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::error::{Code, Refusal};
-use super::limits::{self, ANSWER_TIME, BODY, BODY_TIME, Budget, URL};
+use super::limits::{self, ANSWER_TIME, BODY, BODY_TIME, Budget, TURN, URL};
 use super::token::Hash;
 use crate::config::settings::Auth;
 use crate::journal::harmless;
 use crate::panics;
 use crate::say::say;
+
+/// So many connections and requests are worth the millisecond that giving memory back takes.
+const MUCH: usize = 256;
 
 /// Who is at the other end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,6 +82,12 @@ pub struct Door {
     pub(super) connections: Arc<Semaphore>,
     requests: Semaphore,
     streams: Arc<Semaphore>,
+    /// All its connections.
+    most: usize,
+    /// Connections and requests since memory was last given back.
+    done: AtomicUsize,
+    /// On TCP one request works at a time: so many of them cannot crowd out the one of an operator on the unix socket.
+    turn: Option<Semaphore>,
 }
 
 impl fmt::Debug for Door {
@@ -100,11 +110,31 @@ impl Door {
     fn new(routes: Router, rules: Option<Rules>, budget: &Budget) -> Arc<Self> {
         Arc::new(Self {
             routes: TowerToHyperService::new(routes),
+            turn: rules.is_some().then(|| Semaphore::new(1)),
             rules,
+            most: budget.connections,
+            done: AtomicUsize::new(0),
             connections: Arc::new(Semaphore::new(budget.connections)),
             requests: Semaphore::new(budget.requests),
             streams: Arc::new(Semaphore::new(budget.streams)),
         })
+    }
+
+    /// A connection has left its place. Behind much work, and with the last connection, its memory goes: the heap would keep it.
+    pub(super) fn left(&self) {
+        if self.connections.available_permits() == self.most && self.done.load(Relaxed) > MUCH {
+            self.done.store(0, Relaxed);
+            #[cfg(target_env = "gnu")]
+            // SAFETY: it has no preconditions.
+            unsafe {
+                libc::malloc_trim(0);
+            }
+        }
+    }
+
+    /// A connection came, or a request.
+    pub(super) fn came(&self) {
+        self.done.fetch_add(1, Relaxed);
     }
 
     /// The answer to a request. A refusal ends its connection: who was refused has no use for the rest of it.
@@ -113,6 +143,7 @@ impl Door {
         B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
+        self.came();
         let mut response = match self.admit(peer, request).await {
             Ok(response) => response,
             Err((refusal, header)) => {
@@ -153,7 +184,7 @@ impl Door {
         if !question {
             say!(Info, "{peer} orders {method} {}", harmless(path));
         }
-        let answer = panics::contain(self.routes.call(request));
+        let answer = self.in_turn(panics::contain(self.routes.call(request)));
         let answer = if question { timeout(ANSWER_TIME, answer).await } else { Ok(answer.await) };
         let response = match answer {
             Ok(Some(Ok(response))) => response,
@@ -171,6 +202,18 @@ impl Door {
                 frame
             }))
         }))
+    }
+
+    /// Work, when it is its turn. What then takes longer waits for something, and lets the next one begin.
+    async fn in_turn<T>(&self, work: impl Future<Output = T>) -> T {
+        let Some(turns) = &self.turn else { return work.await };
+        let turn = turns.acquire().await;
+        let mut work = std::pin::pin!(work);
+        if let Ok(done) = timeout(TURN, work.as_mut()).await {
+            return done;
+        }
+        drop(turn);
+        work.await
     }
 }
 

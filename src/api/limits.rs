@@ -11,15 +11,18 @@ pub struct Budget {
     pub connections: usize,
     /// Requests that are being answered at once; one more is answered 503.
     pub requests: usize,
-    /// Event streams among the connections; one more is answered 503.
+    /// Event streams among the connections; one more is answered 503. Of all listeners as many as the master has readers.
     pub streams: usize,
 }
 
 /// Of the unix socket: operators and their monitors. With [`TCP`] less than the 1024 descriptors that systemd gives.
-pub const UNIX: Budget = Budget { connections: 512, requests: 256, streams: 256 };
+pub const UNIX: Budget = Budget { connections: 512, requests: 256, streams: 208 };
 
 /// Of the TCP listener.
-pub const TCP: Budget = Budget { connections: 256, requests: 32, streams: 64 };
+pub const TCP: Budget = Budget { connections: 256, requests: 32, streams: 48 };
+
+/// systemd's `LimitNOFILE=` is 1024, and the master has other descriptors open.
+const _: () = assert!(UNIX.connections + TCP.connections < 1024 - 100);
 
 /// Bytes of a request's first line and headers. hyper's least is 8192; tokens and selectors are some hundred.
 pub const HEAD: usize = 16 * 1024;
@@ -42,6 +45,10 @@ pub const BODY_TIME: Duration = Duration::from_secs(10);
 /// Until a question is answered: the longest wait that one may ask for (60 s), and some. An order is answered when it ends,
 /// which its own deadlines bound; an event stream has no end.
 pub const ANSWER_TIME: Duration = Duration::from_secs(75);
+
+/// How long a request over TCP keeps the next one from beginning: a question takes a few milliseconds, and what takes longer
+/// waits for something and costs nobody anything.
+pub const TURN: Duration = Duration::from_millis(25);
 
 /// How long a client may take nothing of its answer. More than an event stream's heartbeat.
 pub const STALL: Duration = Duration::from_secs(30);
@@ -72,6 +79,6 @@ mod tests {
         for row in rows {
             assert!(section.contains(&row), "docs/architecture.md lacks: {row}");
         }
-        assert!(UNIX.connections + TCP.connections < 1024 - 100, "systemd's LimitNOFILE=, and what else the master has open");
+        assert_eq!(UNIX.streams + TCP.streams, crate::master::events::READERS, "TCP takes no reader's place from the unix socket");
     }
 }

@@ -189,6 +189,22 @@ async fn one_request_too_many_is_refused_at_once_and_each_listener_has_its_own()
     assert_eq!(told(&open_door, tcp(), request("GET", "/", &[("host", HOST)], b"")).await.0, 200);
 }
 
+#[tokio::test(start_paused = true)]
+async fn over_tcp_one_works_at_a_time_and_one_that_waits_keeps_nobody() {
+    let (open_door, unix) = (door(open()), Door::unix(routes()));
+    let ask = |path: &str| request("GET", path, &[("host", HOST)], b"");
+    let pending = async |answer: &mut Pin<Box<dyn Future<Output = Response> + '_>>| {
+        std::future::poll_fn(|cx| Poll::Ready(answer.as_mut().poll(cx).is_pending())).await
+    };
+    let begin = |path: &'static str| -> Pin<Box<dyn Future<Output = Response> + '_>> { Box::pin(open_door.answer(tcp(), ask(path))) };
+    let (mut waiting, mut behind) = (begin("/slow"), begin("/"));
+    assert!(pending(&mut waiting).await && pending(&mut behind).await, "it waits for its turn");
+    assert_eq!(told(&unix, operator(), ask("/")).await.0, 200, "the unix socket waits for none of them");
+    tokio::time::sleep(2 * TURN).await;
+    assert!(pending(&mut waiting).await);
+    assert_eq!(behind.await.status(), StatusCode::OK);
+}
+
 #[tokio::test]
 async fn streams_have_places_of_their_own_until_they_end() {
     let door = door(open());

@@ -85,12 +85,13 @@ pub(super) fn listen(settings: &Settings, plan: &Plan, host: &Host, live: &dyn L
         return Ok(());
     }
     let failed = |what: String| move |source| Error::Live { what, source };
-    let running = live.running(&[master.clone()]).map_err(failed(format!("looking at {master}")))?;
+    let running = live.running(std::slice::from_ref(&master)).map_err(failed(format!("looking at {master}")))?;
     if running.is_empty() {
         return Ok(());
     }
     live.stop(&[socket.clone(), master.clone()]).map_err(failed(format!("stopping {socket} and {master}")))?;
     live.start(&master).map_err(failed(format!("starting {master}")))?;
+    report.restarted = true;
     report.note(format!("restarted {master}, which touches no worker: its TCP listener changed"));
     tell(settings, live, report)
 }
