@@ -204,9 +204,11 @@ impl Door {
         }))
     }
 
-    /// Work, when it is its turn. What then takes longer waits for something, and lets the next one begin.
+    /// Work, when it is its turn: after everybody's next step. What then takes longer waits for something, and lets the next one begin.
     async fn in_turn<T>(&self, work: impl Future<Output = T>) -> T {
         let Some(turns) = &self.turn else { return work.await };
+        // One connection's pipeline would else be worked off sixteen requests at a time, before anybody else's next step.
+        tokio::task::yield_now().await;
         let turn = turns.acquire().await;
         let mut work = std::pin::pin!(work);
         if let Ok(done) = timeout(TURN, work.as_mut()).await {

@@ -46,7 +46,10 @@ fn none_of_it_keeps_operators_out_or_stays_behind() {
     assert_eq!(saw("half-open"), json!({ "nothing": 250 }));
     assert_eq!(saw("slow-head"), json!({ "nothing": 250 }));
     assert_eq!(saw("slow-body"), json!({ "nothing": 32 }));
-    assert_eq!(saw("streams"), json!({ "200": TCP.streams, "503": 100 - TCP.streams }));
+    // All at once they are too many requests as well.
+    let streams = saw("streams");
+    let (open, refused) = (streams["200"].as_u64().unwrap_or(0), streams["503"].as_u64().unwrap_or(0));
+    assert!(open + refused == 100 && (1..=TCP.streams as u64).contains(&open), "{streams}");
     saw("early");
     let strange = saw("strange");
     assert_eq!(strange.as_object().map(|found| found.keys().map(String::as_str).collect()), Some(vec!["as expected"]), "{strange}");
