@@ -75,7 +75,7 @@ install: $(if $(BINARY),,build)
 	$(INSTALL) -D -m 0755 $(or $(BINARY),target/release/project-cluster) $(bindir)/project-cluster
 	$(INSTALL) -D -m 0644 packaging/sysusers.d/project-cluster.conf $(DESTDIR)$(PREFIX)/lib/sysusers.d/project-cluster.conf
 	$(INSTALL) -d $(docdir)/examples
-	$(INSTALL) -m 0644 README.md LICENSE $(wildcard docs/*.md) docs/cluster.schema.json $(docdir)/
+	$(INSTALL) -m 0644 README.md LICENSE $(wildcard docs/*.md) docs/cluster.schema.json docs/openapi.json $(docdir)/
 	cp -R --no-dereference examples/shop $(docdir)/examples/
 	chmod -R u=rwX,go=rX $(docdir)/examples
 

@@ -7,9 +7,13 @@ pub mod guard;
 pub mod healthz;
 pub mod limits;
 pub mod listen;
+#[cfg(test)]
+mod openapi;
 pub mod original;
+mod query;
 pub mod server;
 mod stall;
 pub mod stream;
 pub mod token;
 pub mod types;
+mod v1;
