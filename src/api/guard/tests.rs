@@ -192,17 +192,20 @@ async fn one_request_too_many_is_refused_at_once_and_each_listener_has_its_own()
 #[tokio::test(start_paused = true)]
 async fn over_tcp_one_works_at_a_time_and_one_that_waits_keeps_nobody() {
     let (open_door, unix) = (door(open()), Door::unix(routes()));
-    let ask = |path: &str| request("GET", path, &[("host", HOST)], b"");
-    let pending = async |answer: &mut Pin<Box<dyn Future<Output = Response> + '_>>| {
-        std::future::poll_fn(|cx| Poll::Ready(answer.as_mut().poll(cx).is_pending())).await
+    let begin = |path: &str| {
+        let (door, request) = (Arc::clone(&open_door), request("GET", path, &[("host", HOST)], b""));
+        tokio::spawn(async move { door.answer(tcp(), request).await.status() })
     };
-    let begin = |path: &'static str| -> Pin<Box<dyn Future<Output = Response> + '_>> { Box::pin(open_door.answer(tcp(), ask(path))) };
-    let (mut waiting, mut behind) = (begin("/slow"), begin("/"));
-    assert!(pending(&mut waiting).await && pending(&mut behind).await, "it waits for its turn");
-    assert_eq!(told(&unix, operator(), ask("/")).await.0, 200, "the unix socket waits for none of them");
-    tokio::time::sleep(2 * TURN).await;
-    assert!(pending(&mut waiting).await);
-    assert_eq!(behind.await.status(), StatusCode::OK);
+    let begun = tokio::time::Instant::now();
+    let waiting = begin("/slow");
+    tokio::time::sleep(TURN / 5).await;
+    let behind = begin("/");
+    tokio::time::sleep(TURN / 5).await;
+    assert!(!behind.is_finished(), "it waits for its turn");
+    assert_eq!(told(&unix, operator(), request("GET", "/", &[], b"")).await.0, 200, "the unix socket waits for none of them");
+    assert_eq!(behind.await.unwrap(), StatusCode::OK);
+    assert!(!waiting.is_finished() && (TURN..2 * TURN).contains(&begun.elapsed()));
+    waiting.abort();
 }
 
 #[tokio::test]
