@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::look::Colour;
 use crate::names::ClusterName;
 
 /// Runs many copies of any server behind one port, on systemd, and replaces them, new before old.
@@ -17,9 +18,15 @@ pub struct Cli {
     /// The cluster to speak to, where the configuration cannot be read or there are several [default: its `name`]
     #[arg(long, global = true, value_name = "NAME")]
     pub cluster: Option<ClusterName>,
-    /// Answers as JSON
+    /// Answers as JSON: one value, or one a line where the answer has no end; nothing else on standard output
     #[arg(long, global = true)]
     pub json: bool,
+    /// Says nothing where all goes well; what was asked for (`ls`, `show`, `logs`) is an answer and comes all the same
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+    /// Colours; `auto` heeds NO_COLOR and CLICOLOR_FORCE
+    #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t)]
+    pub color: Colour,
     /// What to do
     #[command(subcommand)]
     pub verb: Verb,
@@ -42,11 +49,7 @@ pub enum Verb {
     /// Make what runs what is configured: starts, stops, scales and reloads what differs, nothing else; root installs first
     Apply(Apply),
     /// Stop the cluster and remove all that `install` made
-    Uninstall {
-        /// Remove from this directory instead of `/`; nothing that runs is touched
-        #[arg(long, value_name = "DIR")]
-        root: Option<PathBuf>,
-    },
+    Uninstall(Uninstall),
     /// List the workers
     #[command(visible_aliases = ["stat", "status"])]
     Ls {
@@ -54,16 +57,16 @@ pub enum Verb {
         #[arg(value_name = "SEL")]
         select: Vec<String>,
     },
-    /// Show an app in full: sockets, generation, hold, last roll, workers
+    /// Show apps or single workers in full: sockets, generation, last end, limits, last roll, last lines
     Show {
-        /// Apps or `all`
+        /// Apps (`api`), workers (`api:01`) or `all`
         #[arg(value_name = "SEL", required = true)]
         select: Vec<String>,
     },
     /// Start apps or single workers; returns when they are ready
     Start(Operate),
     /// Stop apps (sockets close first) or single workers, which stay stopped until you start them
-    Stop(Operate),
+    Stop(Sure),
     /// Replace workers by fresh ones, new before old: of an app by a new generation, a single one by the same again
     Restart(Operate),
     /// The same as `restart`
@@ -73,7 +76,7 @@ pub enum Verb {
     /// Give an app so many workers
     Scale(Scale),
     /// Take workers away from an app; with the last one its port closes
-    Remove(Operate),
+    Remove(Sure),
     /// End a hold, forget crashes, and try at once what waits to be tried again
     Reset(Operate),
     /// Stop the workers of on-demand apps; the next connection starts them again
@@ -118,6 +121,28 @@ pub struct Operate {
     #[command(flatten)]
     /// How it is waited for
     pub wait: Wait,
+}
+
+/// Options of the verbs that ask before they do it to all.
+#[derive(Debug, Args)]
+pub struct Sure {
+    #[command(flatten)]
+    /// What, and how it is waited for
+    pub operate: Operate,
+    /// Does it to `all` without asking; without a terminal nobody is asked
+    #[arg(short, long)]
+    pub yes: bool,
+}
+
+/// Options of `uninstall`.
+#[derive(Debug, Args)]
+pub struct Uninstall {
+    /// Remove from this directory instead of `/`; nothing that runs is touched
+    #[arg(long, value_name = "DIR")]
+    pub root: Option<PathBuf>,
+    /// Does it without asking; without a terminal nobody is asked
+    #[arg(short, long)]
+    pub yes: bool,
 }
 
 /// Options of `reload`.

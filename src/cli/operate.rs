@@ -9,7 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::args::{Operate, Wait};
+use super::args::{Operate, Sure, Wait};
 use super::client::{self, Client};
 use super::follow::{follow, to};
 use super::{Choice, Context, Failure, print, print_json, selection};
@@ -73,6 +73,16 @@ pub(crate) async fn run(context: &Context, verb: &'static str, options: &Operate
     carry_out(context, errands(&chosen, verb, options.wait), options.wait).await
 }
 
+/// The same of what ends more than it says: `all` is asked for.
+pub(crate) async fn surely(context: &Context, verb: &'static str, options: &Sure) -> Result<(), Failure> {
+    if options.operate.select.iter().any(|text| text == "all") {
+        let names: Vec<String> = context.apps().await?.iter().map(|app| app.name.to_string()).collect();
+        let end = if verb == "stop" { "their ports close until somebody starts them" } else { "their ports close and they have 0 workers" };
+        context.confirm(options.yes, &format!("{verb} all of cluster {} ({}): {end}?", context.cluster, names.join(", ")))?;
+    }
+    run(context, verb, &options.operate).await
+}
+
 /// `sleep`: of apps alone.
 pub(crate) async fn sleep(context: &Context, options: &Operate) -> Result<(), Failure> {
     let names = super::app_names(&context.apps().await?, &options.select)?;
@@ -109,7 +119,7 @@ pub(super) async fn all(context: &Context, errands: Vec<Errand>, wait: Wait) -> 
     let (stop, stopped) = watch::channel(false);
     let mut tasks = JoinSet::new();
     for errand in errands {
-        let (client, quiet, mut stopped) = (context.client.clone(), context.json, stopped.clone());
+        let (client, quiet, mut stopped) = (context.client.clone(), !context.look.says, stopped.clone());
         tasks.spawn(async move {
             let say = |text: &str| {
                 if !quiet {

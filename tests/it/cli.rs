@@ -51,9 +51,9 @@ fn ls_and_show_tell_of_the_whole_control_group() {
     let head =
         cluster.sh("project-cluster ls | head -1; project-cluster show all | true; project-cluster ls --json >/dev/full || echo full");
     assert_eq!((head.code, head.stderr.contains("panicked")), (0, false), "{}", head.stderr);
-    let on_terminal = |env: &str| cluster.sh(&format!("script -qec '{env} project-cluster ls' /dev/null")).ok();
-    assert!(on_terminal("env").contains("\u{1b}[32monline"));
-    assert!(!on_terminal("NO_COLOR=1").contains("\u{1b}["));
+    let on_terminal = |env: &str| cluster.sh(&format!("script -qec 'env {env} project-cluster ls' /dev/null")).ok();
+    assert!(on_terminal("TERM=xterm").contains("\u{1b}[32monline"));
+    assert!(!on_terminal("NO_COLOR=1 TERM=xterm").contains("\u{1b}["));
 }
 
 #[test]
