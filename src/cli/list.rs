@@ -1,7 +1,7 @@
 //! `ls` and `show`: what runs, for people.
 
 use super::follow::{figures, to};
-use super::table::{self, Cell, Tone};
+use super::table::{self, Cell, Tone, left, right};
 use super::time;
 use crate::api::converge;
 use crate::api::types::{App, AppState, CrashLoops, RollState, Worker, WorkerState};
@@ -12,16 +12,16 @@ use crate::names::{anew, unmask};
 /// The table of `ls`, and a line for each app that needs one.
 pub fn workers(workers: &[Worker], apps: &[App], width: usize, colours: bool) -> String {
     let columns = [
-        ("uid", false),
-        ("pid", true),
-        ("state", false),
-        ("gen", true),
-        ("crash", true),
-        ("err", true),
-        ("warn", true),
-        ("memory", true),
-        ("cpu", true),
-        ("uptime", true),
+        left("uid", 0),
+        right("pid", 3),
+        left("state", 0),
+        right("gen", 4),
+        right("crash", 1),
+        right("err", 6),
+        right("warn", 7),
+        right("memory", 2),
+        right("cpu", 8),
+        right("uptime", 5),
     ];
     let current = |row: &Worker| apps.iter().find(|app| app.name == row.app).and_then(|app| app.generation);
     let rows: Vec<Vec<Cell>> = workers

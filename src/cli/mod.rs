@@ -3,6 +3,7 @@
 
 mod apply;
 pub mod args;
+mod board;
 pub mod client;
 mod events;
 mod follow;
@@ -217,10 +218,5 @@ async fn show(context: &Context, select: &[String]) -> Result<(), Failure> {
 
 /// Columns of the terminal; a pipe has no width.
 pub(crate) fn width() -> usize {
-    // SAFETY: TIOCGWINSZ fills the winsize that it is given; zeroes are a valid one.
-    let columns = unsafe {
-        let mut size: libc::winsize = std::mem::zeroed();
-        if libc::ioctl(libc::STDOUT_FILENO, libc::TIOCGWINSZ, &raw mut size) == 0 { size.ws_col } else { 0 }
-    };
-    if columns == 0 { usize::MAX } else { columns.into() }
+    out::size().0
 }

@@ -10,9 +10,10 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::args::{Operate, Sure, Wait};
+use super::board::{Bounds, FRAME, Shared};
 use super::client::{self, Client};
 use super::follow::{follow, to};
-use super::{Choice, Context, Failure, print, print_json, selection};
+use super::{Choice, Context, Failure, marks, print, print_json, selection};
 use crate::api::types::{Done, Roll, RollState};
 use crate::files;
 use crate::handle::shown_mark;
@@ -26,6 +27,7 @@ const FOREVER: Duration = Duration::from_secs(24 * 3600);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Errand {
     pub app: String,
+    verb: String,
     pub uri: String,
     /// Asked for twice it does no harm, so that it may be asked again when the connection breaks.
     repeatable: bool,
@@ -45,7 +47,7 @@ impl Errand {
             query.push("wait=false".into());
         }
         let mark = if query.is_empty() { "" } else { "?" };
-        Self { app: app.into(), uri: format!("/v1/apps/{app}/{verb}{mark}{}", query.join("&")), repeatable: true }
+        Self { app: app.into(), verb: verb.into(), uri: format!("/v1/apps/{app}/{verb}{mark}{}", query.join("&")), repeatable: true }
     }
 }
 
@@ -98,7 +100,7 @@ pub(crate) async fn count(context: &Context, verb: &str, app: &str, count: u16, 
     };
     let uri = format!("/v1/apps/{name}/{verb}?count={count}&wait={}", !wait.no_wait);
     // A second `add` would add twice.
-    let errand = Errand { app: name.clone(), uri, repeatable: verb == "scale" };
+    let errand = Errand { app: name.clone(), verb: verb.into(), uri, repeatable: verb == "scale" };
     carry_out(context, vec![errand], wait).await
 }
 
@@ -114,19 +116,22 @@ async fn carry_out(context: &Context, errands: Vec<Errand>, wait: Wait) -> Resul
 /// All at once: what was done, and what failed.
 pub(super) async fn all(context: &Context, errands: Vec<Errand>, wait: Wait) -> Result<(Vec<Done>, Failures), Failure> {
     let deadline = wait.timeout.map(|limit| Instant::now() + limit);
-    let several = errands.len() > 1;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|why| Failure::Failed(why.to_string()))?;
     let (stop, stopped) = watch::channel(false);
+    let settings = if context.look.live { marks::master_settings(&context.cluster) } else { None };
+    let bounds = |app: &str| settings.as_ref()?.apps.iter().find(|(name, _)| name.as_str() == app).map(|(_, app)| Bounds::of(app));
+    let rows = errands.iter().map(|errand| (errand.app.clone(), errand.verb.clone(), bounds(&errand.app))).collect();
+    let board = Shared::new(context.look, wait, rows);
     let mut tasks = JoinSet::new();
     for errand in errands {
-        let (client, quiet, mut stopped) = (context.client.clone(), !context.look.says, stopped.clone());
+        let (client, board, mut stopped) = (context.client.clone(), board.clone(), stopped.clone());
         tasks.spawn(async move {
-            let say = |text: &str| {
-                if !quiet {
-                    print(&if several { format!("{}: {text}\n", errand.app) } else { format!("{text}\n") });
-                }
+            let say = |text: &str| board.say(&errand.app, text);
+            let result = tokio::select! {
+                result = one(&client, &errand, !wait.no_wait, deadline, &mut stopped, say) => result,
+                never = board.watch(&client, &errand.app) => match never {},
             };
-            let result = one(&client, &errand, !wait.no_wait, deadline, &mut stopped, say).await;
+            board.over(&errand.app);
             (errand.app, result)
         });
     }
@@ -135,9 +140,16 @@ pub(super) async fn all(context: &Context, errands: Vec<Errand>, wait: Wait) -> 
     loop {
         let task = tokio::select! {
             task = tasks.join_next() => task,
-            // The master carries it out, not we.
+            // The master carries it out, not we: the first one ends the waiting, a second one all that is left here.
             _ = interrupt.recv() => {
-                stop.send_replace(true);
+                if stop.send_replace(true) {
+                    board.clear();
+                    return Err(Failure::Failed("interrupted; what was asked for goes on. `project-cluster ls`".into()));
+                }
+                continue;
+            }
+            () = tokio::time::sleep(FRAME), if context.look.live => {
+                board.frame();
                 continue;
             }
         };
@@ -156,6 +168,7 @@ pub(super) async fn all(context: &Context, errands: Vec<Errand>, wait: Wait) -> 
             Err(failure) => failures.add(&name, failure),
         }
     }
+    board.clear();
     Ok((ended, failures))
 }
 
@@ -194,7 +207,9 @@ fn take(mark: &Path) -> Option<u64> {
 }
 
 fn unfinished(app: &str) -> Failure {
-    Failure::Failed(format!("not waiting any longer; it goes on. `project-cluster show {app}`"))
+    Failure::Failed(format!(
+        "not waiting any longer; it goes on. `project-cluster show {app}` tells how it stands, `project-cluster events {app} -f` what happens; `project-cluster stop {app}` ends it, and the app with it"
+    ))
 }
 
 /// One errand to its end, or as far as it is waited for: then its roll is still under way.
