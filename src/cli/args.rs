@@ -201,12 +201,21 @@ pub struct Logs {
     /// Apps, workers (`api:01`) or `all` [default: all]
     #[arg(value_name = "SEL")]
     pub select: Vec<String>,
-    /// Go on with new lines
-    #[arg(short, long)]
+    /// Go on with new lines; of a worker also with those of its successors
+    #[arg(short, long, conflicts_with = "until")]
     pub follow: bool,
-    /// How many lines to begin with
-    #[arg(short = 'n', long, value_name = "N", default_value_t = 50)]
-    pub lines: u32,
+    /// How many lines to begin with, the last ones; with --since or --until all [default: 50]
+    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u32).range(..=1_000_000))]
+    pub lines: Option<u32>,
+    /// From then on: `10m` ago, or what journalctl takes (`today`, `2026-11-24 14:00`)
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub since: Option<String>,
+    /// Until then, likewise
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub until: Option<String>,
+    /// Lines that match this regular expression (PCRE2), whatever their case where it has no capitals
+    #[arg(short, long, value_name = "PATTERN")]
+    pub grep: Option<String>,
 }
 
 /// Options of `events`.
@@ -238,6 +247,12 @@ fn duration(text: &str) -> Result<Duration, String> {
     number.checked_mul(ms).map(Duration::from_millis).ok_or_else(|| "that is too long".into())
 }
 
+/// A point of time in journalctl's words: `10m` is ten minutes ago.
+fn moment(text: &str) -> Result<String, String> {
+    let ago = text.ends_with(|ch: char| ch.is_ascii_alphabetic()).then(|| duration(text).ok()).flatten();
+    Ok(ago.map_or_else(|| text.to_owned(), |ago| format!("-{}ms", ago.as_millis())))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -253,6 +268,7 @@ mod tests {
         assert_eq!(duration("30"), Ok(Duration::from_secs(30)));
         assert_eq!(duration("5m"), Ok(Duration::from_secs(300)));
         assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(["10m", "90", "today", "-5min"].map(|text| moment(text).unwrap()), ["-600000ms", "90", "today", "-5min"]);
         for text in ["", "s", "-1s", "1d", "99999999999999999999", "18446744073709551615h"] {
             assert!(duration(text).is_err(), "{text}");
         }

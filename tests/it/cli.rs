@@ -106,14 +106,29 @@ fn logs_are_those_of_the_chosen_workers() {
     assert!(logs.contains("hello from api:01") && logs.contains("hello from api:02"), "{logs}");
     let one = cluster.cli(&["logs", "api:02"]).ok();
     assert!(one.contains("hello from api:02") && !one.contains("hello from api:01"), "{one}");
-    let json = cluster.cli(&["logs", "api:01", "--json"]).ok();
-    let entries: Vec<Value> = json.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert!(entries.iter().any(|entry| entry["MESSAGE"] == "hello from api:01" && entry["PROJECT_CLUSTER_APP"] == "api"), "{json}");
+    let entries = |arguments: &[&str]| -> Vec<Value> {
+        let text = cluster.cli(&[&["logs", "--json"], arguments].concat()).ok();
+        text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|why| panic!("{why}: {text}"))).collect()
+    };
+    let told = entries(&["api:01"]);
+    let hello = told.iter().find(|entry| entry["message"] == "hello from api:01").unwrap_or_else(|| panic!("{told:?}"));
+    assert_eq!((&hello["uid"], &hello["app"], &hello["systemd"]), (&"api:01".into(), &"api".into(), &false.into()));
+    assert!(hello["time_us"].as_u64() > Some(1 << 50) && hello["pid"].is_u64() && told.iter().any(|entry| entry["systemd"] == true));
+    assert_eq!(entries(&["--grep", "^hello from", "-n", "2"]).len(), 2);
+    assert_eq!(entries(&["--grep", "nobody wrote this"]).len(), 0);
+    assert_eq!((entries(&["--since", "1h", "api"]).is_empty(), entries(&["--until", "1h"]).len()), (false, 0));
+    let wrong = cluster.cli(&["logs", "--since", "long ago"]).exits(2);
+    assert!(wrong.stderr.contains("project-cluster logs --help"), "{}", wrong.stderr);
     let follow = cluster.spawn(&["project-cluster", "logs", "api", "-f"]);
     cluster.wait_until("it shows what was", SOON, || follow.stdout().contains("hello from api:01"));
     let before = follow.stdout().matches("hello from api:01").count();
     cluster.cli(&["reload", "api"]).ok();
     cluster.wait_until("it shows what comes", SOON, || follow.stdout().matches("hello from api:01").count() > before);
+    // Of one worker, also its successors.
+    let one = cluster.spawn(&["project-cluster", "logs", "api:02", "-f", "-n", "1"]);
+    cluster.cli(&["reload", "api"]).ok();
+    cluster.wait_until("it follows the worker into the next generation", SOON, || one.stdout().contains("hello from api:02"));
+    assert!(!one.stdout().contains("hello from api:01"), "{}", one.stdout());
     assert!(cluster.cli(&["logs", "apo"]).exits(2).stderr.contains("Did you mean `api`?"));
 }
 

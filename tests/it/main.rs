@@ -31,6 +31,7 @@ mod sandbox;
 mod secrets;
 mod stopping;
 mod swap;
+mod terminal;
 mod trace;
 mod traps;
 mod tree;

@@ -1,0 +1,165 @@
+//! The command line on a terminal: progress, questions, Ctrl-C.
+
+use super::cluster::{Cluster, HELLO, SOON, cluster, node, shop};
+use super::support::{Output, Running};
+
+/// A terminal of so many columns and rows. Each further argument is a step: `?TEXT` waits until that has come, `<KEYS` types,
+/// `=COLUMNSxROWS` resizes; behind `--` stands the command. Prints all that came; its exit code is the command's.
+const PTY: &str = r#"
+import fcntl, os, pty, select, signal, struct, sys, termios, time
+at = sys.argv.index('--')
+steps, command = sys.argv[1:at], sys.argv[at + 1:]
+pid, fd = pty.fork()
+if pid == 0:
+    # The first step is the first size: the command begins behind it.
+    columns, rows = steps[0][1:].split('x')
+    fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack('HHHH', int(rows), int(columns), 0, 0))
+    os.environ['TERM'] = 'xterm'
+    os.execvp(command[0], command)
+got, end = b'', time.monotonic() + 60
+def more():
+    global got
+    if time.monotonic() > end:
+        os.kill(pid, signal.SIGKILL)
+        sys.exit('nothing more came behind: %r' % got)
+    if select.select([fd], [], [], 1)[0]:
+        try:
+            data = os.read(fd, 65536)
+        except OSError:
+            data = b''
+        got += data
+        return bool(data)
+    return True
+seen = 0
+for step in steps[1:]:
+    kind, value = step[0], step[1:]
+    if kind == '?':
+        while value.encode() not in got[seen:]:
+            if not more():
+                sys.exit('it ended without %r: %r' % (value, got))
+        seen = got.index(value.encode(), seen) + len(value)
+    elif kind == '<':
+        os.write(fd, value.encode())
+    else:
+        columns, rows = value.split('x')
+        fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack('HHHH', int(rows), int(columns), 0, 0))
+while more():
+    pass
+sys.stdout.buffer.write(got)
+sys.stdout.flush()
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) % 256)
+"#;
+
+fn terminal(cluster: &Cluster, steps: &[&str], command: &[&str]) -> Running {
+    let words: Vec<&str> = ["python3", "-c", PTY].into_iter().chain(steps.iter().copied()).chain(["--", "project-cluster"]).collect();
+    cluster.spawn(&[&words, command].concat())
+}
+
+#[track_caller]
+fn on(cluster: &Cluster, steps: &[&str], command: &[&str]) -> Output {
+    terminal(cluster, steps, command).wait(3 * SOON)
+}
+
+/// What a terminal shows that never wraps: its lines when all of this has been written.
+fn screen(output: &str) -> Vec<String> {
+    let (mut lines, mut row) = (vec![String::new()], 0);
+    let mut rest = output;
+    while let Some(ch) = rest.chars().next() {
+        if let Some(sequence) = rest.strip_prefix("\u{1b}[") {
+            let end = sequence.find(|ch: char| ch.is_ascii_alphabetic()).expect("a sequence ends");
+            match &sequence[end..=end] {
+                "A" => row -= sequence[..end].parse::<usize>().unwrap(),
+                "J" => lines.truncate(row + 1),
+                _ => {}
+            }
+            if &sequence[end..=end] == "J" {
+                lines[row].clear();
+            }
+            rest = &sequence[end + 1..];
+            continue;
+        }
+        rest = &rest[ch.len_utf8()..];
+        match ch {
+            '\r' => {}
+            '\n' => {
+                row += 1;
+                if row == lines.len() {
+                    lines.push(String::new());
+                }
+            }
+            ch => lines[row].push(ch),
+        }
+    }
+    lines
+}
+
+/// Workers that take a moment to get ready.
+const SLOW: &str = "setTimeout(() => require('/srv/apps/hello.js'), 1500);";
+
+#[test]
+fn a_wait_shows_how_far_it_is_and_leaves_its_steps() {
+    let cluster = shop(2, "");
+    cluster.deploy("v2", SLOW);
+    let reload = on(&cluster, &["=80x24", "?of 2 ready", "?starting (timeout.start 30 s)", "=30x8"], &["reload", "api"]).exits(0);
+    let shown = screen(&reload.stdout);
+    assert!(shown.iter().any(|line| line.contains("api:01 (generation 2) is ready")), "{shown:#?}");
+    assert!(shown.iter().any(|line| line.contains("done: generation 2, 2 of 2 ready")), "{shown:#?}");
+    assert!(!shown.iter().any(|line| line.contains("reload api")), "nothing of the foot stays: {shown:#?}");
+    assert!(reload.stdout.contains("reload api  0 of 2 ready"), "{}", reload.stdout);
+    // By the handle, without a roll.
+    cluster.cli(&["stop", "api"]).ok();
+    let start = on(&cluster, &["=200x24", "?api:01 and 1 more starting (timeout.start 30 s)"], &["start", "api"]).exits(0);
+    assert_eq!(screen(&start.stdout).iter().filter(|line| line.contains("2 of 2 ready")).count(), 1, "{}", start.stdout);
+    // Neither in a pipe nor where nothing is to be said.
+    assert!(!cluster.cli(&["restart", "api"]).ok().contains("\u{1b}"));
+    for arguments in [&["reload", "api", "--quiet"][..], &["stop", "api", "-q"], &["start", "api", "-q"]] {
+        assert_eq!(on(&cluster, &["=80x24"], arguments).exits(0).stdout, "", "{arguments:?}");
+    }
+}
+
+#[test]
+fn ctrl_c_ends_the_waiting_and_not_the_roll() {
+    let cluster = shop(2, "");
+    cluster.deploy("v2", SLOW);
+    let left = on(&cluster, &["=80x24", "?of 2 ready", "<\u{3}"], &["reload", "api"]).exits(1);
+    let said = ["it goes on", "`project-cluster show api`", "`project-cluster events api -f`", "`project-cluster stop api` ends it"];
+    assert!(said.iter().all(|said| left.stdout.contains(said)), "{}", left.stdout);
+    cluster.wait_until("the roll ends", SOON, || cluster.generations("api") == [2]);
+}
+
+#[test]
+fn what_ends_all_is_asked_for_where_somebody_can_answer() {
+    let cluster = cluster(&node(1));
+    let stands = || cluster.workers("api").len();
+    for (verb, question) in [("stop", "stop all of cluster project-cluster (api)"), ("remove", "remove all of cluster")] {
+        let no = on(&cluster, &["=80x24", &format!("?{question}"), "?[y/N] ", "<\n"], &[verb, "all"]).exits(1);
+        assert!(no.stdout.contains("nothing was done") && stands() == 1, "{}", no.stdout);
+    }
+    let no = on(&cluster, &["=80x24", "?[y/N] ", "<nonsense\n"], &["uninstall"]).exits(1);
+    assert!(no.stdout.contains("`--yes`") && stands() == 1, "{}", no.stdout);
+    on(&cluster, &["=80x24", "?[y/N] ", "<y\n"], &["stop", "all"]).exits(0);
+    assert_eq!(stands(), 0);
+    // One app was named; nobody is there; it was said before.
+    cluster.cli(&["start", "api"]).ok();
+    on(&cluster, &["=80x24"], &["stop", "api"]).exits(0);
+    cluster.cli(&["start", "api"]).ok();
+    cluster.cli(&["stop", "all"]).ok();
+    on(&cluster, &["=80x24"], &["uninstall", "--yes"]).exits(0);
+}
+
+#[test]
+fn log_lines_of_several_workers_have_a_colour_each_and_none_of_their_own() {
+    let cluster = shop(2, "");
+    cluster
+        .deploy("v2", &format!("console.log('\\x1b[2J\\x1b]0;title\\x07\\u009b31mred\\u202e', process.env.PROJECT_CLUSTER_UID); {HELLO}"));
+    cluster.cli(&["reload", "api"]).ok();
+    cluster.run(&["journalctl", "--sync"]).ok();
+    let shown = on(&cluster, &["=80x24"], &["logs", "api", "--grep", "red"]).exits(0).stdout;
+    for said in ["\u{1b}[36mapi:01\u{1b}[0m  red api:01", "\u{1b}[35mapi:02\u{1b}[0m  red api:02"] {
+        assert!(shown.contains(said), "{said:?} in {shown:?}");
+    }
+    assert!(!["\u{1b}[2J", "\u{1b}]", "title", "\u{9b}", "\u{202e}"].iter().any(|hostile| shown.contains(hostile)), "{shown:?}");
+    assert!(!cluster.cli(&["logs", "api", "--grep", "red"]).ok().contains('\u{1b}'));
+    let json = cluster.cli(&["logs", "api", "--json", "--grep", "red"]).ok();
+    assert!(!json.contains(['\u{1b}', '\u{9b}', '\u{202e}']) && json.contains("\\u202e"), "{json:?}");
+}
