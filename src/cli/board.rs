@@ -173,9 +173,12 @@ fn foot(rows: &[Row], elapsed: Duration, limit: Option<Duration>, width: usize, 
     let line = |row: &&Row| {
         let name = name(row);
         let gap = " ".repeat(longest - table::width(&name));
-        let text = format!("{name}{gap}  {}{:>3} s{}", progress(row), seconds, bounds(row, limit));
-        // The last column stays free: a terminal that stands there may wrap.
-        table::cut(&text, width.saturating_sub(1))
+        let (bar, count) = progress(row);
+        let rest = format!("{count}{seconds:>3} s{}", bounds(row, limit));
+        let whole = format!("{name}{gap}  {bar}{rest}");
+        // The last column stays free: a terminal that stands there may wrap. The bar is the first to go.
+        let room = width.saturating_sub(1);
+        table::cut(&if table::width(&whole) <= room { whole } else { format!("{name}{gap}  {rest}") }, room)
     };
     let mut lines: Vec<String> = waits.iter().take(shown).map(line).collect();
     if shown < waits.len() {
@@ -184,9 +187,9 @@ fn foot(rows: &[Row], elapsed: Duration, limit: Option<Duration>, width: usize, 
     lines
 }
 
-/// `[####....] 2 of 4 ready  `.
-fn progress(row: &Row) -> String {
-    let Some(app) = &row.seen else { return String::new() };
+/// `[####....] ` and `2 of 4 ready  `.
+fn progress(row: &Row) -> (String, String) {
+    let Some(app) = &row.seen else { return <(String, String)>::default() };
     let (verb, roll) = (row.verb.as_str(), app.roll.as_ref().filter(|roll| roll.under_way()));
     let (count, of, what) = match (roll, verb) {
         (Some(roll), _) => (roll.ready, roll.target, "ready"),
@@ -197,7 +200,7 @@ fn progress(row: &Row) -> String {
         (None, _) => (app.ready, app.target, "ready"),
     };
     let full = if of == 0 { 0 } else { BAR * usize::from(count.min(of)) / usize::from(of) };
-    format!("[{}{}] {count} of {of} {what}  ", "#".repeat(full), ".".repeat(BAR - full))
+    (format!("[{}{}] ", "#".repeat(full), ".".repeat(BAR - full)), format!("{count} of {of} {what}  "))
 }
 
 /// What it waits for and at most how long: `; api:03 starts (at most 30 s)`.
@@ -229,7 +232,8 @@ fn bounds(row: &Row, limit: Option<Duration>) -> String {
         if soaks {
             said.push_str(&format!("  proving itself{}", most(row.bounds.map(|bounds| bounds.min_ready), "min_ready")));
         }
-        said.push_str(&most(row.bounds.map(|bounds| bounds.deadline), "deadline").replacen(" (", "  (", 1));
+        let deadline = row.bounds.map(|bounds| table::duration(bounds.deadline));
+        said.extend(deadline.map(|deadline| format!("  deadline {deadline}")));
     }
     said
 }
@@ -278,11 +282,15 @@ mod tests {
         assert_eq!(
             lines(&[roll.clone()], 200, 24),
             [
-                "reload api  [####........] 1 of 3 ready   12 s  api:02 starting (timeout.start 30 s)  api:03 ending (timeout.kill 5.0 s)  (deadline 10 min)"
+                "reload api  [####........] 1 of 3 ready   12 s  api:02 starting (timeout.start 30 s)  api:03 ending (timeout.kill 5.0 s)  deadline 10 min"
             ]
         );
+        assert_eq!(
+            lines(&[row("reload", &[Online, Starting], Some((1, 2)))], 80, 24),
+            ["reload api  1 of 2 ready   12 s  api:02 starting (timeout.start 30 s)  deadlin…"]
+        );
         let soak = row("reload", &[Online, Online], Some((1, 2)));
-        assert!(lines(&[soak], 200, 24)[0].contains("1 of 2 ready   12 s  proving itself (min_ready 1.0 s)  (deadline 10 min)"));
+        assert!(lines(&[soak], 200, 24)[0].contains("1 of 2 ready   12 s  proving itself (min_ready 1.0 s)  deadline 10 min"));
         let start = row("start", &[Starting, Starting, Restarting], None);
         assert!(
             lines(&[start], 200, 24)[0]

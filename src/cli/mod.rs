@@ -5,8 +5,11 @@ mod apply;
 pub mod args;
 mod board;
 pub mod client;
+mod entry;
 mod events;
 mod follow;
+#[cfg(test)]
+mod golden;
 mod list;
 mod live;
 mod logs;
@@ -16,6 +19,7 @@ mod operate;
 mod out;
 mod select;
 mod setup;
+mod show;
 mod sse;
 mod table;
 mod time;
@@ -167,12 +171,13 @@ pub fn main() -> ExitCode {
 async fn run(context: &Context, verb: &Verb) -> Result<(), Failure> {
     match verb {
         Verb::Ls { select } => ls(context, select).await,
-        Verb::Show { select } => show(context, select).await,
+        Verb::Show { select } => show::run(context, select).await,
         Verb::Start(options) => operate::run(context, "start", options).await,
         Verb::Stop(options) => operate::surely(context, "stop", options).await,
         Verb::Sleep(options) => operate::sleep(context, options).await,
         Verb::Reload(options) if options.handle => operate::as_handle(context, &options.operate).await,
-        Verb::Restart(options) | Verb::Reload(args::Reload { operate: options, .. }) => operate::run(context, "restart", options).await,
+        Verb::Reload(options) => operate::run(context, "reload", &options.operate).await,
+        Verb::Restart(options) => operate::run(context, "restart", options).await,
         Verb::Add(args::Add { app, count, wait }) => operate::count(context, "add", app, *count, *wait).await,
         Verb::Scale(args::Scale { app, count, wait }) => operate::count(context, "scale", app, *count, *wait).await,
         Verb::Remove(options) => operate::surely(context, "remove", options).await,
@@ -200,19 +205,6 @@ async fn ls(context: &Context, select: &[String]) -> Result<(), Failure> {
     if select.is_empty() {
         print(&new.into_iter().map(|line| line + "\n").collect::<String>());
     }
-    Ok(())
-}
-
-async fn show(context: &Context, select: &[String]) -> Result<(), Failure> {
-    let mut apps = context.apps().await?;
-    marks::mark(context, &mut apps);
-    let names = app_names(&apps, select)?;
-    let chosen: Vec<&App> = apps.iter().filter(|app| names.contains(&app.name.to_string())).collect();
-    if context.json {
-        return print_json(&chosen);
-    }
-    let shown: Vec<String> = chosen.iter().map(|app| list::app(app, width(), context.look.colours)).collect();
-    print(&shown.join("\n"));
     Ok(())
 }
 

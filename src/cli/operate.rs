@@ -47,7 +47,9 @@ impl Errand {
             query.push("wait=false".into());
         }
         let mark = if query.is_empty() { "" } else { "?" };
-        Self { app: app.into(), verb: verb.into(), uri: format!("/v1/apps/{app}/{verb}{mark}{}", query.join("&")), repeatable: true }
+        // They are one; the route of this name takes slots, too.
+        let route = if verb == "reload" { "restart" } else { verb };
+        Self { app: app.into(), verb: verb.into(), uri: format!("/v1/apps/{app}/{route}{mark}{}", query.join("&")), repeatable: true }
     }
 }
 

@@ -86,11 +86,13 @@ pub const fn right(name: &'static str, rank: u8) -> Column {
 
 /// Between two columns.
 const GAP: usize = 2;
+/// A name of so many columns is shortened only where no other column is left to go.
+const ENOUGH: usize = 24;
 /// No text is shortened further.
 const LEAST: usize = 5;
 
-/// The rows under their headings; trailing spaces are left out. While a line would be wider than `width`, columns go: first
-/// those in which nothing stands, then by their rank. What stays is shortened in the first column, in its middle.
+/// The rows under their headings; trailing spaces are left out. Where a line would be wider than `width`, names in the first
+/// column lose their middle, then columns go: those in which nothing stands, then by their rank.
 pub fn render(columns: &[Column], rows: &[Vec<Cell>], width: usize, colours: bool) -> String {
     let cells = |at: usize| rows.iter().filter_map(move |row| row.get(at));
     let mut sizes: Vec<usize> = (0..columns.len())
@@ -98,16 +100,20 @@ pub fn render(columns: &[Column], rows: &[Vec<Cell>], width: usize, colours: boo
         .collect();
     let mut shown: Vec<usize> = (0..columns.len()).collect();
     let total = |shown: &[usize], sizes: &[usize]| shown.iter().map(|at| sizes[*at] + GAP).sum::<usize>().saturating_sub(GAP);
+    let narrowed = |shown: &[usize], sizes: &mut [usize], least: usize| {
+        let over = total(shown, sizes).saturating_sub(width);
+        if let Some(first) = sizes.first_mut().filter(|first| **first > least) {
+            *first = first.saturating_sub(over).max(least);
+        }
+    };
+    narrowed(&shown, &mut sizes, ENOUGH);
     while total(&shown, &sizes) > width {
         let says_nothing = |at: usize| cells(at).all(|cell| cell.text == "-");
         let goes = shown.iter().filter(|at| columns[**at].rank > 0).max_by_key(|at| (says_nothing(**at), columns[**at].rank)).copied();
         let Some(goes) = goes else { break };
         shown.retain(|at| *at != goes);
     }
-    if let Some(first) = shown.first() {
-        let over = total(&shown, &sizes).saturating_sub(width);
-        sizes[*first] = sizes[*first].min(sizes[*first].saturating_sub(over).max(LEAST));
-    }
+    narrowed(&shown, &mut sizes, LEAST);
     let line = |cells: &[Cell]| {
         let mut out = String::new();
         for at in &shown {
