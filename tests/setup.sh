@@ -31,6 +31,9 @@ if [ "${1-}" != demo ]; then
     # Not just any python3: the sandbox shows /usr, not homes where version managers keep theirs.
     need python3 test -x /usr/bin/python3
     need golang-go command -v go
+    # Completions are tried in the shells that they are for.
+    need zsh command -v zsh
+    need fish command -v fish
     need wrk command -v wrk
 fi
 if [ "${1-}" = proof ]; then

@@ -1,10 +1,13 @@
 //! The command line as typed.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use clap_complete::ArgValueCompleter;
 
+use super::complete::{self, Shell};
 use super::look::Colour;
 use crate::names::ClusterName;
 
@@ -54,13 +57,13 @@ pub enum Verb {
     #[command(visible_aliases = ["stat", "status"])]
     Ls {
         /// Apps (`api`), workers (`api:01`) or `all`
-        #[arg(value_name = "SEL")]
+        #[arg(value_name = "SEL", add = ArgValueCompleter::new(complete::selectors))]
         select: Vec<String>,
     },
     /// Show apps or single workers in full: sockets, generation, last end, limits, last roll, last lines
     Show {
         /// Apps (`api`), workers (`api:01`) or `all`
-        #[arg(value_name = "SEL", required = true)]
+        #[arg(value_name = "SEL", required = true, add = ArgValueCompleter::new(complete::selectors))]
         select: Vec<String>,
     },
     /// Start apps or single workers; returns when they are ready
@@ -85,6 +88,19 @@ pub enum Verb {
     Logs(Logs),
     /// Show what happened: starts, stops, restarts, each step of a roll
     Events(Events),
+    /// Print what makes a shell complete verbs, options, apps and workers: `source <(project-cluster completions bash)`
+    Completions {
+        /// The shell
+        #[arg(value_name = "SHELL")]
+        shell: Shell,
+    },
+    /// What the last word may become, for the scripts of `completions`
+    #[command(hide = true)]
+    Complete {
+        /// The words so far
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<OsString>,
+    },
 }
 
 /// Options of `install`.
@@ -116,7 +132,7 @@ pub struct Apply {
 #[derive(Debug, Args)]
 pub struct Operate {
     /// Apps (`api`), workers (`api:01`), several of them, or `all`
-    #[arg(value_name = "SEL", required = true)]
+    #[arg(value_name = "SEL", required = true, add = ArgValueCompleter::new(complete::selectors))]
     pub select: Vec<String>,
     #[command(flatten)]
     /// How it is waited for
@@ -171,7 +187,7 @@ pub struct Wait {
 #[derive(Debug, Args)]
 pub struct Add {
     /// The app
-    #[arg(value_name = "TYPE")]
+    #[arg(value_name = "TYPE", add = ArgValueCompleter::new(complete::apps))]
     pub app: String,
     /// How many more
     #[arg(value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
@@ -185,7 +201,7 @@ pub struct Add {
 #[derive(Debug, Args)]
 pub struct Scale {
     /// The app
-    #[arg(value_name = "TYPE")]
+    #[arg(value_name = "TYPE", add = ArgValueCompleter::new(complete::apps))]
     pub app: String,
     /// How many in all
     #[arg(value_name = "N", value_parser = clap::value_parser!(u16).range(0..=1024))]
@@ -199,7 +215,7 @@ pub struct Scale {
 #[derive(Debug, Args)]
 pub struct Logs {
     /// Apps, workers (`api:01`) or `all` [default: all]
-    #[arg(value_name = "SEL")]
+    #[arg(value_name = "SEL", add = ArgValueCompleter::new(complete::selectors))]
     pub select: Vec<String>,
     /// Go on with new lines; of a worker also with those of its successors
     #[arg(short, long, conflicts_with = "until")]
@@ -222,7 +238,7 @@ pub struct Logs {
 #[derive(Debug, Args)]
 pub struct Events {
     /// Apps, workers (`api:01`) or `all` [default: all]
-    #[arg(value_name = "SEL")]
+    #[arg(value_name = "SEL", add = ArgValueCompleter::new(complete::selectors))]
     pub select: Vec<String>,
     /// Go on with what happens; with --json one object a line
     #[arg(short, long)]

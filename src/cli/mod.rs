@@ -5,6 +5,7 @@ mod apply;
 pub mod args;
 mod board;
 pub mod client;
+pub mod complete;
 mod entry;
 mod events;
 mod follow;
@@ -145,6 +146,11 @@ pub fn main() -> ExitCode {
         Verb::Init => setup::init(&context),
         Verb::Check => setup::check(&context),
         Verb::Schema => setup::schema(),
+        Verb::Completions { shell } => {
+            print(shell.script());
+            Ok(())
+        }
+        Verb::Complete { words } => complete::run(words),
         Verb::Install(options) => setup::install(&context, options, &runtime),
         Verb::Apply(options) => apply::run(&context, options, &runtime),
         Verb::Uninstall(options) => setup::uninstall(&context, options, &runtime),
@@ -185,7 +191,14 @@ async fn run(context: &Context, verb: &Verb) -> Result<(), Failure> {
         Verb::Logs(options) => logs::run(context, options).await,
         Verb::Events(options) => events::run(context, options).await,
         // Those that `main` has carried out already.
-        Verb::Init | Verb::Check | Verb::Schema | Verb::Install(_) | Verb::Apply(_) | Verb::Uninstall(_) => Ok(()),
+        Verb::Init
+        | Verb::Check
+        | Verb::Schema
+        | Verb::Completions { .. }
+        | Verb::Complete { .. }
+        | Verb::Install(_)
+        | Verb::Apply(_)
+        | Verb::Uninstall(_) => Ok(()),
     }
 }
 

@@ -46,6 +46,9 @@ fn ls_and_show_tell_of_the_whole_control_group() {
     {
         assert!(shown.contains(said), "{said}: {shown}");
     }
+    for said in ["/srv/shop/v1", "connections, 0 of at most", "(listen), within 30 s", "SIGTERM at once", "TasksMax"] {
+        assert!(shown.contains(said), "{said}: {shown}");
+    }
     // On no terminal there are no colours, and a reader that goes away is no error.
     assert!(!table.contains('\u{1b}') && !shown.contains('\u{1b}'));
     let head =
@@ -86,7 +89,7 @@ fn start_and_stop_take_several_apps_and_wait_as_told() {
         let typo = cluster.cli(&[verb, "apj"]).exits(2);
         assert!(typo.stderr.contains("Did you mean `api`?") && typo.stderr.contains("Apps: api, bg"), "{}", typo.stderr);
     }
-    for verb in ["add", "sleep", "show"] {
+    for verb in ["add", "sleep"] {
         let uid = cluster.cli(&[verb, "api:01"]).exits(2);
         assert!(uid.stderr.contains("Write `api`"), "{}", uid.stderr);
     }

@@ -41,7 +41,11 @@ for step in steps[1:]:
     elif kind == '<':
         os.write(fd, value.encode())
     else:
+        while select.select([fd], [], [], 0)[0] and more():
+            pass
         columns, rows = value.split('x')
+        # What xterm itself would take for it (XTWINOPS).
+        got += b'\x1b[8;%s;%st' % (rows.encode(), columns.encode())
         fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack('HHHH', int(rows), int(columns), 0, 0))
 while more():
     pass
@@ -50,45 +54,55 @@ sys.stdout.flush()
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) % 256)
 "#;
 
+/// A command on a terminal.
 fn terminal(cluster: &Cluster, steps: &[&str], command: &[&str]) -> Running {
-    let words: Vec<&str> = ["python3", "-c", PTY].into_iter().chain(steps.iter().copied()).chain(["--", "project-cluster"]).collect();
+    let words: Vec<&str> = ["python3", "-c", PTY].into_iter().chain(steps.iter().copied()).chain(["--"]).collect();
     cluster.spawn(&[&words, command].concat())
 }
 
 #[track_caller]
 fn on(cluster: &Cluster, steps: &[&str], command: &[&str]) -> Output {
-    terminal(cluster, steps, command).wait(3 * SOON)
+    terminal(cluster, steps, &[&["project-cluster"], command].concat()).wait(3 * SOON)
 }
 
-/// What a terminal shows that never wraps: its lines when all of this has been written.
+/// What a terminal has shown at the end: its lines, each whole however many rows it takes. Of a terminal that wraps them anew
+/// when it is resized: then who goes up must know how many rows each takes by now.
 fn screen(output: &str) -> Vec<String> {
-    let (mut lines, mut row) = (vec![String::new()], 0);
+    let (mut lines, mut at, mut columns) = (vec![String::new()], 0, 80);
     let mut rest = output;
     while let Some(ch) = rest.chars().next() {
-        if let Some(sequence) = rest.strip_prefix("\u{1b}[") {
-            let end = sequence.find(|ch: char| ch.is_ascii_alphabetic()).expect("a sequence ends");
-            match &sequence[end..=end] {
-                "A" => row -= sequence[..end].parse::<usize>().unwrap(),
-                "J" => lines.truncate(row + 1),
-                _ => {}
+        let Some(sequence) = rest.strip_prefix("\u{1b}[") else {
+            rest = &rest[ch.len_utf8()..];
+            match ch {
+                '\r' => {}
+                '\n' => {
+                    at += 1;
+                    lines.resize(lines.len().max(at + 1), String::new());
+                }
+                ch => lines[at].push(ch),
             }
-            if &sequence[end..=end] == "J" {
-                lines[row].clear();
-            }
-            rest = &sequence[end + 1..];
             continue;
-        }
-        rest = &rest[ch.len_utf8()..];
-        match ch {
-            '\r' => {}
-            '\n' => {
-                row += 1;
-                if row == lines.len() {
-                    lines.push(String::new());
+        };
+        let end = sequence.find(|ch: char| ch.is_ascii_alphabetic()).expect("a sequence ends");
+        let (numbers, kind) = (&sequence[..end], &sequence[end..=end]);
+        match kind {
+            "t" => columns = numbers.split(';').next_back().unwrap().parse().unwrap(),
+            "A" => {
+                let mut rows: usize = numbers.parse().unwrap();
+                while rows > 0 {
+                    at -= 1;
+                    let taken = lines[at].chars().count().div_ceil(columns).max(1);
+                    assert!(rows >= taken, "it goes up into the middle of {:?}, {columns} columns: {output:?}", lines[at]);
+                    rows -= taken;
                 }
             }
-            ch => lines[row].push(ch),
+            "J" => {
+                lines.truncate(at + 1);
+                lines[at].clear();
+            }
+            _ => {}
         }
+        rest = &sequence[end + 1..];
     }
     lines
 }
@@ -100,7 +114,23 @@ const SLOW: &str = "setTimeout(() => require('/srv/apps/hello.js'), 1500);";
 fn a_wait_shows_how_far_it_is_and_leaves_its_steps() {
     let cluster = shop(2, "");
     cluster.deploy("v2", SLOW);
-    let reload = on(&cluster, &["=80x24", "?of 2 ready", "?starting (timeout.start 30 s)", "=30x8"], &["reload", "api"]).exits(0);
+    let reload = on(
+        &cluster,
+        &[
+            "=80x24",
+            "?of 2 ready",
+            "?starting (timeout.start 30 s)",
+            "=30x8",
+            "?reload api",
+            "=50x8",
+            "?reload api",
+            "=9x2",
+            "?reload",
+            "=80x24",
+        ],
+        &["reload", "api"],
+    )
+    .exits(0);
     let shown = screen(&reload.stdout);
     assert!(shown.iter().any(|line| line.contains("api:01 (generation 2) is ready")), "{shown:#?}");
     assert!(shown.iter().any(|line| line.contains("done: generation 2, 2 of 2 ready")), "{shown:#?}");
@@ -162,4 +192,43 @@ fn log_lines_of_several_workers_have_a_colour_each_and_none_of_their_own() {
     assert!(!cluster.cli(&["logs", "api", "--grep", "red"]).ok().contains('\u{1b}'));
     let json = cluster.cli(&["logs", "api", "--json", "--grep", "red"]).ok();
     assert!(!json.contains(['\u{1b}', '\u{9b}', '\u{202e}']) && json.contains("\\u202e"), "{json:?}");
+}
+
+#[test]
+fn shells_complete_verbs_apps_and_workers() {
+    let cluster = cluster(&node(2));
+    let sources = |shell: &str| format!("source <(project-cluster completions {shell})\n");
+    // A prompt of our own tells when the shell is ready; each word is completed whole and the command carried out.
+    let typed = [
+        "<project-cluster rel\t",
+        "?reload",
+        "<--no-w\t",
+        "?--no-wait",
+        "<\u{15}",
+        "<project-cluster ls ap\t",
+        "?api",
+        "<:02\t\n",
+        "?api:02",
+        "?online",
+    ];
+    let shells: [(&[&str], String); 3] = [
+        (&["bash", "--norc", "--noprofile", "-i"], format!("<PS1='ready''> '; {}", sources("bash"))),
+        (
+            &["zsh", "-f", "-i"],
+            format!("<PS1='ready''> '; unsetopt zle_bracketed_paste; autoload -Uz compinit; compinit -u; {}", sources("zsh")),
+        ),
+        (
+            &["fish", "--no-config", "-i"],
+            "<function fish_prompt; echo -n 'ready''> '; end; project-cluster completions fish | source\n".to_owned(),
+        ),
+    ];
+    for (command, setup) in &shells {
+        let steps: Vec<&str> = ["=120x24", setup, "?ready> "].into_iter().chain(typed).chain(["<exit\n"]).collect();
+        terminal(&cluster, &steps, command).wait(3 * SOON).exits(0);
+    }
+    // Where nobody answers, verbs are completed and names are not.
+    let words = |line: &str| cluster.sh(&format!("project-cluster complete -- project-cluster {line}")).ok();
+    assert!(words("--cluster nowhere sto").starts_with("stop") && words("--cluster nowhere stop ap").is_empty());
+    assert!(words("start a").contains("api") && words("start a").contains("all") && words("start api:").contains("api:01"));
+    assert!(words("reload api --no").contains("--no-wait") && words("--color ne").starts_with("never"));
 }
