@@ -120,8 +120,12 @@ pub(super) fn apps(current: &OsStr) -> Vec<CompletionCandidate> {
 fn offered(apps: &[App], current: &str) -> Vec<String> {
     let mut names: Vec<String> = apps.iter().map(|app| app.name.to_string()).chain(["all".to_owned()]).collect();
     names.retain(|name| name.starts_with(current));
-    let of = |app: &&App| current.split_once(':').map_or(current == app.name.as_str(), |(name, _)| name == app.name.as_str());
-    let mut uids: Vec<String> = apps.iter().filter(of).flat_map(|app| &app.workers).map(|row| row.uid.to_string()).collect();
+    let clear = match &names[..] {
+        [name] => name.clone(),
+        _ => current.split_once(':').map_or(current, |(name, _)| name).to_owned(),
+    };
+    let of = apps.iter().filter(|app| app.name.as_str() == clear);
+    let mut uids: Vec<String> = of.flat_map(|app| &app.workers).map(|row| row.uid.to_string()).collect();
     uids.retain(|uid| uid.starts_with(current));
     // Two generations of one slot are one name.
     uids.dedup();
@@ -150,6 +154,8 @@ mod tests {
         assert_eq!(offered(&apps, ""), ["api", "apa", "all"]);
         assert_eq!(offered(&apps, "ap"), ["api", "apa"]);
         assert_eq!(offered(&apps, "api"), ["api", "api:01", "api:02"]);
+        // A shell that took the app's name for the whole would put a blank behind it.
+        assert_eq!(offered(&apps[..1], "ap"), ["api", "api:01", "api:02"]);
         assert_eq!(offered(&apps, "api:0"), ["api:01", "api:02"]);
         assert_eq!(offered(&apps, "x").len(), 0);
     }

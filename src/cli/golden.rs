@@ -77,7 +77,7 @@ fn facts() -> Facts {
     facts
 }
 
-const LOG: [&str; 2] = ["14:01:59  api:03  listening on the inherited socket\n", "14:02:00  api:03  Error: no database\n"];
+const LOG: [&str; 2] = ["14:01:59  api:03  listening on the inherited socket", "14:02:00  api:03  Error: no database"];
 
 #[test]
 fn what_people_see_at_80_and_at_200_columns() {

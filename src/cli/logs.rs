@@ -55,14 +55,15 @@ pub(crate) async fn run(context: &Context, options: &Logs) -> Result<(), Failure
     }
 }
 
-/// The last lines of what is chosen, as `logs` shows them: at most so many, none where the journal cannot be read.
+/// The last lines of what is chosen, as `logs` shows them, without colours: at most so many, none where the journal cannot be
+/// read.
 pub(super) async fn last(context: &Context, apps: &[App], chosen: &[Choice], count: u32) -> Vec<String> {
     let mut arguments = vec![format!("--lines={count}")];
     arguments.extend(past(context, apps, chosen));
     let show = Show { context, wide: widest(apps, chosen), chosen };
     let mut lines = Vec::new();
     let read = journal(context, &arguments, |entry| {
-        lines.push(show.text(entry));
+        lines.extend(entry.line(show.wide, false).lines().map(str::to_owned));
         Ok(())
     });
     let read = tokio::time::timeout(super::READ, read).await.is_ok_and(|read| read.is_ok());
@@ -102,12 +103,8 @@ impl Show<'_> {
         if self.context.json {
             return print_json_line(entry);
         }
-        print(&self.text(entry));
+        print(&entry.line(self.wide, self.context.look.colours));
         Ok(())
-    }
-
-    fn text(&self, entry: &Entry) -> String {
-        entry.line(self.wide, self.context.look.colours)
     }
 }
 

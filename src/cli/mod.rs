@@ -156,6 +156,10 @@ pub fn main() -> ExitCode {
         Verb::Uninstall(options) => setup::uninstall(&context, options, &runtime),
         verb => runtime.block_on(run(&context, verb)),
     };
+    // A script that reads JSON has it in `GET /v1/health`.
+    if let Some(note) = context.client.version_note().filter(|_| !cli.json) {
+        complain(&format!("project-cluster: {note}\n"));
+    }
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

@@ -222,9 +222,10 @@ fn roll(page: &mut Page, app: &App) {
     }
 }
 
-/// What it wrote last; each line is harmless already.
+/// What it wrote last, as far as it fits; each line is harmless already.
 fn lines(page: &mut Page, log: &[String]) {
-    for (at, line) in log.iter().flat_map(|text| text.lines()).enumerate() {
-        page.line(if at == 0 { "wrote" } else { "" }, line);
+    for (at, line) in log.iter().enumerate() {
+        let line = table::cut(line, page.width.saturating_sub(INDENT).max(20));
+        page.line(if at == 0 { "wrote" } else { "" }, &line);
     }
 }
