@@ -280,7 +280,7 @@ mod tests {
         use WorkerState::{Offline, Online, Restarting, Retiring, Starting, Stopping};
         let roll = row("reload", &[Online, Starting, Retiring], Some((1, 3)));
         assert_eq!(
-            lines(&[roll.clone()], 200, 24),
+            lines(std::slice::from_ref(&roll), 200, 24),
             [
                 "reload api  [####........] 1 of 3 ready   12 s  api:02 starting (timeout.start 30 s)  api:03 ending (timeout.kill 5.0 s)  deadline 10 min"
             ]
@@ -297,7 +297,9 @@ mod tests {
                 .ends_with("0 of 3 ready   12 s  api:01 and 1 more starting (timeout.start 30 s)  api:03 ended and is tried again")
         );
         let stop = row("stop", &[Stopping, Offline], None);
-        assert!(lines(&[stop.clone()], 200, 24)[0].starts_with("stop api  [######......] 1 of 2 stopped   12 s  api:01 ending"));
+        assert!(
+            lines(std::slice::from_ref(&stop), 200, 24)[0].starts_with("stop api  [######......] 1 of 2 stopped   12 s  api:01 ending")
+        );
         let limited = foot(&[stop], Duration::from_secs(3), Some(Duration::from_secs(60)), 200, 24);
         assert!(limited[0].contains("  3 s of 60 s"), "{limited:?}");
         let nothing = Row { seen: None, ..roll };

@@ -4,14 +4,16 @@ use std::path::Path;
 
 use serde_json::json;
 
+use super::client::Client;
+use super::select::selection;
 use super::show::golden::{Facts, app as shown_app, worker as shown_worker};
-use super::{list, time};
+use super::{Failure, list, operate, time};
 use crate::api::types::App;
 
-/// What a terminal of this width shows is what the file says.
+/// What is shown is what the file says.
 #[track_caller]
-fn is_golden(name: &str, width: usize, text: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/cli/{name}-{width}.txt"));
+fn is_golden(name: &str, text: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/cli/{name}.txt"));
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, text).unwrap();
@@ -89,8 +91,26 @@ fn what_people_see_at_80_and_at_200_columns() {
         let table = list::workers(&workers, &apps, width, false);
         let rows = table.lines().take(1 + workers.len());
         assert!(rows.clone().all(|row| super::table::width(row) <= width), "{table}");
-        is_golden("ls", width, &fixed(table));
-        is_golden("show", width, &fixed(shown_app(&apps[0], &facts(), &log, width)));
-        is_golden("show-worker", width, &fixed(shown_worker(&apps[0], &apps[0].workers[2], &facts(), &log, width)));
+        is_golden(&format!("ls-{width}"), &fixed(table));
+        is_golden(&format!("show-{width}"), &fixed(shown_app(&apps[0], &facts(), &log, width)));
+        is_golden(&format!("show-worker-{width}"), &fixed(shown_worker(&apps[0], &apps[0].workers[2], &facts(), &log, width)));
     }
+}
+
+#[tokio::test]
+async fn errors_say_what_happened_why_and_what_to_type() {
+    let apps = apps();
+    let mut roll = apps[0].roll.clone().unwrap();
+    roll.reason =
+        Some("api:01 (generation 13) did not get ready within 30 s. It wrote last:\nError: no database\n\u{1b}[2Jat connect".into());
+    let typos = ["apj".to_owned(), "api:09".to_owned()];
+    let nobody = Client::new(&"nowhere".parse().unwrap());
+    let unreachable = nobody.call::<Vec<App>>(hyper::Method::GET, "/v1/apps", super::READ).await.unwrap_err();
+    let failures = [operate::failed(&roll), operate::unfinished("api"), selection(&apps, &typos).unwrap_err(), unreachable.into()];
+    let told = failures.map(|failure| match failure {
+        Failure::Failed(text) => format!("[exit 1] project-cluster: {text}\n"),
+        Failure::Usage(text) => format!("[exit 2] project-cluster: {text}\n"),
+        Failure::Unreachable(text) => format!("[exit 3] project-cluster: {text}\n"),
+    });
+    is_golden("errors", &told.concat());
 }

@@ -6,7 +6,7 @@ use std::io;
 use std::path::Path;
 use std::process::Stdio;
 
-use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -130,7 +130,7 @@ async fn journal(
         let mut said = String::new();
         // What is no text says nothing.
         let _ = stderr.take(COMPLAINT).read_to_string(&mut said).await;
-        said
+        Ok::<String, Failure>(said)
     };
     let read = async {
         let (mut stdout, mut last) = (BufReader::new(stdout), None);
@@ -142,17 +142,17 @@ async fn journal(
         }
         Ok(last)
     };
-    let (last, said) = tokio::join!(read, said);
+    let (last, said) = tokio::try_join!(read, said)?;
     let status = child.wait().await.map_err(cannot)?;
     match clean(&said).first() {
         // It exits with 1 where `--grep` finds nothing, and is silent then.
         Some(why) if !status.success() => Err(Failure::Usage(format!("journalctl: {why}. `project-cluster logs --help`"))),
-        _ => last,
+        _ => Ok(last),
     }
 }
 
 /// The next line; of one that is too long its beginning, which is no entry.
-async fn next(stream: &mut (impl AsyncRead + Unpin + tokio::io::AsyncBufRead)) -> io::Result<Option<Vec<u8>>> {
+async fn next(stream: &mut (impl AsyncBufRead + Unpin)) -> io::Result<Option<Vec<u8>>> {
     let mut line = Vec::new();
     let count = (&mut *stream).take(LONGEST).read_until(b'\n', &mut line).await?;
     while line.len() as u64 == LONGEST && !line.ends_with(b"\n") {

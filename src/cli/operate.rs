@@ -175,7 +175,7 @@ pub(super) async fn all(context: &Context, errands: Vec<Errand>, wait: Wait) -> 
 }
 
 /// What a roll that failed says.
-fn failed(roll: &Roll) -> Failure {
+pub(super) fn failed(roll: &Roll) -> Failure {
     let reason = roll.reason.as_deref().unwrap_or("no reason is known");
     let reason: Vec<String> = reason.lines().map(harmless).collect();
     Failure::Failed(format!("the roll{} failed: {}", to(roll), reason.join("\n  ")))
@@ -208,7 +208,7 @@ fn take(mark: &Path) -> Option<u64> {
     number
 }
 
-fn unfinished(app: &str) -> Failure {
+pub(super) fn unfinished(app: &str) -> Failure {
     Failure::Failed(format!(
         "not waiting any longer; it goes on. `project-cluster show {app}` tells how it stands, `project-cluster events {app} -f` what happens; `project-cluster stop {app}` ends it, and the app with it"
     ))

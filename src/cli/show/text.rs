@@ -20,7 +20,7 @@ pub struct Look {
 }
 
 /// Columns before a value.
-const INDENT: usize = 12;
+const INDENT: usize = 11;
 
 /// What is written, line by line.
 struct Page {
@@ -31,7 +31,7 @@ struct Page {
 impl Page {
     /// A line that is whole however narrow the terminal is.
     fn line(&mut self, name: &str, text: &str) {
-        self.out.push_str(format!("  {name:<10}{text}").trim_end());
+        self.out.push_str(format!("  {name:<9}{text}").trim_end());
         self.out.push('\n');
     }
 
