@@ -106,7 +106,13 @@ async fn errors_say_what_happened_why_and_what_to_type() {
     let typos = ["apj".to_owned(), "api:09".to_owned()];
     let nobody = Client::new(&"nowhere".parse().unwrap());
     let unreachable = nobody.call::<Vec<App>>(hyper::Method::GET, "/v1/apps", super::READ).await.unwrap_err();
-    let failures = [operate::failed(&roll), operate::unfinished("api"), selection(&apps, &typos).unwrap_err(), unreachable.into()];
+    let failures = [
+        operate::failed(&roll),
+        operate::unfinished("api", "reload"),
+        operate::unfinished("api", "stop"),
+        selection(&apps, &typos).unwrap_err(),
+        unreachable.into(),
+    ];
     let told = failures.map(|failure| match failure {
         Failure::Failed(text) => format!("[exit 1] project-cluster: {text}\n"),
         Failure::Usage(text) => format!("[exit 2] project-cluster: {text}\n"),

@@ -134,7 +134,7 @@ pub(super) async fn all(context: &Context, errands: Vec<Errand>, wait: Wait) -> 
                 never = board.watch(&client, &errand.app) => match never {},
             };
             board.over(&errand.app);
-            (errand.app, result)
+            (errand, result)
         });
     }
     let mut ended = Vec::new();
@@ -156,11 +156,11 @@ pub(super) async fn all(context: &Context, errands: Vec<Errand>, wait: Wait) -> 
             }
         };
         let Some(task) = task else { break };
-        let Ok((name, result)) = task else { continue };
+        let Ok((Errand { app: name, verb, .. }, result)) = task else { continue };
         match result {
             Ok(done) => {
                 if !wait.no_wait && done.roll.as_ref().is_some_and(Roll::under_way) {
-                    failures.add(&name, unfinished(&name));
+                    failures.add(&name, unfinished(&name, &verb));
                 }
                 if let Some(roll) = done.roll.as_ref().filter(|roll| roll.state == RollState::Failed) {
                     failures.add(&name, failed(roll));
@@ -178,7 +178,12 @@ pub(super) async fn all(context: &Context, errands: Vec<Errand>, wait: Wait) -> 
 pub(super) fn failed(roll: &Roll) -> Failure {
     let reason = roll.reason.as_deref().unwrap_or("no reason is known");
     let reason: Vec<String> = reason.lines().map(harmless).collect();
-    Failure::Failed(format!("the roll{} failed: {}", to(roll), reason.join("\n  ")))
+    Failure::Failed(format!(
+        "the roll{} failed: {}\n  `project-cluster show {app}` has its steps, `project-cluster logs {app}` all that was written",
+        to(roll),
+        reason.join("\n  "),
+        app = roll.app
+    ))
 }
 
 /// The reload step of a handle: follows the roll that the master has left a mark of, which it takes; without one it asks
@@ -208,9 +213,14 @@ fn take(mark: &Path) -> Option<u64> {
     number
 }
 
-pub(super) fn unfinished(app: &str) -> Failure {
+pub(super) fn unfinished(app: &str, verb: &str) -> Failure {
+    let end = match verb {
+        "stop" | "sleep" | "remove" => String::new(),
+        // There is no way back yet.
+        _ => format!("; `project-cluster stop {app}` ends it, and the app with it"),
+    };
     Failure::Failed(format!(
-        "not waiting any longer; it goes on. `project-cluster show {app}` tells how it stands, `project-cluster events {app} -f` what happens; `project-cluster stop {app}` ends it, and the app with it"
+        "not waiting any longer; it goes on. `project-cluster show {app}` tells how it stands, `project-cluster events {app} -f` what happens{end}"
     ))
 }
 
@@ -233,11 +243,11 @@ async fn one(
     };
     let answer = tokio::select! {
         answer = asked => answer,
-        Ok(()) = stop.changed() => return Err(unfinished(&errand.app)),
+        Ok(()) = stop.changed() => return Err(unfinished(&errand.app, &errand.verb)),
     };
     let mut done = match answer {
         Ok(done) => done,
-        Err(client::Error::Late(..)) => return Err(unfinished(&errand.app)),
+        Err(client::Error::Late(..)) => return Err(unfinished(&errand.app, &errand.verb)),
         Err(error) => return Err(error.into()),
     };
     match done.roll.take() {
