@@ -32,6 +32,9 @@ if [ "${1-}" != demo ]; then
     need python3 test -x /usr/bin/python3
     need python3-venv /usr/bin/python3 -c 'import ensurepip, venv'
     need golang-go command -v go
+    # Completions are tried in the shells that they are for.
+    need zsh command -v zsh
+    need fish command -v fish
     need wrk command -v wrk
     need npm command -v npm
 fi

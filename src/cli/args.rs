@@ -1,10 +1,14 @@
 //! The command line as typed.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use clap_complete::ArgValueCompleter;
 
+use super::complete::{self, Shell};
+use super::look::Colour;
 use crate::names::ClusterName;
 
 /// Runs many copies of any server behind one port, on systemd, and replaces them, new before old.
@@ -17,9 +21,15 @@ pub struct Cli {
     /// The cluster to speak to, where the configuration cannot be read or there are several [default: its `name`]
     #[arg(long, global = true, value_name = "NAME")]
     pub cluster: Option<ClusterName>,
-    /// Answers as JSON
+    /// Answers as JSON: one value, or one a line where the answer has no end; nothing else on standard output
     #[arg(long, global = true)]
     pub json: bool,
+    /// Says nothing where all goes well; what was asked for (`ls`, `show`, `logs`) is an answer and comes all the same
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+    /// Colours; `auto` heeds NO_COLOR and CLICOLOR_FORCE
+    #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t)]
+    pub color: Colour,
     /// What to do
     #[command(subcommand)]
     pub verb: Verb,
@@ -42,28 +52,24 @@ pub enum Verb {
     /// Make what runs what is configured: starts, stops, scales and reloads what differs, nothing else; root installs first
     Apply(Apply),
     /// Stop the cluster and remove all that `install` made
-    Uninstall {
-        /// Remove from this directory instead of `/`; nothing that runs is touched
-        #[arg(long, value_name = "DIR")]
-        root: Option<PathBuf>,
-    },
+    Uninstall(Uninstall),
     /// List the workers
     #[command(visible_aliases = ["stat", "status"])]
     Ls {
         /// Apps (`api`), workers (`api:01`) or `all`
-        #[arg(value_name = "SEL")]
+        #[arg(value_name = "SEL", add = ArgValueCompleter::new(complete::selectors))]
         select: Vec<String>,
     },
-    /// Show an app in full: sockets, generation, hold, last roll, workers
+    /// Show apps or single workers in full: sockets, generation, last end, limits, last roll, last lines
     Show {
-        /// Apps or `all`
-        #[arg(value_name = "SEL", required = true)]
+        /// Apps (`api`), workers (`api:01`) or `all`
+        #[arg(value_name = "SEL", required = true, add = ArgValueCompleter::new(complete::selectors))]
         select: Vec<String>,
     },
     /// Start apps or single workers; returns when they are ready
     Start(Operate),
     /// Stop apps (sockets close first) or single workers, which stay stopped until you start them
-    Stop(Operate),
+    Stop(Sure),
     /// Replace workers by fresh ones, new before old: of an app by a new generation, a single one by the same again
     Restart(Operate),
     /// The same as `restart`
@@ -73,7 +79,7 @@ pub enum Verb {
     /// Give an app so many workers
     Scale(Scale),
     /// Take workers away from an app; with the last one its port closes
-    Remove(Operate),
+    Remove(Sure),
     /// End a hold, forget crashes, and try at once what waits to be tried again
     Reset(Operate),
     /// Stop the workers of on-demand apps; the next connection starts them again
@@ -82,6 +88,19 @@ pub enum Verb {
     Logs(Logs),
     /// Show what happened: starts, stops, restarts, each step of a roll
     Events(Events),
+    /// Print what makes a shell complete verbs, options, apps and workers: `source <(project-cluster completions bash)`
+    Completions {
+        /// The shell
+        #[arg(value_name = "SHELL")]
+        shell: Shell,
+    },
+    /// What the last word may become, for the scripts of `completions`
+    #[command(hide = true)]
+    Complete {
+        /// The words so far
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<OsString>,
+    },
 }
 
 /// Options of `install`.
@@ -113,11 +132,33 @@ pub struct Apply {
 #[derive(Debug, Args)]
 pub struct Operate {
     /// Apps (`api`), workers (`api:01`), several of them, or `all`
-    #[arg(value_name = "SEL", required = true)]
+    #[arg(value_name = "SEL", required = true, add = ArgValueCompleter::new(complete::selectors))]
     pub select: Vec<String>,
     #[command(flatten)]
     /// How it is waited for
     pub wait: Wait,
+}
+
+/// Options of the verbs that ask before they do it to all.
+#[derive(Debug, Args)]
+pub struct Sure {
+    #[command(flatten)]
+    /// What, and how it is waited for
+    pub operate: Operate,
+    /// Does it to `all` without asking; without a terminal nobody is asked
+    #[arg(short, long)]
+    pub yes: bool,
+}
+
+/// Options of `uninstall`.
+#[derive(Debug, Args)]
+pub struct Uninstall {
+    /// Remove from this directory instead of `/`; nothing that runs is touched
+    #[arg(long, value_name = "DIR")]
+    pub root: Option<PathBuf>,
+    /// Does it without asking; without a terminal nobody is asked
+    #[arg(short, long)]
+    pub yes: bool,
 }
 
 /// Options of `reload`.
@@ -146,7 +187,7 @@ pub struct Wait {
 #[derive(Debug, Args)]
 pub struct Add {
     /// The app
-    #[arg(value_name = "TYPE")]
+    #[arg(value_name = "TYPE", add = ArgValueCompleter::new(complete::apps))]
     pub app: String,
     /// How many more
     #[arg(value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
@@ -160,7 +201,7 @@ pub struct Add {
 #[derive(Debug, Args)]
 pub struct Scale {
     /// The app
-    #[arg(value_name = "TYPE")]
+    #[arg(value_name = "TYPE", add = ArgValueCompleter::new(complete::apps))]
     pub app: String,
     /// How many in all
     #[arg(value_name = "N", value_parser = clap::value_parser!(u16).range(0..=1024))]
@@ -174,21 +215,30 @@ pub struct Scale {
 #[derive(Debug, Args)]
 pub struct Logs {
     /// Apps, workers (`api:01`) or `all` [default: all]
-    #[arg(value_name = "SEL")]
+    #[arg(value_name = "SEL", add = ArgValueCompleter::new(complete::selectors))]
     pub select: Vec<String>,
-    /// Go on with new lines
-    #[arg(short, long)]
+    /// Go on with new lines; of a worker also with those of its successors
+    #[arg(short, long, conflicts_with = "until")]
     pub follow: bool,
-    /// How many lines to begin with
-    #[arg(short = 'n', long, value_name = "N", default_value_t = 50)]
-    pub lines: u32,
+    /// How many lines to begin with, the last ones; with --since or --until all [default: 50]
+    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u32).range(..=1_000_000))]
+    pub lines: Option<u32>,
+    /// From then on: `10m` ago, or what journalctl takes (`today`, `2026-11-24 14:00`)
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub since: Option<String>,
+    /// Until then, likewise
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub until: Option<String>,
+    /// Lines that match this regular expression (PCRE2), whatever their case where it has no capitals
+    #[arg(short, long, value_name = "PATTERN")]
+    pub grep: Option<String>,
 }
 
 /// Options of `events`.
 #[derive(Debug, Args)]
 pub struct Events {
     /// Apps, workers (`api:01`) or `all` [default: all]
-    #[arg(value_name = "SEL")]
+    #[arg(value_name = "SEL", add = ArgValueCompleter::new(complete::selectors))]
     pub select: Vec<String>,
     /// Go on with what happens; with --json one object a line
     #[arg(short, long)]
@@ -213,6 +263,12 @@ fn duration(text: &str) -> Result<Duration, String> {
     number.checked_mul(ms).map(Duration::from_millis).ok_or_else(|| "that is too long".into())
 }
 
+/// A point of time in journalctl's words: `10m` is ten minutes ago.
+fn moment(text: &str) -> Result<String, String> {
+    let ago = text.ends_with(|ch: char| ch.is_ascii_alphabetic()).then(|| duration(text).ok()).flatten();
+    Ok(ago.map_or_else(|| text.to_owned(), |ago| format!("-{}ms", ago.as_millis())))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -228,6 +284,7 @@ mod tests {
         assert_eq!(duration("30"), Ok(Duration::from_secs(30)));
         assert_eq!(duration("5m"), Ok(Duration::from_secs(300)));
         assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(["10m", "90", "today", "-5min"].map(|text| moment(text).unwrap()), ["-600000ms", "90", "today", "-5min"]);
         for text in ["", "s", "-1s", "1d", "99999999999999999999", "18446744073709551615h"] {
             assert!(duration(text).is_err(), "{text}");
         }

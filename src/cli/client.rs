@@ -3,7 +3,9 @@
 //! It connects again while the master is restarted (PID 1 holds the socket, so a connection waits rather than
 //! fails). It must not know what the answers mean.
 
+use std::cmp::Ordering;
 use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use http_body_util::{BodyExt, Full, Limited};
@@ -16,10 +18,16 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::api::types::Problem;
+use crate::journal::harmless;
 use crate::names::ClusterName;
 
 /// The largest answer that is read: a thousand workers are half a megabyte.
 const ANSWER: usize = 16 * 1024 * 1024;
+
+/// The header that says of which version the master is.
+pub(super) const VERSION: &str = "project-cluster-version";
+/// Longest version that is taken down, characters.
+const LONGEST: usize = 40;
 
 /// How long a master that is being restarted may stay away.
 pub(crate) const AWAY: Duration = Duration::from_secs(30);
@@ -49,12 +57,34 @@ pub enum Error {
 pub struct Client {
     cluster: ClusterName,
     path: PathBuf,
+    /// Of which version the master says it is; its clones hear the same.
+    version: Arc<OnceLock<String>>,
 }
 
 impl Client {
     /// Of this cluster.
     pub fn new(cluster: &ClusterName) -> Self {
-        Self { cluster: cluster.clone(), path: cluster.api_path() }
+        Self { cluster: cluster.clone(), path: cluster.api_path(), version: Arc::default() }
+    }
+
+    /// What to say of a master of another version than this program; none where it did not say, or is of the same.
+    pub fn version_note(&self) -> Option<String> {
+        let (ours, theirs) = (env!("CARGO_PKG_VERSION"), self.version.get()?);
+        let parts = |text: &str| text.split(['.', '-', '+']).map_while(|part| part.parse::<u32>().ok()).collect::<Vec<_>>();
+        let next = match parts(theirs).cmp(&parts(ours)) {
+            _ if theirs == ours => return None,
+            Ordering::Greater => "install that version of this command, too".to_owned(),
+            _ => format!("`sudo systemctl restart {}` has it run what is installed; workers go on", self.cluster),
+        };
+        Some(format!("the master is of version {}, this command of {ours}: {next}", harmless(theirs)))
+    }
+
+    /// Takes down what an answer says of its master's version.
+    pub(super) fn hear(&self, version: Option<&[u8]>) {
+        if let Some(text) = version.and_then(|version| str::from_utf8(version).ok()) {
+            // The first one counts: a master that is restarted meanwhile may be of another, and the next command hears it.
+            let _ = self.version.set(text.chars().take(LONGEST).collect());
+        }
     }
 
     /// One request; the answer must be there within `limit`.
@@ -124,7 +154,9 @@ impl Client {
             .header(header::HOST, "localhost")
             .body(Full::<Bytes>::default())
             .map_err(|why| broken(&why))?;
-        Ok((sender.send_request(request).await.map_err(|why| broken(&why))?, driver))
+        let response = sender.send_request(request).await.map_err(|why| broken(&why))?;
+        self.hear(response.headers().get(VERSION).map(header::HeaderValue::as_bytes));
+        Ok((response, driver))
     }
 
     fn unreachable(&self, why: &std::io::Error) -> Error {
@@ -191,7 +223,7 @@ mod tests {
     #[tokio::test]
     async fn a_master_that_dies_under_a_request_is_asked_again() {
         let directory = tempfile::tempdir().unwrap();
-        let client = Client { cluster: ClusterName::default(), path: directory.path().join("api.sock") };
+        let client = Client { path: directory.path().join("api.sock"), ..Client::new(&ClusterName::default()) };
         let listener = UnixListener::bind(&client.path).unwrap();
         let master = async {
             for _ in 0..3 {
@@ -200,7 +232,7 @@ mod tests {
             }
             let (mut alive, _) = listener.accept().await.unwrap();
             assert!(alive.read(&mut [0; 4096]).await.unwrap() > 0);
-            alive.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n7").await.unwrap();
+            alive.write_all(b"HTTP/1.1 200 OK\r\nproject-cluster-version: 99.0.0\r\ncontent-length: 1\r\n\r\n7").await.unwrap();
         };
         let limit = Duration::from_secs(10);
         let ask = async {
@@ -211,7 +243,23 @@ mod tests {
         let ((broken, answer), ()) = tokio::join!(ask, master);
         assert_eq!(answer.unwrap(), 7);
         assert!(broken.ends_with("may be done or not. `project-cluster ls`"), "{broken}");
+        assert!(client.clone().version_note().unwrap().contains("version 99.0.0"), "it was heard with the answer");
         drop(listener);
         assert!(matches!(client.insist::<u32>(Method::GET, "/", limit).await, Err(Error::Unreachable(_))), "at once");
+    }
+    #[test]
+    fn another_version_is_told_with_what_to_do() {
+        let note = |version: &str| {
+            let client = Client::new(&"shop".parse().unwrap());
+            client.hear(Some(version.as_bytes()));
+            client.version_note()
+        };
+        assert_eq!(note(env!("CARGO_PKG_VERSION")), None);
+        assert_eq!(Client::new(&ClusterName::default()).version_note(), None, "one that says nothing");
+        assert!(note("99.0.0").unwrap().ends_with("install that version of this command, too"));
+        for older in ["1.99.99", "0.1.0-rc.1", "none"] {
+            assert!(note(older).unwrap().contains("`sudo systemctl restart shop`"), "{older}");
+        }
+        assert!(!note(&"\u{1b}[2J".repeat(100)).unwrap().contains('\u{1b}'));
     }
 }

@@ -8,7 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::args::Events;
 use super::client::{AWAY, Error};
 use super::table::Tone;
-use super::{Choice, Context, Failure, colours, past_selection, print, print_json, print_json_line, reader_gone, sse, time};
+use super::{Choice, Context, Failure, past_selection, print, print_json, print_json_line, reader_gone, sse, time};
 use crate::api::events::{By, Event, Kind};
 use crate::api::stream::HEARTBEAT;
 use crate::journal::harmless;
@@ -32,7 +32,7 @@ pub(crate) async fn run(context: &Context, options: &Events) -> Result<(), Failu
     let tell = |event: &Event| match context.json {
         true => print_json_line(event),
         false => {
-            print(&line(event, colours()));
+            print(&line(event, context.look.colours));
             Ok(())
         }
     };

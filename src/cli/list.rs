@@ -1,10 +1,10 @@
 //! `ls` and `show`: what runs, for people.
 
-use super::follow::{figures, to};
-use super::table::{self, Cell, Tone};
+use super::follow::to;
+use super::table::{self, Cell, Tone, left, right};
 use super::time;
 use crate::api::converge;
-use crate::api::types::{App, AppState, CrashLoops, RollState, Worker, WorkerState};
+use crate::api::types::{App, AppState, CrashLoops, Worker, WorkerState};
 use crate::health;
 use crate::journal::harmless;
 use crate::names::{anew, unmask};
@@ -12,16 +12,16 @@ use crate::names::{anew, unmask};
 /// The table of `ls`, and a line for each app that needs one.
 pub fn workers(workers: &[Worker], apps: &[App], width: usize, colours: bool) -> String {
     let columns = [
-        ("uid", false),
-        ("pid", true),
-        ("state", false),
-        ("gen", true),
-        ("crash", true),
-        ("err", true),
-        ("warn", true),
-        ("memory", true),
-        ("cpu", true),
-        ("uptime", true),
+        left("uid", 0),
+        right("pid", 3),
+        left("state", 0),
+        right("gen", 4),
+        right("crash", 1),
+        right("err", 6),
+        right("warn", 7),
+        right("memory", 2),
+        right("cpu", 8),
+        right("uptime", 5),
     ];
     let current = |row: &Worker| apps.iter().find(|app| app.name == row.app).and_then(|app| app.generation);
     let rows: Vec<Vec<Cell>> = workers
@@ -65,7 +65,7 @@ pub fn workers(workers: &[Worker], apps: &[App], width: usize, colours: bool) ->
 
 /// What is configured and not in effect. Of an app that is stopped, or failed with just that, only what is not installed: of
 /// the rest `apply` could do nothing.
-fn changed(app: &App) -> Option<String> {
+pub(super) fn changed(app: &App) -> Option<String> {
     let changed = app.changed.as_ref()?;
     if !changed.on_disk && (app.state == AppState::Stopped || app.failed_so()) {
         return None;
@@ -79,7 +79,7 @@ fn changed(app: &App) -> Option<String> {
 }
 
 /// What others did to it behind our back, a line each.
-fn marks(app: &App) -> Vec<(String, Tone)> {
+pub(super) fn marks(app: &App) -> Vec<(String, Tone)> {
     let masked = app.masked.iter().map(|unit| {
         let unit = harmless(unit);
         (format!("{}: {unit} is masked, it cannot be started. `{}`", app.name, unmask(&unit)), Tone::Red)
@@ -182,7 +182,7 @@ fn looping(app: &App, crash: &CrashLoops) -> String {
 }
 
 /// When they are tried again; of those that are all up, since when.
-fn next_start(app: &App, crash: &CrashLoops) -> String {
+pub(super) fn next_start(app: &App, crash: &CrashLoops) -> String {
     if let Some(ms) = crash.next_start_ms {
         return format!("next try in {}", table::duration(ms));
     }
@@ -193,70 +193,7 @@ fn next_start(app: &App, crash: &CrashLoops) -> String {
     }
 }
 
-/// One app in full.
-pub fn app(app: &App, width: usize, colours: bool) -> String {
-    let tone = match app.state {
-        AppState::Running => Tone::Green,
-        AppState::Failed => Tone::Red,
-        AppState::Stopped | AppState::Sleeping => Tone::Grey,
-        _ => Tone::Yellow,
-    };
-    let mut out = format!(
-        "{}  {}  {} of {} ready, generation {}\n",
-        app.name,
-        tone.paint(app.state.word(), colours),
-        app.ready,
-        app.target,
-        app.generation.map_or_else(|| "-".to_owned(), |generation| generation.to_string()),
-    );
-    let mut line = |name: &str, text: &str| out.push_str(&format!("  {name:<9}{text}\n"));
-    line("command", &harmless(&shell_words::join(&app.command)));
-    line("cwd", &harmless(&app.cwd));
-    line("user", &harmless(&app.user));
-    line("handle", &harmless(&app.handle));
-    for socket in &app.sockets {
-        line(
-            "listens",
-            &format!("{} ({}{})", harmless(&socket.address), harmless(&socket.unit), if socket.active { "" } else { ", down" }),
-        );
-    }
-    if let Some(text) = changed(app) {
-        line("config", &text);
-    }
-    if let Some(held) = &app.held {
-        line("held", &format!("since {}, generation {}:", time::since(held.since_ms), held.generation));
-        held.reason.lines().for_each(|text| line("", &harmless(text)));
-        let next = if app.state == AppState::Failed { "start" } else { "reload" };
-        line("", &format!("{} of {} ready. Try again: `project-cluster {next} {}`", app.ready, app.target, app.name));
-    }
-    if let Some(crash) = &app.crash_loop {
-        let (count, ends, time) = (crash.workers, crash.ends, table::duration(crash.looping_ms));
-        let next = next_start(app, crash);
-        line("crashes", &format!("{count} of {} workers in a crash loop: {ends} ends in a row for {time}, {next}", app.target));
-        line("", &format!("{} wrote last (all of it: `project-cluster logs {0}`):", crash.worker));
-        crash.lines.iter().for_each(|text| line("", &format!("  {}", harmless(text))));
-        line("", &format!("Mended? `project-cluster reset {}` tries all of them at once", app.name));
-    }
-    if let Some(roll) = &app.roll {
-        let how = match roll.state {
-            RollState::Waiting => "waits",
-            RollState::Running => "is under way",
-            RollState::Done => "done",
-            RollState::Failed => "failed",
-        };
-        line("roll", &format!("{how}: {}, {}", figures(roll), table::duration(roll.took_ms)));
-        for step in &roll.steps {
-            line("", &format!("{:>8}  {}", table::duration(step.at_ms), harmless(&step.text)));
-        }
-    }
-    for (text, tone) in marks(app) {
-        out.push_str(&format!("  {}\n", tone.paint(&text, colours)));
-    }
-    out.push_str(&workers(&app.workers, &[], width, colours));
-    out
-}
-
-fn state_tone(state: WorkerState) -> Tone {
+pub(super) fn state_tone(state: WorkerState) -> Tone {
     match state {
         WorkerState::Online => Tone::Green,
         WorkerState::Starting | WorkerState::Stopping | WorkerState::Retiring => Tone::Yellow,

@@ -1,37 +1,168 @@
-//! `logs`: becomes `journalctl` on the units that were chosen. journald keeps the lines; we only know the units.
+//! `logs`: what workers wrote, from the journal. journald keeps the lines and `journalctl` finds them; here they get their
+//! worker's name and colour, and lose what would steer a terminal.
 
 use std::fs::File;
 use std::io;
-use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::Stdio;
+
+use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
+use tokio::process::Command;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::args::Logs;
-use super::{Choice, Context, Failure, complain, past_selection};
+use super::entry::Entry;
+use super::{Choice, Context, Failure, past_selection, print, print_json_line, reader_gone, table};
 use crate::api::types::App;
+use crate::journal::clean;
 use crate::names::AppUnits;
+
+/// Lines to begin with, where nothing else is said.
+const LINES: u32 = 50;
+/// The longest entry that is read, bytes of JSON: a line of journald's default limit of 48 KiB, each byte written as a number.
+const LONGEST: u64 = 1 << 20;
+/// What journalctl says when it fails: a sentence.
+const COMPLAINT: u64 = 8192;
 
 pub(crate) async fn run(context: &Context, options: &Logs) -> Result<(), Failure> {
     let apps = context.apps().await?;
     let all = ["all".to_owned()];
     let select = if options.select.is_empty() { &all[..] } else { &options.select };
-    let mut command = Command::new("journalctl");
-    command.arg(format!("--lines={}", options.lines));
-    if context.json {
-        command.arg("--output=json");
-    } else {
-        command.args(["--output=short", "--no-hostname"]);
-    }
-    if options.follow {
-        command.arg("--follow");
-    } else {
-        command.arg("--no-pager");
-    }
     let chosen = past_selection(&apps, select)?;
-    command.args(if options.follow { followed(context, &apps, &chosen)? } else { past(context, &apps, &chosen) });
     may_read(&["/var/log/journal", "/run/log/journal"].map(Path::new))?;
-    let why = command.exec();
-    Err(Failure::Failed(format!("journalctl cannot be run: {why}. It is part of systemd; look at PATH")))
+    let mut arguments = bounds(options);
+    arguments.extend(past(context, &apps, &chosen));
+    let show = Show { context, wide: widest(&apps, &chosen), chosen: &chosen };
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(|why| Failure::Failed(why.to_string()))?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(|why| Failure::Failed(why.to_string()))?;
+    let shown = async {
+        let last = journal(context, &arguments, |entry| show.line(entry)).await?;
+        if !options.follow {
+            return Ok(());
+        }
+        // Everything behind the last line that was shown: nothing is missed between the two readings.
+        let mut arguments = vec!["--follow".to_owned(), "--lines=all".to_owned()];
+        arguments.push(last.map_or_else(|| "--since=now".to_owned(), |cursor| format!("--after-cursor={cursor}")));
+        arguments.extend(options.grep.iter().map(|pattern| format!("--grep={pattern}")));
+        arguments.extend(followed(context, &apps, &chosen));
+        journal(context, &arguments, |entry| show.line(entry)).await.map(drop)
+    };
+    tokio::select! {
+        ended = shown => ended,
+        _ = interrupt.recv() => Ok(()),
+        _ = terminate.recv() => Ok(()),
+        () = reader_gone() => Ok(()),
+    }
+}
+
+/// The last lines of what is chosen, as `logs` shows them, without colours: at most so many, none where the journal cannot be
+/// read.
+pub(super) async fn last(context: &Context, apps: &[App], chosen: &[Choice], count: u32) -> Vec<String> {
+    let mut arguments = vec![format!("--lines={count}")];
+    arguments.extend(past(context, apps, chosen));
+    let show = Show { context, wide: widest(apps, chosen), chosen };
+    let mut lines = Vec::new();
+    let read = journal(context, &arguments, |entry| {
+        lines.extend(entry.line(show.wide, false).lines().map(str::to_owned));
+        Ok(())
+    });
+    let read = tokio::time::timeout(super::READ, read).await.is_ok_and(|read| read.is_ok());
+    if read { lines } else { Vec::new() }
+}
+
+/// Which of the lines.
+fn bounds(options: &Logs) -> Vec<String> {
+    let mut arguments: Vec<String> = Vec::new();
+    let mut add = |name: &str, value: &Option<String>| arguments.extend(value.iter().map(|value| format!("--{name}={value}")));
+    add("since", &options.since);
+    add("until", &options.until);
+    add("grep", &options.grep);
+    let timed = options.since.is_some() || options.until.is_some();
+    let lines = options.lines.or_else(|| (!timed).then_some(LINES));
+    arguments.push(lines.map_or_else(|| "--lines=all".to_owned(), |lines| format!("--lines={lines}")));
+    arguments
+}
+
+/// How entries are shown.
+struct Show<'a> {
+    context: &'a Context,
+    wide: usize,
+    chosen: &'a [Choice],
+}
+
+impl Show<'_> {
+    fn line(&self, entry: &Entry) -> Result<(), Failure> {
+        let app = |choice: &Choice| match (choice, &entry.uid) {
+            (Choice::App(name), Some(uid)) => uid.app.as_str() == name,
+            (Choice::Worker(chosen), Some(uid)) => uid == chosen,
+            (_, None) => false,
+        };
+        if !self.chosen.iter().any(app) {
+            return Ok(());
+        }
+        if self.context.json {
+            return print_json_line(entry);
+        }
+        print(&entry.line(self.wide, self.context.look.colours));
+        Ok(())
+    }
+}
+
+/// Columns of the longest uid.
+fn widest(apps: &[App], chosen: &[Choice]) -> usize {
+    let rows = apps.iter().flat_map(|app| &app.workers).filter(|row| chosen.iter().any(|choice| choice.has(row)));
+    rows.map(|row| table::width(&row.uid.to_string())).max().unwrap_or(0)
+}
+
+/// Has journalctl print its entries and takes each; the cursor of the last.
+async fn journal(
+    context: &Context,
+    arguments: &[String],
+    mut take: impl FnMut(&Entry) -> Result<(), Failure>,
+) -> Result<Option<String>, Failure> {
+    let mut command = Command::new("journalctl");
+    command.args(["--quiet", "--no-pager", "--all", "--output=json", Entry::FIELDS]).args(arguments);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    let cannot = |why: io::Error| Failure::Failed(format!("journalctl cannot be run: {why}. It is part of systemd; look at PATH"));
+    let mut child = command.spawn().map_err(cannot)?;
+    let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else { return Ok(None) };
+    let said = async {
+        let mut said = String::new();
+        // What is no text says nothing.
+        let _ = stderr.take(COMPLAINT).read_to_string(&mut said).await;
+        Ok::<String, Failure>(said)
+    };
+    let read = async {
+        let (mut stdout, mut last) = (BufReader::new(stdout), None);
+        while let Some(line) = next(&mut stdout).await.map_err(cannot)? {
+            if let Some(entry) = Entry::parse(&context.cluster, &line) {
+                take(&entry)?;
+                last = Some(entry.cursor);
+            }
+        }
+        Ok(last)
+    };
+    let (last, said) = tokio::try_join!(read, said)?;
+    let status = child.wait().await.map_err(cannot)?;
+    match clean(&said).first() {
+        // It exits with 1 where `--grep` finds nothing, and is silent then.
+        Some(why) if !status.success() => Err(Failure::Usage(format!("journalctl: {why}. `project-cluster logs --help`"))),
+        _ => Ok(last),
+    }
+}
+
+/// The next line; of one that is too long its beginning, which is no entry.
+async fn next(stream: &mut (impl AsyncBufRead + Unpin)) -> io::Result<Option<Vec<u8>>> {
+    let mut line = Vec::new();
+    let count = (&mut *stream).take(LONGEST).read_until(b'\n', &mut line).await?;
+    while line.len() as u64 == LONGEST && !line.ends_with(b"\n") {
+        let mut rest = Vec::new();
+        let more = (&mut *stream).take(LONGEST).read_until(b'\n', &mut rest).await?;
+        if more == 0 || rest.ends_with(b"\n") {
+            break;
+        }
+    }
+    Ok((count > 0).then_some(line))
 }
 
 /// journalctl would show nothing, and say so in words that name no command.
@@ -60,32 +191,45 @@ fn past(context: &Context, apps: &[App], chosen: &[Choice]) -> Vec<String> {
 }
 
 /// Fields that lines to come will have, too: a glob would name the units that are there now. systemd's own lines about
-/// a worker carry our fields, and nobody else can be process 1.
-fn followed(context: &Context, apps: &[App], chosen: &[Choice]) -> Result<Vec<String>, Failure> {
-    let mut alternatives: Vec<Vec<String>> = Vec::new();
-    for choice in chosen {
-        match choice {
-            Choice::App(name) => {
-                let Some(app) = apps.iter().find(|app| app.name.as_str() == name) else { continue };
-                alternatives.push(vec![format!("_SYSTEMD_SLICE={}", AppUnits::new(&context.cluster, &app.name).slice())]);
-                let ours = [format!("PROJECT_CLUSTER_NAME={}", context.cluster), format!("PROJECT_CLUSTER_APP={name}")];
-                alternatives.push([&["_PID=1".to_owned()][..], &ours].concat());
-            }
-            Choice::Worker(uid) => {
-                let units: Vec<&String> =
-                    apps.iter().flat_map(|app| &app.workers).filter(|row| row.uid == *uid).filter_map(|row| row.unit.as_ref()).collect();
-                if units.is_empty() {
-                    return Err(Failure::Failed(format!(
-                        "{uid} does not run, so there is nothing to follow. Its past: `project-cluster logs {uid}`"
-                    )));
-                }
-                complain(&format!("project-cluster: this follows {uid} as it is now; after a reload ask again, or follow `{}`\n", uid.app));
-                for unit in units {
-                    alternatives.push(vec![format!("_SYSTEMD_UNIT={unit}")]);
-                    alternatives.push(vec!["_PID=1".into(), format!("UNIT={unit}")]);
-                }
-            }
+/// a worker carry our fields, and nobody else can be process 1. Of single workers those of their whole app.
+fn followed(context: &Context, apps: &[App], chosen: &[Choice]) -> Vec<String> {
+    let of = apps.iter().filter(|app| chosen.iter().any(|choice| choice.is_of(app)));
+    let alternatives = of.flat_map(|app| {
+        let ours = [format!("PROJECT_CLUSTER_NAME={}", context.cluster), format!("PROJECT_CLUSTER_APP={}", app.name)];
+        let slice = format!("_SYSTEMD_SLICE={}", AppUnits::new(&context.cluster, &app.name).slice());
+        [vec![slice], [&["_PID=1".to_owned()][..], &ours].concat()]
+    });
+    alternatives.collect::<Vec<_>>().join(&"+".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn lines_come_whole_and_what_is_too_long_is_passed_over() {
+        let long = "x".repeat(usize::try_from(LONGEST).unwrap() * 2 + 5);
+        let text = format!("one\n{long}\ntwo");
+        let mut stream = BufReader::new(text.as_bytes());
+        let mut lines = Vec::new();
+        while let Some(line) = next(&mut stream).await.unwrap() {
+            lines.push(String::from_utf8(line).unwrap());
         }
+        assert_eq!((lines[0].as_str(), lines[1].len() as u64, lines[2].as_str()), ("one\n", LONGEST, "two"));
     }
-    Ok(alternatives.join(&"+".to_owned()))
+
+    #[test]
+    fn all_lines_of_a_time_and_fifty_without_one() {
+        let options = |since: Option<&str>, lines| Logs {
+            select: vec![],
+            follow: false,
+            lines,
+            since: since.map(str::to_owned),
+            until: None,
+            grep: Some("-x".into()),
+        };
+        assert_eq!(bounds(&options(None, None)), ["--grep=-x", "--lines=50"]);
+        assert_eq!(bounds(&options(Some("today"), None)), ["--since=today", "--grep=-x", "--lines=all"]);
+        assert_eq!(bounds(&options(Some("today"), Some(3))), ["--since=today", "--grep=-x", "--lines=3"]);
+    }
 }

@@ -55,6 +55,11 @@ fn compare(installed: &Settings, on_disk: &Settings, apps: &mut [App]) -> Vec<St
     new.map(|name| format!("{name}: new on disk: `sudo project-cluster apply`")).collect()
 }
 
+/// What the master knows of the configuration, where we may read it: who may use its API may.
+pub(super) fn master_settings(cluster: &ClusterName) -> Option<Settings> {
+    installed(&model::master_settings(cluster), cluster)
+}
+
 fn installed(path: &Path, cluster: &ClusterName) -> Option<Settings> {
     let settings: Settings = serde_json::from_slice(&files::read_bounded(path, LIMIT).ok()?).ok()?;
     (settings.format <= settings::FORMAT && settings.name == *cluster).then_some(settings)

@@ -3,21 +3,29 @@
 
 mod apply;
 pub mod args;
+mod board;
 pub mod client;
+pub mod complete;
+mod entry;
 mod events;
 mod follow;
+#[cfg(test)]
+mod golden;
 mod list;
 mod live;
 mod logs;
+pub mod look;
 mod marks;
 mod operate;
 mod out;
+mod select;
 mod setup;
+mod show;
 mod sse;
 mod table;
 mod time;
 
-use std::io::IsTerminal;
+use std::io::{BufRead as _, Read as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -27,14 +35,19 @@ use hyper::Method;
 
 use self::args::{Cli, Verb};
 use self::client::Client;
+use self::look::{Around, Look};
 use crate::api::types::{App, Worker};
 use crate::config;
-use crate::names::{ClusterName, Uid};
+use crate::names::ClusterName;
 
 pub(crate) use self::out::{complain, complain_json, print, print_json, print_json_line, reader_gone};
+pub(crate) use self::select::{Choice, app_names, past_selection, selection};
 
 /// Where the configuration lies when nothing else is said.
 pub const CONFIG: &str = "/etc/project-cluster/cluster.toml";
+
+/// Longest answer to a question that is read, bytes.
+const ANSWER: u64 = 64;
 
 /// Limit of a request that only reads.
 const READ: Duration = Duration::from_secs(10);
@@ -64,6 +77,7 @@ pub(crate) struct Context {
     pub config: PathBuf,
     pub cluster: ClusterName,
     pub json: bool,
+    pub look: Look,
     pub client: Client,
 }
 
@@ -73,7 +87,28 @@ impl Context {
         // The configuration may hold secrets and be unreadable for us: then the default name, or --cluster.
         let cluster = cli.cluster.clone().or_else(|| config::cluster_name(&config)).unwrap_or_default();
         let client = Client::new(&cluster);
-        Self { config, cluster, json: cli.json, client }
+        Self { config, cluster, json: cli.json, look: Look::new(cli, Around::here()), client }
+    }
+
+    /// Says how it goes on or that it went well: not under `--quiet`, nor beside JSON.
+    fn say(&self, text: &str) {
+        if self.look.says {
+            print(text);
+        }
+    }
+
+    /// Asks a person whether to go on; where there is none to ask, that it was typed is enough: what scripts do today goes on.
+    fn confirm(&self, yes: bool, question: &str) -> Result<(), Failure> {
+        if yes || !self.look.asks {
+            return Ok(());
+        }
+        complain(&format!("{question} [y/N] "));
+        let mut answer = String::new();
+        let read = std::io::stdin().lock().take(ANSWER).read_line(&mut answer);
+        match answer.trim().to_ascii_lowercase().as_str() {
+            "y" | "yes" if read.is_ok() => Ok(()),
+            _ => Err(Failure::Failed("nothing was done: the answer was not `y`. `--yes` does it without asking".into())),
+        }
     }
 
     /// All apps of the cluster.
@@ -111,11 +146,20 @@ pub fn main() -> ExitCode {
         Verb::Init => setup::init(&context),
         Verb::Check => setup::check(&context),
         Verb::Schema => setup::schema(),
+        Verb::Completions { shell } => {
+            print(shell.script());
+            Ok(())
+        }
+        Verb::Complete { words } => complete::run(words),
         Verb::Install(options) => setup::install(&context, options, &runtime),
         Verb::Apply(options) => apply::run(&context, options, &runtime),
-        Verb::Uninstall { root } => setup::uninstall(&context, root.as_deref(), &runtime),
+        Verb::Uninstall(options) => setup::uninstall(&context, options, &runtime),
         verb => runtime.block_on(run(&context, verb)),
     };
+    // A script that reads JSON has it in `GET /v1/health`.
+    if let Some(note) = context.client.version_note().filter(|_| !cli.json) {
+        complain(&format!("project-cluster: {note}\n"));
+    }
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -137,20 +181,28 @@ pub fn main() -> ExitCode {
 async fn run(context: &Context, verb: &Verb) -> Result<(), Failure> {
     match verb {
         Verb::Ls { select } => ls(context, select).await,
-        Verb::Show { select } => show(context, select).await,
+        Verb::Show { select } => show::run(context, select).await,
         Verb::Start(options) => operate::run(context, "start", options).await,
-        Verb::Stop(options) => operate::run(context, "stop", options).await,
+        Verb::Stop(options) => operate::surely(context, "stop", options).await,
         Verb::Sleep(options) => operate::sleep(context, options).await,
         Verb::Reload(options) if options.handle => operate::as_handle(context, &options.operate).await,
-        Verb::Restart(options) | Verb::Reload(args::Reload { operate: options, .. }) => operate::run(context, "restart", options).await,
+        Verb::Reload(options) => operate::run(context, "reload", &options.operate).await,
+        Verb::Restart(options) => operate::run(context, "restart", options).await,
         Verb::Add(args::Add { app, count, wait }) => operate::count(context, "add", app, *count, *wait).await,
         Verb::Scale(args::Scale { app, count, wait }) => operate::count(context, "scale", app, *count, *wait).await,
-        Verb::Remove(options) => operate::run(context, "remove", options).await,
+        Verb::Remove(options) => operate::surely(context, "remove", options).await,
         Verb::Reset(options) => operate::run(context, "reset", options).await,
         Verb::Logs(options) => logs::run(context, options).await,
         Verb::Events(options) => events::run(context, options).await,
         // Those that `main` has carried out already.
-        Verb::Init | Verb::Check | Verb::Schema | Verb::Install(_) | Verb::Apply(_) | Verb::Uninstall { .. } => Ok(()),
+        Verb::Init
+        | Verb::Check
+        | Verb::Schema
+        | Verb::Completions { .. }
+        | Verb::Complete { .. }
+        | Verb::Install(_)
+        | Verb::Apply(_)
+        | Verb::Uninstall(_) => Ok(()),
     }
 }
 
@@ -166,113 +218,14 @@ async fn ls(context: &Context, select: &[String]) -> Result<(), Failure> {
         return print_json(&workers);
     }
     let new = marks::mark(context, &mut apps);
-    print(&list::workers(&workers, &apps, width(), colours()));
+    print(&list::workers(&workers, &apps, width(), context.look.colours));
     if select.is_empty() {
         print(&new.into_iter().map(|line| line + "\n").collect::<String>());
     }
     Ok(())
 }
 
-async fn show(context: &Context, select: &[String]) -> Result<(), Failure> {
-    let mut apps = context.apps().await?;
-    marks::mark(context, &mut apps);
-    let names = app_names(&apps, select)?;
-    let chosen: Vec<&App> = apps.iter().filter(|app| names.contains(&app.name.to_string())).collect();
-    if context.json {
-        return print_json(&chosen);
-    }
-    let shown: Vec<String> = chosen.iter().map(|app| list::app(app, width(), colours())).collect();
-    print(&shown.join("\n"));
-    Ok(())
-}
-
-/// What one selector chooses.
-pub(crate) enum Choice {
-    App(String),
-    Worker(Uid),
-}
-
-impl Choice {
-    fn is_of(&self, app: &App) -> bool {
-        match self {
-            Self::App(name) => app.name.as_str() == name,
-            Self::Worker(uid) => app.name == uid.app,
-        }
-    }
-    fn has(&self, row: &Worker) -> bool {
-        match self {
-            Self::App(name) => row.app.as_str() == name,
-            Self::Worker(uid) => row.uid == *uid,
-        }
-    }
-}
-
-/// What the selectors choose; one that chooses nothing is an error that names the nearest.
-pub(crate) fn selection(apps: &[App], select: &[String]) -> Result<Vec<Choice>, Failure> {
-    let chosen = past_selection(apps, select)?;
-    let there = |uid: &Uid| apps.iter().flat_map(|app| &app.workers).any(|row| row.uid == *uid);
-    match chosen.iter().find_map(|choice| if let Choice::Worker(uid) = choice { Some(uid).filter(|uid| !there(uid)) } else { None }) {
-        None => Ok(chosen),
-        Some(uid) => Err(Failure::Usage(format!("there is no worker `{uid}`. `project-cluster ls {}` lists them", uid.app))),
-    }
-}
-
-/// The same where the past is asked for: a worker that was removed has one, too.
-pub(crate) fn past_selection(apps: &[App], select: &[String]) -> Result<Vec<Choice>, Failure> {
-    let mut chosen = Vec::new();
-    for text in select {
-        let app = text.split(':').next().unwrap_or(text);
-        if text == "all" {
-            chosen.extend(apps.iter().map(|app| Choice::App(app.name.to_string())));
-        } else if !apps.iter().any(|known| known.name.as_str() == app) {
-            return Err(Failure::Usage(unknown(apps, app)));
-        } else if text.contains(':') {
-            let uid: Uid = text.parse().map_err(|why| Failure::Usage(format!("`{text}`: {why}")))?;
-            chosen.push(Choice::Worker(uid));
-        } else {
-            chosen.push(Choice::App(app.to_owned()));
-        }
-    }
-    Ok(chosen)
-}
-
-/// The apps that the selectors choose, each once; a single worker is refused.
-pub(crate) fn app_names(apps: &[App], select: &[String]) -> Result<Vec<String>, Failure> {
-    let mut names: Vec<String> = Vec::new();
-    for choice in selection(apps, select)? {
-        match choice {
-            Choice::App(name) if names.contains(&name) => {}
-            Choice::App(name) => names.push(name),
-            Choice::Worker(uid) => {
-                return Err(Failure::Usage(format!("`{uid}` is one worker; this verb takes apps. Write `{}`, or `all`", uid.app)));
-            }
-        }
-    }
-    Ok(names)
-}
-
-fn unknown(apps: &[App], name: &str) -> String {
-    let names: Vec<&str> = apps.iter().map(|app| app.name.as_str()).collect();
-    let nearest = names
-        .iter()
-        .copied()
-        .filter(|known| strsim::damerau_levenshtein(known, name) <= 2)
-        .min_by_key(|known| strsim::damerau_levenshtein(known, name));
-    let hint = nearest.map_or_else(String::new, |nearest| format!(" Did you mean `{nearest}`?"));
-    format!("there is no app `{}`.{hint} Apps: {}", crate::journal::harmless(name), names.join(", "))
-}
-
 /// Columns of the terminal; a pipe has no width.
 pub(crate) fn width() -> usize {
-    // SAFETY: TIOCGWINSZ fills the winsize that it is given; zeroes are a valid one.
-    let columns = unsafe {
-        let mut size: libc::winsize = std::mem::zeroed();
-        if libc::ioctl(libc::STDOUT_FILENO, libc::TIOCGWINSZ, &raw mut size) == 0 { size.ws_col } else { 0 }
-    };
-    if columns == 0 { usize::MAX } else { columns.into() }
-}
-
-/// Whether to colour: on a terminal, unless `NO_COLOR` is set (no-color.org).
-pub(crate) fn colours() -> bool {
-    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+    out::size().0
 }

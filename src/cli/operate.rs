@@ -9,10 +9,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::args::{Operate, Wait};
+use super::args::{Operate, Sure, Wait};
+use super::board::{Bounds, FRAME, Shared};
 use super::client::{self, Client};
 use super::follow::{follow, to};
-use super::{Choice, Context, Failure, print, print_json, selection};
+use super::{Choice, Context, Failure, marks, print, print_json, selection};
 use crate::api::types::{Done, Roll, RollState};
 use crate::files;
 use crate::handle::shown_mark;
@@ -26,6 +27,7 @@ const FOREVER: Duration = Duration::from_secs(24 * 3600);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Errand {
     pub app: String,
+    verb: String,
     pub uri: String,
     /// Asked for twice it does no harm, so that it may be asked again when the connection breaks.
     repeatable: bool,
@@ -41,8 +43,8 @@ impl Errand {
             query.push("slots=all".into());
         }
         let mark = if query.is_empty() { "" } else { "?" };
-        let route = if verb == "restart" { "rolls" } else { verb };
-        Self { app: app.into(), uri: format!("/v1/apps/{app}/{route}{mark}{}", query.join("&")), repeatable: true }
+        let route = if matches!(verb, "restart" | "reload") { "rolls" } else { verb };
+        Self { app: app.into(), verb: verb.into(), uri: format!("/v1/apps/{app}/{route}{mark}{}", query.join("&")), repeatable: true }
     }
 }
 
@@ -75,6 +77,16 @@ pub(crate) async fn run(context: &Context, verb: &'static str, options: &Operate
     carry_out(context, errands(&chosen, verb, options.wait), options.wait).await
 }
 
+/// The same of what ends more than it says: `all` is asked for.
+pub(crate) async fn surely(context: &Context, verb: &'static str, options: &Sure) -> Result<(), Failure> {
+    if options.operate.select.iter().any(|text| text == "all") {
+        let names: Vec<String> = context.apps().await?.iter().map(|app| app.name.to_string()).collect();
+        let end = if verb == "stop" { "their ports close until somebody starts them" } else { "their ports close and they have 0 workers" };
+        context.confirm(options.yes, &format!("{verb} all of cluster {} ({}): {end}?", context.cluster, names.join(", ")))?;
+    }
+    run(context, verb, &options.operate).await
+}
+
 /// `sleep`: of apps alone.
 pub(crate) async fn sleep(context: &Context, options: &Operate) -> Result<(), Failure> {
     let names = super::app_names(&context.apps().await?, &options.select)?;
@@ -91,7 +103,7 @@ pub(crate) async fn count(context: &Context, verb: &str, app: &str, count: u16, 
     let query = [vec![format!("count={count}")], patience(wait)].concat().join("&");
     let uri = format!("/v1/apps/{name}/{verb}?{query}");
     // A second `add` would add twice.
-    let errand = Errand { app: name.clone(), uri, repeatable: verb == "scale" };
+    let errand = Errand { app: name.clone(), verb: verb.into(), uri, repeatable: verb == "scale" };
     carry_out(context, vec![errand], wait).await
 }
 
@@ -107,20 +119,23 @@ async fn carry_out(context: &Context, errands: Vec<Errand>, wait: Wait) -> Resul
 /// All at once: what was done, and what failed.
 pub(super) async fn all(context: &Context, errands: Vec<Errand>, wait: Wait) -> Result<(Vec<Done>, Failures), Failure> {
     let deadline = wait.timeout.map(|limit| Instant::now() + limit);
-    let several = errands.len() > 1;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|why| Failure::Failed(why.to_string()))?;
     let (stop, stopped) = watch::channel(false);
+    let settings = if context.look.live { marks::master_settings(&context.cluster) } else { None };
+    let bounds = |app: &str| settings.as_ref()?.apps.iter().find(|(name, _)| name.as_str() == app).map(|(_, app)| Bounds::of(app));
+    let rows = errands.iter().map(|errand| (errand.app.clone(), errand.verb.clone(), bounds(&errand.app))).collect();
+    let board = Shared::new(context.look, wait, rows);
     let mut tasks = JoinSet::new();
     for errand in errands {
-        let (client, quiet, mut stopped) = (context.client.clone(), context.json, stopped.clone());
+        let (client, board, mut stopped) = (context.client.clone(), board.clone(), stopped.clone());
         tasks.spawn(async move {
-            let say = |text: &str| {
-                if !quiet {
-                    print(&if several { format!("{}: {text}\n", errand.app) } else { format!("{text}\n") });
-                }
+            let say = |text: &str| board.say(&errand.app, text);
+            let result = tokio::select! {
+                result = one(&client, &errand, !wait.no_wait, deadline, &mut stopped, say) => result,
+                never = board.watch(&client, &errand.app) => match never {},
             };
-            let result = one(&client, &errand, !wait.no_wait, deadline, &mut stopped, say).await;
-            (errand.app, result)
+            board.over(&errand.app);
+            (errand, result)
         });
     }
     let mut ended = Vec::new();
@@ -128,18 +143,25 @@ pub(super) async fn all(context: &Context, errands: Vec<Errand>, wait: Wait) -> 
     loop {
         let task = tokio::select! {
             task = tasks.join_next() => task,
-            // The master carries it out, not we.
+            // The master carries it out, not we: the first one ends the waiting, a second one all that is left here.
             _ = interrupt.recv() => {
-                stop.send_replace(true);
+                if stop.send_replace(true) {
+                    board.clear();
+                    return Err(Failure::Failed("interrupted; what was asked for goes on. `project-cluster ls`".into()));
+                }
+                continue;
+            }
+            () = tokio::time::sleep(FRAME), if context.look.live => {
+                board.frame();
                 continue;
             }
         };
         let Some(task) = task else { break };
-        let Ok((name, result)) = task else { continue };
+        let Ok((Errand { app: name, verb, .. }, result)) = task else { continue };
         match result {
             Ok(done) => {
                 if !wait.no_wait && done.roll.as_ref().is_some_and(Roll::under_way) {
-                    failures.add(&name, unfinished(&name));
+                    failures.add(&name, unfinished(&name, &verb));
                 }
                 if let Some(roll) = done.roll.as_ref().filter(|roll| roll.state == RollState::Failed) {
                     failures.add(&name, failed(roll));
@@ -149,14 +171,20 @@ pub(super) async fn all(context: &Context, errands: Vec<Errand>, wait: Wait) -> 
             Err(failure) => failures.add(&name, failure),
         }
     }
+    board.clear();
     Ok((ended, failures))
 }
 
 /// What a roll that failed says.
-fn failed(roll: &Roll) -> Failure {
+pub(super) fn failed(roll: &Roll) -> Failure {
     let reason = roll.reason.as_deref().unwrap_or("no reason is known");
     let reason: Vec<String> = reason.lines().map(harmless).collect();
-    Failure::Failed(format!("the roll{} failed: {}", to(roll), reason.join("\n  ")))
+    Failure::Failed(format!(
+        "the roll{} failed: {}\n  `project-cluster show {app}` has its steps, `project-cluster logs {app}` all that was written",
+        to(roll),
+        reason.join("\n  "),
+        app = roll.app
+    ))
 }
 
 /// The reload step of a handle: follows the roll that the master has left a mark of, which it takes; without one it asks
@@ -186,8 +214,15 @@ fn take(mark: &Path) -> Option<u64> {
     number
 }
 
-fn unfinished(app: &str) -> Failure {
-    Failure::Failed(format!("not waiting any longer; it goes on. `project-cluster show {app}`"))
+pub(super) fn unfinished(app: &str, verb: &str) -> Failure {
+    let end = match verb {
+        "stop" | "sleep" | "remove" => String::new(),
+        // There is no way back yet.
+        _ => format!("; `project-cluster stop {app}` ends it, and the app with it"),
+    };
+    Failure::Failed(format!(
+        "not waiting any longer; it goes on. `project-cluster show {app}` tells how it stands, `project-cluster events {app} -f` what happens{end}"
+    ))
 }
 
 /// One errand to its end, or as far as it is waited for: then its roll is still under way.
@@ -209,15 +244,15 @@ async fn one(
     };
     let answer = tokio::select! {
         answer = asked => answer,
-        Ok(()) = stop.changed() => return Err(unfinished(&errand.app)),
+        Ok(()) = stop.changed() => return Err(unfinished(&errand.app, &errand.verb)),
     };
     let mut done = match answer {
         Ok(done) => done,
-        Err(client::Error::Late(..)) => return Err(unfinished(&errand.app)),
+        Err(client::Error::Late(..)) => return Err(unfinished(&errand.app, &errand.verb)),
         Err(error) => return Err(error.into()),
     };
     match done.roll.take() {
-        None if done.under_way && wait => return Err(unfinished(&errand.app)),
+        None if done.under_way && wait => return Err(unfinished(&errand.app, &errand.verb)),
         None => say(&if done.message.is_empty() { "done".to_owned() } else { format!("{}: {}", done.app, harmless(&done.message)) }),
         Some(roll) if !wait => {
             say(&format!("the roll{} has begun. Watch it: `project-cluster show {}`", to(&roll), errand.app));

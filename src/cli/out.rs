@@ -20,6 +20,23 @@ pub(crate) fn print(text: &str) {
     write(&safe(text));
 }
 
+/// Columns and rows of the terminal at stdout; a pipe has no end of either.
+pub(crate) fn size() -> (usize, usize) {
+    // SAFETY: TIOCGWINSZ fills the winsize that it is given; zeroes are a valid one.
+    let size = unsafe {
+        let mut size: libc::winsize = std::mem::zeroed();
+        if libc::ioctl(libc::STDOUT_FILENO, libc::TIOCGWINSZ, &raw mut size) == 0 { [size.ws_col, size.ws_row] } else { [0; 2] }
+    };
+    let [columns, rows] = size.map(|size| if size == 0 { usize::MAX } else { size.into() });
+    (columns, rows)
+}
+
+/// On a terminal: takes the last `up` rows away, writes this for good, and below it what the next call takes away.
+pub(crate) fn redraw(up: usize, above: &str, below: &str) {
+    let back = if up == 0 { String::new() } else { format!("\r\u{1b}[{up}A\u{1b}[J") };
+    write(&format!("{back}{}{}", safe(above), safe(below)));
+}
+
 /// Writes JSON to stdout.
 pub(crate) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     write(&format!("{}\n", json(value)?));

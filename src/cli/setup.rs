@@ -1,15 +1,14 @@
 //! `init`, `check`, `schema`, `install`, `uninstall`: from a configuration to units. Needs no master.
 
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tokio::runtime::Runtime;
 
-use super::args::Install;
+use super::args::{Install, Uninstall};
 use super::live::Running;
-use super::{Context, Failure, colours, complain, list, print, print_json, width};
+use super::{Context, Failure, complain, list, print, print_json, width};
 use crate::api::types::{App, AppState, Worker};
 use crate::config::{self, Loaded, SystemAccounts};
 use crate::journal::{Journal, monotonic_us_now};
@@ -28,7 +27,7 @@ pub(crate) fn init(context: &Context) -> Result<(), Failure> {
     if context.json {
         return print_json(&json!({ "created": context.config, "next": next }));
     }
-    print(&format!("{}\n", next.trim_end()));
+    context.say(&format!("{}\n", next.trim_end()));
     Ok(())
 }
 
@@ -42,10 +41,10 @@ pub(crate) fn check(context: &Context) -> Result<(), Failure> {
         print_json(&problems.to_json())?;
         return loaded.map(drop).map_err(|_| Failure::Usage(String::new()));
     }
-    let loaded = loaded.map_err(problems)?;
-    warn(&loaded);
+    let loaded = loaded.map_err(|found| problems(context, &found))?;
+    warn(context, &loaded);
     let apps = loaded.settings.apps.len();
-    print(&format!(
+    context.say(&format!(
         "{} is in order: cluster {}, {apps} {}\n",
         context.config.display(),
         loaded.settings.name,
@@ -59,22 +58,22 @@ pub(crate) fn schema() -> Result<(), Failure> {
     Ok(())
 }
 
-fn problems(problems: config::Problems) -> Failure {
-    Failure::Usage(format!("the configuration is wrong; nothing was changed.\n{}", problems.render(std::io::stderr().is_terminal())))
+fn problems(context: &Context, problems: &config::Problems) -> Failure {
+    Failure::Usage(format!("the configuration is wrong; nothing was changed.\n{}", problems.render(context.look.error_colours)))
 }
 
 /// Warnings go to stderr: they are no part of an answer.
-fn warn(loaded: &Loaded) {
+fn warn(context: &Context, loaded: &Loaded) {
     if !loaded.warnings.list.is_empty() {
-        complain(&format!("{}\n", loaded.warnings.render(std::io::stderr().is_terminal()).trim_end()));
+        complain(&format!("{}\n", loaded.warnings.render(context.look.error_colours).trim_end()));
     }
 }
 
 /// The configuration, with what is to be said of it.
 pub(super) fn load(context: &Context) -> Result<Loaded, Failure> {
-    let loaded = config::load(&context.config, &SystemAccounts).map_err(problems)?;
+    let loaded = config::load(&context.config, &SystemAccounts).map_err(|found| problems(context, &found))?;
     if !context.json {
-        warn(&loaded);
+        warn(context, &loaded);
     }
     Ok(loaded)
 }
@@ -123,7 +122,7 @@ pub(super) fn install_loaded(context: &Context, loaded: &Loaded, options: &Insta
     if context.json {
         tell(context, &report, Some(loaded), &[])?;
     } else if !report.is_empty() {
-        print(&format!("Start it: systemctl enable --now {}\n", settings.name.target()));
+        context.say(&format!("Start it: systemctl enable --now {}\n", settings.name.target()));
     }
     Ok(())
 }
@@ -149,7 +148,7 @@ async fn show(
     if context.json {
         json(&workers)?;
     } else {
-        print(&list::workers(&workers, &apps, width(), colours()));
+        context.say(&list::workers(&workers, &apps, width(), context.look.colours));
     }
     let mut failed = Vec::new();
     for handle in handles {
@@ -160,11 +159,13 @@ async fn show(
     if failed.is_empty() { Ok(()) } else { Err(Failure::Failed(failed.join("\n"))) }
 }
 
-pub(crate) fn uninstall(context: &Context, root: Option<&Path>, runtime: &Runtime) -> Result<(), Failure> {
+pub(crate) fn uninstall(context: &Context, asked: &Uninstall, runtime: &Runtime) -> Result<(), Failure> {
+    let root = asked.root.as_deref();
     let here = root.is_none();
     let options = Options { root: root.unwrap_or(Path::new("/")).to_owned(), host: Host::default(), now: false };
     let running = if here {
         root_only("uninstall")?;
+        context.confirm(asked.yes, &format!("stop cluster {} and remove its units, its user and all that it keeps?", context.cluster))?;
         Some(Running::connect(runtime).map_err(|why| Failure::Failed(why.to_string()))?)
     } else {
         None
@@ -177,7 +178,7 @@ pub(crate) fn uninstall(context: &Context, root: Option<&Path>, runtime: &Runtim
 /// What was done; as JSON with the warnings and, behind `--now`, the workers.
 fn tell(context: &Context, report: &Report, loaded: Option<&Loaded>, workers: &[Worker]) -> Result<(), Failure> {
     if !context.json {
-        print(&report.to_string());
+        context.say(&report.to_string());
         return Ok(());
     }
     let changed: Vec<_> = report.actions.iter().map(|(action, path)| json!({ "action": action.word(), "path": path })).collect();

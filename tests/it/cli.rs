@@ -46,14 +46,17 @@ fn ls_and_show_tell_of_the_whole_control_group() {
     {
         assert!(shown.contains(said), "{said}: {shown}");
     }
+    for said in ["/srv/shop/v1", "connections, 0 of at most", "(listen), within 30 s", "SIGTERM at once", "TasksMax"] {
+        assert!(shown.contains(said), "{said}: {shown}");
+    }
     // On no terminal there are no colours, and a reader that goes away is no error.
     assert!(!table.contains('\u{1b}') && !shown.contains('\u{1b}'));
     let head =
         cluster.sh("project-cluster ls | head -1; project-cluster show all | true; project-cluster ls --json >/dev/full || echo full");
     assert_eq!((head.code, head.stderr.contains("panicked")), (0, false), "{}", head.stderr);
-    let on_terminal = |env: &str| cluster.sh(&format!("script -qec '{env} project-cluster ls' /dev/null")).ok();
-    assert!(on_terminal("env").contains("\u{1b}[32monline"));
-    assert!(!on_terminal("NO_COLOR=1").contains("\u{1b}["));
+    let on_terminal = |env: &str| cluster.sh(&format!("script -qec 'env {env} project-cluster ls' /dev/null")).ok();
+    assert!(on_terminal("TERM=xterm").contains("\u{1b}[32monline"));
+    assert!(!on_terminal("NO_COLOR=1 TERM=xterm").contains("\u{1b}["));
 }
 
 #[test]
@@ -86,7 +89,7 @@ fn start_and_stop_take_several_apps_and_wait_as_told() {
         let typo = cluster.cli(&[verb, "apj"]).exits(2);
         assert!(typo.stderr.contains("Did you mean `api`?") && typo.stderr.contains("Apps: api, bg"), "{}", typo.stderr);
     }
-    for verb in ["add", "sleep", "show"] {
+    for verb in ["add", "sleep"] {
         let uid = cluster.cli(&[verb, "api:01"]).exits(2);
         assert!(uid.stderr.contains("Write `api`"), "{}", uid.stderr);
     }
@@ -106,14 +109,29 @@ fn logs_are_those_of_the_chosen_workers() {
     assert!(logs.contains("hello from api:01") && logs.contains("hello from api:02"), "{logs}");
     let one = cluster.cli(&["logs", "api:02"]).ok();
     assert!(one.contains("hello from api:02") && !one.contains("hello from api:01"), "{one}");
-    let json = cluster.cli(&["logs", "api:01", "--json"]).ok();
-    let entries: Vec<Value> = json.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert!(entries.iter().any(|entry| entry["MESSAGE"] == "hello from api:01" && entry["PROJECT_CLUSTER_APP"] == "api"), "{json}");
+    let entries = |arguments: &[&str]| -> Vec<Value> {
+        let text = cluster.cli(&[&["logs", "--json"], arguments].concat()).ok();
+        text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|why| panic!("{why}: {text}"))).collect()
+    };
+    let told = entries(&["api:01"]);
+    let hello = told.iter().find(|entry| entry["message"] == "hello from api:01").unwrap_or_else(|| panic!("{told:?}"));
+    assert_eq!((&hello["uid"], &hello["app"], &hello["systemd"]), (&"api:01".into(), &"api".into(), &false.into()));
+    assert!(hello["time_us"].as_u64() > Some(1 << 50) && hello["pid"].is_u64() && told.iter().any(|entry| entry["systemd"] == true));
+    assert_eq!(entries(&["--grep", "^hello from", "-n", "2"]).len(), 2);
+    assert_eq!(entries(&["--grep", "nobody wrote this"]).len(), 0);
+    assert_eq!((entries(&["--since", "1h", "api"]).is_empty(), entries(&["--until", "1h"]).len()), (false, 0));
+    let wrong = cluster.cli(&["logs", "--since", "long ago"]).exits(2);
+    assert!(wrong.stderr.contains("project-cluster logs --help"), "{}", wrong.stderr);
     let follow = cluster.spawn(&["project-cluster", "logs", "api", "-f"]);
     cluster.wait_until("it shows what was", SOON, || follow.stdout().contains("hello from api:01"));
     let before = follow.stdout().matches("hello from api:01").count();
     cluster.cli(&["reload", "api"]).ok();
     cluster.wait_until("it shows what comes", SOON, || follow.stdout().matches("hello from api:01").count() > before);
+    // Of one worker, also its successors.
+    let one = cluster.spawn(&["project-cluster", "logs", "api:02", "-f", "-n", "1"]);
+    cluster.cli(&["reload", "api"]).ok();
+    cluster.wait_until("it follows the worker into the next generation", SOON, || one.stdout().contains("hello from api:02"));
+    assert!(!one.stdout().contains("hello from api:01"), "{}", one.stdout());
     assert!(cluster.cli(&["logs", "apo"]).exits(2).stderr.contains("Did you mean `api`?"));
 }
 

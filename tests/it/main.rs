@@ -35,6 +35,7 @@ mod schemathesis;
 mod secrets;
 mod stopping;
 mod swap;
+mod terminal;
 mod trace;
 mod traps;
 mod tree;

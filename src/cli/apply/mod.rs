@@ -28,11 +28,13 @@ fn as_member(context: &Context, options: &Apply, runtime: &Runtime) -> Result<()
     let lines = plan::plan_of_installed(&running);
     let note = "only root installs a changed configuration (`sudo project-cluster apply`): this goes by what is installed";
     if options.diff {
-        return if context.json { print_json(&json!({ "plan": lines, "notes": [note] })) } else { tell(&lines, Some(note)) };
+        if context.json {
+            return print_json(&json!({ "plan": lines, "notes": [note] }));
+        }
+        print(&told(&lines, Some(note)));
+        return Ok(());
     }
-    if !context.json {
-        tell(&lines, Some(note))?;
-    }
+    context.say(&told(&lines, Some(note)));
     carry_out(context, &lines, options.wait, runtime, |ended| json!({ "plan": lines, "notes": [note], "apps": ended }))
 }
 
@@ -54,14 +56,11 @@ fn as_root(context: &Context, options: &Apply, runtime: &Runtime) -> Result<(), 
                 json!({ "plan": lines, "conflicts": preview.plan.conflicts, "diff": preview.text, "warnings": loaded.warnings.to_json() });
             print_json(&diff)?;
         } else {
-            tell(&lines, None)?;
-            print(&preview.text);
+            print(&(told(&lines, None) + &preview.text));
         }
         return if preview.plan.conflicts.is_empty() { Ok(()) } else { Err(Failure::Failed(String::new())) };
     }
-    if !context.json {
-        tell(&lines, None)?;
-    }
+    context.say(&told(&lines, None));
     if !up {
         // All of it starts with its target; a start by itself is no deploy.
         for app in install::outdated(settings, &install).map_err(failed)? {
@@ -74,9 +73,7 @@ fn as_root(context: &Context, options: &Apply, runtime: &Runtime) -> Result<(), 
     report.advice.clear();
     if !report.is_empty() {
         live.hang_up(&settings.name.master()).map_err(|why| Failure::Failed(why.to_string()))?;
-        if !context.json {
-            print(&report.to_string());
-        }
+        context.say(&report.to_string());
     }
     for line in lines.iter().filter(|line| line.next_start) {
         mark(settings, &line.app)?;
@@ -104,11 +101,10 @@ fn mark(settings: &Settings, app: &AppName) -> Result<(), Failure> {
     done.map_err(|why| Failure::Failed(format!("{app}: the mark for its next start, {}, cannot be written: {why}", path.display())))
 }
 
-fn tell(lines: &[Line], note: Option<&str>) -> Result<(), Failure> {
+fn told(lines: &[Line], note: Option<&str>) -> String {
     let mut text: String = note.map_or_else(String::new, |note| format!("note: {note}\n"));
     lines.iter().for_each(|line| text.push_str(&format!("{}: {}\n", line.app, line.text)));
-    print(&text);
-    Ok(())
+    text
 }
 
 fn document(lines: &[Line], report: &Report, warnings: &Value, ended: Value) -> Value {
