@@ -3,6 +3,7 @@ pub mod converge;
 pub mod error;
 pub mod events;
 mod extract;
+pub mod original;
 pub mod server;
 pub mod stream;
 pub mod types;
