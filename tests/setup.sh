@@ -33,6 +33,10 @@ if [ "${1-}" != demo ]; then
     need golang-go command -v go
     need wrk command -v wrk
     need npm command -v npm
+    # Readers of man pages that complain, and of JSON in the documents' commands.
+    need mandoc command -v mandoc
+    need groff-base command -v groff
+    need jq command -v jq
 fi
 if [ "${1-}" = proof ]; then
     need ruby test -x /usr/bin/ruby

@@ -12,7 +12,7 @@ mod cli;
 mod cluster;
 mod deaths;
 mod demand;
-mod docs;
+mod documents;
 mod events;
 mod handle;
 mod install;

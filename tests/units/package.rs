@@ -24,7 +24,15 @@ fn make_install_puts_everything_where_the_documents_say() {
     let schema = document.split_once("#:schema ").unwrap().1.split_once('`').unwrap().0;
     let installed = std::fs::read(at(schema)).unwrap_or_else(|why| panic!("{schema}: {why}"));
     assert_eq!(installed, std::fs::read(repository.join("docs/cluster.schema.json")).unwrap());
-    for path in ["lib/sysusers.d/project-cluster.conf", "share/doc/project-cluster/README.md", "share/doc/project-cluster/examples/shop"] {
+    let paths = [
+        "lib/sysusers.d/project-cluster.conf",
+        "share/doc/project-cluster/README.md",
+        "share/doc/project-cluster/examples/shop",
+        "share/man/man1/project-cluster.1",
+        "share/man/man5/project-cluster.toml.5",
+        "share/man/man7/project-cluster.7",
+    ];
+    for path in paths {
         assert!(at("/usr/local").join(path).exists(), "{path}");
     }
 }
