@@ -77,7 +77,8 @@ async fn run(cluster: &ClusterName) -> Result<(), String> {
     // Without it every handle would seem to have left, and a roll to be over.
     master.look().await.map_err(|why| why.to_string())?;
     master.tell_start();
-    master.take_up();
+    let rolled = master.take_up();
+    master.recall(&rolled);
 
     let mut tasks = JoinSet::new();
     let follower = master.clone();
