@@ -72,6 +72,7 @@ impl AppIntent {
 
 /// A failed roll stands until a person acts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Hold {
     /// Since when, milliseconds of Unix time.
     pub since_ms: u64,

@@ -30,6 +30,7 @@ need nodejs command -v node
 if [ "${1-}" != demo ]; then
     # Not just any python3: the sandbox shows /usr, not homes where version managers keep theirs.
     need python3 test -x /usr/bin/python3
+    need python3-venv /usr/bin/python3 -c 'import ensurepip, venv'
     need golang-go command -v go
     need wrk command -v wrk
     need npm command -v npm
@@ -80,4 +81,13 @@ done
 if ! cargo nextest --version > /dev/null 2>&1; then
     echo "setup: missing: cargo-nextest; building it with cargo, which takes some minutes"
     cargo install --locked cargo-nextest
+fi
+# Asks the API what its document allows and what it does not; pinned with all that it needs.
+tools=${CARGO_TARGET_DIR:-target}/schemathesis
+wanted=$(dirname "$0")/schemathesis/requirements.txt
+if ! cmp --silent "$wanted" "$tools/requirements.txt"; then
+    echo "setup: missing: schemathesis; installing it with pip in $tools"
+    /usr/bin/python3 -m venv --clear "$tools"
+    "$tools/bin/pip" install --quiet --disable-pip-version-check --no-deps --requirement "$wanted"
+    cp "$wanted" "$tools/requirements.txt"
 fi

@@ -1,6 +1,8 @@
-//! Errors of the API: a stable code, a status, and a paragraph for people.
+//! Errors of the API: a stable code, a status, and a paragraph for people (RFC 9457).
+//!
+//! `docs/problems.md`, which `GET /v1/problems` answers with, is made from the list here.
 
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use super::types::Problem;
@@ -11,6 +13,8 @@ use super::types::Problem;
 pub struct Refusal {
     code: Code,
     detail: String,
+    field: Option<String>,
+    instance: Option<String>,
 }
 
 /// The stable codes.
@@ -18,27 +22,80 @@ pub struct Refusal {
 pub enum Code {
     /// 404: no such app, worker, roll or route.
     NotFound,
-    /// 400: the request itself is wrong.
+    /// 400: a parameter or a part of the path is wrong.
     BadRequest,
+    /// 400: a body where none is taken.
+    UnexpectedBody,
     /// 405: the route exists, the method does not.
     MethodNotAllowed,
     /// 409: not in this state.
     Conflict,
     /// 500: it was tried and failed.
     Failed,
+    /// 503: too many at once.
+    Busy,
     /// 503: systemd cannot be reached or did not answer in time.
     Unavailable,
 }
 
+/// What is told of a code.
+pub(super) struct Meaning {
+    pub word: &'static str,
+    pub status: StatusCode,
+    pub title: &'static str,
+}
+
 impl Code {
-    fn parts(self) -> (&'static str, StatusCode, &'static str) {
-        match self {
-            Self::NotFound => ("not-found", StatusCode::NOT_FOUND, "There is no such thing"),
+    /// All of them, in the order of their status.
+    pub const ALL: [Self; 8] = [
+        Self::BadRequest,
+        Self::UnexpectedBody,
+        Self::NotFound,
+        Self::MethodNotAllowed,
+        Self::Conflict,
+        Self::Failed,
+        Self::Busy,
+        Self::Unavailable,
+    ];
+
+    pub(super) fn meaning(self) -> Meaning {
+        let (word, status, title) = match self {
             Self::BadRequest => ("bad-request", StatusCode::BAD_REQUEST, "The request is wrong"),
+            Self::UnexpectedBody => ("unexpected-body", StatusCode::BAD_REQUEST, "This route takes no body"),
+            Self::NotFound => ("not-found", StatusCode::NOT_FOUND, "There is no such thing"),
             Self::MethodNotAllowed => ("method-not-allowed", StatusCode::METHOD_NOT_ALLOWED, "This route takes another method"),
             Self::Conflict => ("conflict", StatusCode::CONFLICT, "Not in this state"),
             Self::Failed => ("failed", StatusCode::INTERNAL_SERVER_ERROR, "It failed"),
+            Self::Busy => ("busy", StatusCode::SERVICE_UNAVAILABLE, "Too many at once"),
             Self::Unavailable => ("unavailable", StatusCode::SERVICE_UNAVAILABLE, "systemd did not answer"),
+        };
+        Meaning { word, status, title }
+    }
+
+    /// For the list, which is committed.
+    #[cfg(test)]
+    pub(super) fn text(self) -> &'static str {
+        match self {
+            Self::BadRequest => {
+                "A parameter or a part of the path is unknown, missing, written twice or not of its form; `field` names it where it has a value that cannot be taken. Nothing was done."
+            }
+            Self::UnexpectedBody => {
+                "Orders are told by path and parameters; a body would be passed over, so it is refused. Nothing was done."
+            }
+            Self::NotFound => {
+                "There is no such app, worker, roll or route; `detail` says which there are. Rolls are kept in memory, the last 20 of each app, and of those before the master's last restart one or two."
+            }
+            Self::MethodNotAllowed => "GET reads, POST orders; the header `Allow` says which this route takes.",
+            Self::Conflict => {
+                "What was asked for cannot be had as things stand: an app that does not run cannot be rolled, say. Nothing was done; `detail` ends with the command that helps."
+            }
+            Self::Failed => {
+                "It was tried and failed; `detail` says why, with the last words of the worker or of systemd, and how things are now. Of a roll that was waited for `instance` is the roll."
+            }
+            Self::Busy => "As many as there may be follow the events already; try again later.",
+            Self::Unavailable => {
+                "systemd cannot be reached over D-Bus or did not answer in time. An order may or may not have been carried out: ask for the app."
+            }
         }
     }
 }
@@ -46,11 +103,38 @@ impl Code {
 impl Refusal {
     /// One with this paragraph for people.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into() }
+        Self { code, detail: detail.into(), field: None, instance: None }
+    }
+    /// This parameter, or part of the path, is wrong.
+    #[must_use]
+    pub fn at(self, field: impl Into<String>) -> Self {
+        Self { field: Some(field.into()), ..self }
+    }
+    /// This is what failed.
+    #[must_use]
+    pub fn of(self, instance: String) -> Self {
+        Self { instance: Some(instance), ..self }
     }
     /// Its code.
     pub fn code(&self) -> Code {
         self.code
+    }
+    /// The parameter, or part of the path, that is wrong.
+    pub fn field(&self) -> Option<&str> {
+        self.field.as_deref()
+    }
+    /// As it travels.
+    pub fn problem(self) -> Problem {
+        let Meaning { word, status, title, .. } = self.code.meaning();
+        Problem {
+            kind: format!("/v1/problems#{word}"),
+            code: word.into(),
+            status: status.as_u16(),
+            title: title.into(),
+            detail: self.detail,
+            field: self.field,
+            instance: self.instance,
+        }
     }
 }
 
@@ -67,9 +151,50 @@ impl From<crate::systemd::Error> for Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let (code, status, title) = self.code.parts();
-        let problem = Problem { code: code.into(), status: status.as_u16(), title: title.into(), detail: self.detail };
-        let body = serde_json::to_vec(&problem).unwrap_or_default();
-        (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response()
+        let status = self.code.meaning().status;
+        // Strings and a number: what cannot be JSON is not in it.
+        let body = serde_json::to_vec(&self.problem()).unwrap_or_default();
+        let form = [(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"))];
+        (status, form, body).into_response()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::schema::tests::committed;
+
+    /// The list of codes, in Markdown. A heading of its own each, so that `type` leads there.
+    fn list() -> String {
+        let mut out = String::from(
+            "# Problems\n\nWhat the REST API answers when it does not do what was asked for: `application/problem+json` (RFC 9457), of one form\n\
+             everywhere. Programs go by `code`, which stays; people by `detail`, which says why and what to do. `type` leads here.\n\
+             The master has this text at `/v1/problems`; it is made from `src/api/error.rs`.\n",
+        );
+        for code in Code::ALL {
+            let Meaning { word, status, title } = code.meaning();
+            out.push_str(&format!("\n## {word}\n\n{}. {title}.\n\n{}\n", status.as_u16(), code.text()));
+        }
+        out
+    }
+
+    #[test]
+    fn the_committed_list_is_that_of_the_code() {
+        committed("problems.md", |_| list());
+    }
+
+    #[test]
+    fn a_problem_has_all_that_the_standard_asks_for_and_no_more_than_it_knows() {
+        let refusal = Refusal::new(Code::Conflict, "why").of("/v1/apps/api/rolls/7".into());
+        let told = serde_json::to_value(refusal.problem()).unwrap();
+        let expected = serde_json::json!({
+            "type": "/v1/problems#conflict", "code": "conflict", "status": 409, "title": "Not in this state",
+            "detail": "why", "instance": "/v1/apps/api/rolls/7"
+        });
+        assert_eq!(told, expected);
+        let told = serde_json::to_value(Refusal::new(Code::BadRequest, "why").at("wait").problem()).unwrap();
+        assert_eq!((&told["field"], told.get("instance")), (&"wait".into(), None));
+        let words: std::collections::BTreeSet<_> = Code::ALL.map(|code| code.meaning().word).into();
+        assert_eq!(words.len(), Code::ALL.len());
     }
 }

@@ -8,6 +8,7 @@ use crate::names::{AppName, Generation, Uid};
 
 /// What kind of thing happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum Kind {
     /// The master came up and looks on from here.
     #[serde(rename = "master.start")]
@@ -81,6 +82,7 @@ impl Kind {
 
 /// Who did it, where that can be known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum By {
     /// A roll of the master's.
@@ -104,6 +106,7 @@ impl By {
 
 /// How a worker ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Cause {
     /// Its main process exited, with a code.
@@ -122,6 +125,7 @@ pub enum Cause {
 
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Happening {
     /// What kind of thing.
     pub kind: Kind,
@@ -185,6 +189,7 @@ impl Happening {
 
 /// One of `GET /v1/events`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Event {
     /// Its number. Numbers grow, also across restarts of the master, and have gaps there.
     pub seq: u64,

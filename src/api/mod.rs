@@ -3,7 +3,11 @@ pub mod converge;
 pub mod error;
 pub mod events;
 mod extract;
+#[cfg(test)]
+mod openapi;
+mod query;
 pub mod original;
 pub mod server;
 pub mod stream;
 pub mod types;
+mod v1;

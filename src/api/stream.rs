@@ -3,12 +3,12 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, header};
-use axum::response::sse::{self, KeepAlive, Sse};
+use axum::response::sse::{self, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use serde::Deserialize;
@@ -16,19 +16,27 @@ use serde::Deserialize;
 use super::error::{Code, Refusal};
 use super::events::Event;
 use super::extract::Query;
+use super::query::{Limit, Page};
 use crate::master::Master;
 use crate::master::events::Reader;
 use crate::systemd::Systemd;
 
-/// How often a reader that follows hears that the master is there.
+/// How often a reader that follows hears that the master is there, at least.
 pub const HEARTBEAT: Duration = Duration::from_secs(20);
 
-/// `?after=SEQ`: what is behind that event; `?follow=false`: what is kept, as an array.
+/// Which events, and how.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Wish {
+    /// Those behind this number; 0 is all that are kept. Default: of a stream what comes from now on, of an array all.
+    #[cfg_attr(test, schemars(range(max = u64::MAX)))]
     after: Option<u64>,
+    /// A stream of server-sent events that goes on, or an array of those that are kept. Default true, and false where the
+    /// header `Accept` asks for application/json.
     follow: Option<bool>,
+    /// How many at most in an array, 1 to 1000. Default: all that are kept.
+    limit: Option<Limit>,
 }
 
 /// The route. `Accept: application/json` asks for the array as well; `Last-Event-ID`, which a browser sends when it
@@ -45,23 +53,37 @@ pub async fn events<S: Systemd>(
             id.to_str()
                 .ok()
                 .and_then(|id| id.trim().parse::<u64>().ok())
-                .ok_or_else(|| Refusal::new(Code::BadRequest, "Last-Event-ID is the `id` of an event, a number"))?,
+                .ok_or_else(|| Refusal::new(Code::BadRequest, "Last-Event-ID is the `id` of an event, a number").at("Last-Event-ID"))?,
         ),
     };
     let after = last.or(wish.after);
     let json = text(header::ACCEPT).is_some_and(|accept| accept.contains("application/json") && !accept.contains("text/event-stream"));
     if !wish.follow.unwrap_or(!json) {
-        return Ok(Json(master.events().kept(after.unwrap_or(0))).into_response());
+        let kept = master.events().kept(after.unwrap_or(0));
+        return Ok(match wish.limit {
+            None => Json(kept).into_response(),
+            limit => Page::new(kept, limit, "/v1/events?follow=false", |event| event.seq).into_response(),
+        });
     }
     let reader = master.events().reader(after)?;
     let events = stream::unfold((reader, VecDeque::new()), |(mut reader, mut batch): (Reader, VecDeque<Event>)| async move {
         if batch.is_empty() {
-            batch.extend(reader.next().await);
+            tokio::select! {
+                events = reader.next() => batch.extend(events),
+                () = beat() => return Some((Ok(sse::Event::default().comment("the master is there")), (reader, batch))),
+            }
         }
         let event = batch.pop_front()?;
         Some((Ok::<_, Infallible>(frame(&event)), (reader, batch)))
     });
-    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(HEARTBEAT).text("the master is there")).into_response())
+    Ok(Sse::new(events).into_response())
+}
+
+/// Ends every [`HEARTBEAT`] by the clock, for all readers at once: however many there are, the master wakes once.
+async fn beat() {
+    let every = HEARTBEAT.as_millis();
+    let past = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() % every;
+    tokio::time::sleep(Duration::from_millis(u64::try_from(every - past).unwrap_or_default())).await;
 }
 
 /// One event on the wire.

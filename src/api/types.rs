@@ -12,6 +12,7 @@ use crate::systemd::ActiveState;
 
 /// `GET /v1/health`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Health {
     /// The cluster.
     pub name: String,
@@ -25,6 +26,7 @@ pub struct Health {
 
 /// How a worker stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum WorkerState {
     /// Started, not ready yet.
@@ -77,6 +79,7 @@ impl WorkerState {
 
 /// One row of `GET /v1/workers` and of `ls --json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Worker {
     /// What people call it, `api:01`.
     pub uid: Uid,
@@ -111,6 +114,7 @@ pub struct Worker {
 
 /// A worker in a crash loop.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct CrashLoop {
     /// Ends in a row, 3 or more, none after it had been ready for 10 s.
     pub ends: u32,
@@ -122,6 +126,7 @@ pub struct CrashLoop {
 
 /// The workers of an app that are in a crash loop.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct CrashLoops {
     /// How many there are.
     pub workers: u16,
@@ -139,6 +144,7 @@ pub struct CrashLoops {
 
 /// How an app stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum AppState {
     /// All its workers are ready.
@@ -177,6 +183,7 @@ impl AppState {
 
 /// One of `GET /v1/apps`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct App {
     /// Its name.
     pub name: AppName,
@@ -232,6 +239,7 @@ pub struct App {
 
 /// Revisions of an app's settings: one number is one set of settings, whenever they are installed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Revisions {
     /// That of what is installed.
     pub installed: u64,
@@ -257,6 +265,7 @@ impl App {
 
 /// What is configured and not in effect: `apply` brings it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Changed {
     /// The keys of the configuration, as far as they are known.
     pub keys: BTreeSet<String>,
@@ -270,6 +279,7 @@ pub struct Changed {
 
 /// A worker that was stopped from outside.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Outside {
     /// What people call it, `api:01`.
     pub uid: Uid,
@@ -279,6 +289,7 @@ pub struct Outside {
 
 /// A listen address of an app.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Socket {
     /// Where it listens.
     pub address: String,
@@ -290,6 +301,7 @@ pub struct Socket {
 
 /// How a roll stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum RollState {
     /// Waits for the roll before it.
@@ -304,6 +316,7 @@ pub enum RollState {
 
 /// A roll: `GET /v1/apps/{app}/rolls/{id}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Roll {
     /// The app.
     pub app: AppName,
@@ -316,13 +329,13 @@ pub struct Roll {
     pub slots: Option<Vec<u16>>,
     /// How it stands.
     pub state: RollState,
-    /// Grows with every change; ask with `?after=` to wait for the next.
+    /// Grows with every change; ask with `?after=SEQUENCE&wait=20s` to wait for the next.
     pub sequence: u64,
     /// Workers of the new generation that are ready.
     pub ready: u16,
     /// Workers wanted.
     pub target: u16,
-    /// What happened so far, in the order it happened, at most the last 1000.
+    /// What happened so far, in the order it happened, at most the first 10,000. Empty in lists of rolls.
     pub steps: Vec<Step>,
     /// Why it failed, for people, with the app's own last lines.
     pub reason: Option<String>,
@@ -332,6 +345,7 @@ pub struct Roll {
 
 /// One step of a roll.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Step {
     /// Since the roll began, milliseconds.
     pub at_ms: u64,
@@ -339,13 +353,17 @@ pub struct Step {
     pub text: String,
 }
 
-/// What an order came to.
+/// What an order came to, or how far it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Done {
     /// The app.
     pub app: AppName,
     /// For people.
     pub message: String,
+    /// Whether it goes on: then the status is 202.
+    #[serde(default)]
+    pub under_way: bool,
     /// The roll that carries it out, where that takes one: ask for its end.
     #[serde(default)]
     pub roll: Option<Roll>,
@@ -354,26 +372,66 @@ pub struct Done {
 impl Done {
     /// It is done.
     pub fn new(app: &AppName, message: impl Into<String>) -> Self {
-        Self { app: app.clone(), message: message.into(), roll: None }
+        Self { app: app.clone(), message: message.into(), under_way: false, roll: None }
+    }
+    /// A job of systemd's carries it out, which may take minutes.
+    pub fn ordered(app: &AppName) -> Self {
+        Self { under_way: true, ..Self::new(app, "ordered") }
+    }
+    /// A roll carries it out.
+    pub fn by_roll(roll: Roll, message: impl Into<String>) -> Self {
+        Self { under_way: roll.under_way(), roll: Some(roll.clone()), ..Self::new(&roll.app, message) }
     }
 }
 
 /// `application/problem+json` (RFC 9457).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Problem {
-    /// A stable word for programs.
+    /// Where the code is explained, a URI reference: `/v1/problems#conflict`.
+    #[serde(rename = "type", default)]
+    pub kind: String,
+    /// A stable word for programs, `conflict`: the list is docs/problems.md.
     pub code: String,
     /// The HTTP status.
     pub status: u16,
-    /// What is wrong, in short.
+    /// What is wrong, in short; the same for each of a code.
     pub title: String,
-    /// What is wrong and what to do, for people.
+    /// What is wrong and what to do, for people; of several lines where a worker's own last words are the reason.
     pub detail: String,
+    /// The parameter or part of the path that is wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+    /// What failed, a URI reference: the roll that was waited for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<String>,
 }
 
 impl Roll {
     /// Whether it has not ended.
     pub fn under_way(&self) -> bool {
         matches!(self.state, RollState::Waiting | RollState::Running)
+    }
+    /// Where it is found.
+    pub fn path(&self) -> String {
+        format!("/v1/apps/{}/rolls/{}", self.app, self.id)
+    }
+    /// As in a list: a roll of a thousand workers has four thousand steps.
+    #[must_use]
+    pub fn without_steps(&self) -> Self {
+        let Self { app, id, generation, slots, state, sequence, ready, target, steps: _, reason, took_ms } = self;
+        Self {
+            app: app.clone(),
+            id: *id,
+            generation: *generation,
+            slots: slots.clone(),
+            state: *state,
+            sequence: *sequence,
+            ready: *ready,
+            target: *target,
+            steps: Vec::new(),
+            reason: reason.clone(),
+            took_ms: *took_ms,
+        }
     }
 }

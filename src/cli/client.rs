@@ -206,7 +206,7 @@ mod tests {
         let ask = async {
             // What counts twice is asked for once, and who asked is told how to see whether it is done.
             let broken = client.call::<u32>(Method::POST, "/v1/apps/api/add", limit).await.unwrap_err().to_string();
-            (broken, client.insist::<u32>(Method::POST, "/v1/apps/api/reload", limit).await)
+            (broken, client.insist::<u32>(Method::POST, "/v1/apps/api/rolls", limit).await)
         };
         let ((broken, answer), ()) = tokio::join!(ask, master);
         assert_eq!(answer.unwrap(), 7);

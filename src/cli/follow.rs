@@ -44,7 +44,7 @@ pub(super) async fn follow(
         let left = deadline.map_or(POLL_MS, |deadline| {
             u64::try_from(deadline.saturating_duration_since(Instant::now()).as_millis()).unwrap_or(POLL_MS).clamp(1, POLL_MS)
         });
-        let uri = format!("/v1/apps/{name}/rolls/{}?after={}&wait_ms={left}", roll.id, roll.sequence);
+        let uri = format!("/v1/apps/{name}/rolls/{}?after={}&wait={left}ms", roll.id, roll.sequence);
         let answer = tokio::select! {
             answer = client.call::<Roll>(Method::GET, &uri, Duration::from_millis(left) + Duration::from_secs(30)) => answer,
             Ok(()) = stop.changed() => continue,

@@ -34,19 +34,21 @@ pub(super) struct Errand {
 impl Errand {
     /// A verb on an app, or on these slots of it.
     pub fn new(app: &str, verb: &str, slots: Option<&[Slot]>, wait: Wait) -> Self {
-        let mut query = Vec::new();
-        if slots.is_none() && verb == "remove" {
-            query.push("all=true".into());
-        }
+        let mut query = patience(wait);
         if let Some(slots) = slots {
             query.push(format!("slots={}", slots.iter().map(|slot| slot.get().to_string()).collect::<Vec<_>>().join(",")));
-        }
-        if wait.no_wait {
-            query.push("wait=false".into());
+        } else if verb == "remove" {
+            query.push("slots=all".into());
         }
         let mark = if query.is_empty() { "" } else { "?" };
-        Self { app: app.into(), uri: format!("/v1/apps/{app}/{verb}{mark}{}", query.join("&")), repeatable: true }
+        let route = if verb == "restart" { "rolls" } else { verb };
+        Self { app: app.into(), uri: format!("/v1/apps/{app}/{route}{mark}{}", query.join("&")), repeatable: true }
     }
+}
+
+/// What is begun is waited for, but for a roll, which is followed.
+fn patience(wait: Wait) -> Vec<String> {
+    if wait.no_wait { Vec::new() } else { vec!["wait=1h".into(), "watch=true".into()] }
 }
 
 /// One errand an app: the workers of one app go together, and an app that is chosen whole includes its workers.
@@ -86,7 +88,8 @@ pub(crate) async fn count(context: &Context, verb: &str, app: &str, count: u16, 
     let [name] = names.as_slice() else {
         return Err(Failure::Usage(format!("`{}` is not one app, and this verb takes one", harmless(app))));
     };
-    let uri = format!("/v1/apps/{name}/{verb}?count={count}&wait={}", !wait.no_wait);
+    let query = [vec![format!("count={count}")], patience(wait)].concat().join("&");
+    let uri = format!("/v1/apps/{name}/{verb}?{query}");
     // A second `add` would add twice.
     let errand = Errand { app: name.clone(), uri, repeatable: verb == "scale" };
     carry_out(context, vec![errand], wait).await
@@ -214,6 +217,7 @@ async fn one(
         Err(error) => return Err(error.into()),
     };
     match done.roll.take() {
+        None if done.under_way && wait => return Err(unfinished(&errand.app)),
         None => say(&if done.message.is_empty() { "done".to_owned() } else { format!("{}: {}", done.app, harmless(&done.message)) }),
         Some(roll) if !wait => {
             say(&format!("the roll{} has begun. Watch it: `project-cluster show {}`", to(&roll), errand.app));
@@ -227,6 +231,7 @@ async fn one(
                 _ => "begun",
             }
             .into();
+            done.under_way = roll.under_way();
             done.roll = Some(roll);
         }
     }

@@ -22,6 +22,7 @@ const BYTES: usize = 512 << 10;
 /// A number stands for the same settings whenever they are installed. So a lower one may be the newer, and nothing but the
 /// equality of two says anything.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(from = "Written")]
 pub struct Revision {
     /// Which; 0 for the first.
@@ -33,6 +34,7 @@ pub struct Revision {
 
 /// As it is read.
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Written {
     number: u64,
     #[serde(default)]

@@ -54,13 +54,13 @@ pub fn tables() -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::path::Path;
 
     use super::*;
 
     /// Compares a committed file with what is generated, or writes it.
-    fn committed(name: &str, generate: impl Fn(&str) -> String) {
+    pub(crate) fn committed(name: &str, generate: impl Fn(&str) -> String) {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(name);
         let current = std::fs::read_to_string(&path).unwrap_or_default();
         let generated = generate(&current);
@@ -68,7 +68,7 @@ mod tests {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(&path, &generated).unwrap();
         } else {
-            assert!(current == generated, "docs/{name} is not what the types say; run UPDATE_DOCS=1 cargo test --lib config::schema");
+            assert!(current == generated, "docs/{name} is not what the types say; run UPDATE_DOCS=1 cargo test --lib");
         }
     }
 

@@ -24,6 +24,7 @@ pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bi
 
 /// A whole cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Settings {
     /// [`FORMAT`] at the time of writing.
     pub format: u32,
@@ -49,6 +50,8 @@ impl Settings {
 
 /// Where the REST API listens beside its unix socket.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(rename = "ApiSettings"))]
 pub struct Api {
     /// Whether there is a TCP listener at all; the unix socket is always there. Default true.
     pub enabled: bool,
@@ -60,6 +63,8 @@ pub struct Api {
 
 /// One app type.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(rename = "AppSettings"))]
 pub struct App {
     /// Which of all that its workers were ever to become this is; the configuration does not know it.
     #[serde(default, skip_serializing_if = "Revision::is_first")]
@@ -75,7 +80,7 @@ pub struct App {
     pub cwd: PathBuf,
     /// Who the workers run as.
     pub user: User,
-    /// Environment of the workers, beside what `exec` adds.
+    /// Environment of the workers, beside what `exec` adds. Empty in `GET /v1/config`: the master never learns it.
     pub env: BTreeMap<String, String>,
     /// The shared listen addresses, in the order written: the order of `LISTEN_FDS`.
     pub listen: Vec<Listen>,
@@ -103,6 +108,7 @@ pub struct App {
 
 /// A number of workers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Workers {
     /// One per core that the cluster may use.
@@ -123,6 +129,7 @@ impl Workers {
 
 /// Who workers run as.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum User {
     /// systemd's `DynamicUser=` under this explicit name, which collides with no account.
@@ -138,6 +145,7 @@ pub enum User {
 
 /// One shared listen address.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Listen {
     /// Where.
     pub address: Address,
@@ -153,6 +161,7 @@ pub struct Listen {
 
 /// How workers get their port.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Spawn {
     /// All workers share the sockets of `listen`.
@@ -168,6 +177,7 @@ pub enum Spawn {
 
 /// What makes a worker ready.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Ready {
     /// Some process of it accepts from every inherited socket (spawn "child": listens on its port).
@@ -184,6 +194,7 @@ pub enum Ready {
 
 /// Time limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Timeouts {
     /// Until a started worker must be ready. Default 30 s.
     pub start: Duration,
@@ -195,6 +206,7 @@ pub struct Timeouts {
 
 /// How a roll goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Reload {
     /// How many workers beyond the target may run meanwhile. Default 1.
     pub max_surge: Amount,
@@ -208,6 +220,7 @@ pub struct Reload {
 
 /// A number of workers, or a share of the target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Amount {
     /// So many.
@@ -236,6 +249,7 @@ impl Amount {
 /// The sandbox of a worker: what an ordinary app does not notice is on by default; each switch is one key.
 /// True means that the restriction holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[allow(clippy::struct_excessive_bools, reason = "switches of systemd.exec(5), independent of each other")]
 pub struct Sandbox {
     /// `NoNewPrivileges=` and an empty `CapabilityBoundingSet=`: setuid programs gain nothing. Needed by swap.

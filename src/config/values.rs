@@ -132,7 +132,7 @@ pub struct Time<const MIN: u64, const MAX: u64>(pub Duration);
 const UNITS: [(&str, u64); 4] = [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000)];
 
 /// Milliseconds of `90s`, `1m30s`, `500 ms`.
-fn milliseconds(text: &str) -> Option<u64> {
+pub(crate) fn milliseconds(text: &str) -> Option<u64> {
     let mut rest = text.trim();
     let mut total = 0u64;
     if rest.is_empty() {

@@ -13,7 +13,6 @@ use crate::files;
 use crate::intent::{AppIntent, Change};
 use crate::names::{AppName, AppUnits, Generation};
 use crate::roll::order::Order;
-use crate::say::say;
 use crate::systemd::{ActiveState, JobEnd, Systemd, Verb};
 use crate::worker::published::Published;
 
@@ -36,11 +35,11 @@ impl<S: Systemd> Master<S> {
     }
 
     /// `apply` of one app: what is installed takes effect, and what a person asked for at run time is forgotten. `wake`: it
-    /// does not run because 0 workers were configured until now. Without `wait` a start or stop is only begun; a roll always is.
+    /// does not run because 0 workers were configured until now. A roll is only begun.
     ///
     /// # Errors
     /// When it failed with just this configuration, is on its way up or down, or what is done fails.
-    pub async fn apply(self: &Arc<Self>, name: &AppName, wake: bool, wait: bool) -> Result<Done, Refusal> {
+    pub async fn apply(self: &Arc<Self>, name: &AppName, wake: bool) -> Result<Done, Refusal> {
         self.renew_settings();
         self.look().await?;
         let settings = self.settings();
@@ -67,16 +66,6 @@ impl<S: Systemd> Master<S> {
         let stands = lock(&self.world).workers(&units).iter().any(|(_, seen)| super::operate::stands(seen.state.active));
         // Nothing runs that a roll could replace, or that clients would miss meanwhile.
         let starts = !stands && matches!(step, Step::Start | Step::Scale | Step::Reload);
-        if !wait && (starts || step == Step::Stop) {
-            let (master, name) = (self.clone(), name.clone());
-            let ordered = Done::new(&name, "ordered");
-            tokio::spawn(async move {
-                if let Err(why) = if starts { master.start_wanted(&name).await } else { master.stop(&name).await } {
-                    say!(Error, "{name}: {why}");
-                }
-            });
-            return Ok(ordered);
-        }
         match step {
             Step::Unchanged | Step::Held => Ok(Done::new(name, "nothing to do")),
             Step::Release => Ok(Done::new(name, "no longer held: what serves is what is configured")),
@@ -84,7 +73,10 @@ impl<S: Systemd> Master<S> {
             Step::Asleep => Ok(Done::new(name, "asleep, and stays so until a connection wakes it")),
             Step::Listen => self.listen(&units, app).await,
             Step::Stop => self.stop(name).await,
-            Step::Join => Ok(Done { roll: shown.roll, ..Done::new(name, "under way") }),
+            Step::Join => Ok(match shown.roll {
+                Some(roll) => Done::by_roll(roll, "under way"),
+                None => Done::new(name, "nothing to do"),
+            }),
             Step::Start | Step::Scale | Step::Reload if starts => self.start_wanted(name).await,
             Step::Start | Step::Scale => self.converge(name, Order::default()).await,
             Step::Reload => self.converge(name, Order::deploy()).await,
@@ -93,6 +85,7 @@ impl<S: Systemd> Master<S> {
 
     /// Opens the sockets of an app on demand that was never started.
     async fn listen(&self, units: &AppUnits<'_>, app: &settings::App) -> Result<Done, Refusal> {
+        super::under_way::tell();
         for socket in app.listen.iter().map(|listen| units.socket(&listen.address)) {
             if lock(&self.world).active(&socket) != ActiveState::Active
                 && self.systemd.job(Verb::Start, &socket, SOCKET).await? != JobEnd::Done

@@ -21,6 +21,7 @@ mod places;
 mod renew;
 pub mod rolls;
 mod run;
+pub mod under_way;
 pub mod usage;
 mod view;
 pub mod watch;
@@ -291,7 +292,14 @@ impl<S: Systemd> Master<S> {
         }
     }
 
-    /// A roll, once it has changed since `after`, at the latest after `wait`.
+    /// The rolls that are remembered, of an app or of all, newest first, without their steps.
+    pub fn past_rolls(&self, name: Option<&AppName>) -> Vec<Roll> {
+        let mut rolls = lock(&self.rolls).past(name);
+        rolls.sort_by(|a, b| b.id.cmp(&a.id).then_with(|| a.app.cmp(&b.app)));
+        rolls
+    }
+
+    /// A roll, once it has ended, or changed since `after`; at the latest after `wait`.
     ///
     /// # Errors
     /// When it is not known.
@@ -306,7 +314,7 @@ impl<S: Systemd> Master<S> {
                 )
             })?;
             // Lower, too: a client that asked the master before may know more than that one could keep.
-            if after != Some(roll.sequence) || !roll.under_way() {
+            if after.is_some_and(|after| after != roll.sequence) || !roll.under_way() {
                 return Ok(roll);
             }
             if !matches!(tokio::time::timeout_at(deadline, changed.changed()).await, Ok(Ok(()))) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::memory::Source;
-use super::{LINES, Master, lock, watch};
+use super::{LINES, Master, lock, under_way, watch};
 use crate::api::error::{Code, Refusal};
 use crate::api::types::{AppState, Done};
 use crate::config::settings;
@@ -173,6 +173,7 @@ impl<S: Systemd> Master<S> {
     async fn handle_job(&self, verb: Verb, units: &AppUnits<'_>, limit: Duration) -> Result<(), Refusal> {
         let handle = units.handle();
         let begun = journal::monotonic_us_now();
+        under_way::tell();
         let end = self.systemd.job(verb, &handle, limit).await?;
         self.refresh(&watch::Dirty::All).await;
         if end == JobEnd::Done {

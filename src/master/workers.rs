@@ -161,7 +161,7 @@ impl<S: Systemd> Master<S> {
             }
         }
         let roll = self.roll_out(name, order).await?;
-        Ok(Done { roll: Some(roll), ..Done::new(name, "begun") })
+        Ok(Done::by_roll(roll, "begun"))
     }
 
     /// `reset`: ends a hold, forgets crashes, and tries at once what waits to be tried again; not what starts already, and

@@ -29,6 +29,7 @@ mod ready;
 mod reload;
 mod rest;
 mod sandbox;
+mod schemathesis;
 mod secrets;
 mod stopping;
 mod swap;

@@ -40,7 +40,7 @@ use crate::names::{AppName, AppUnits, Generation};
 use crate::systemd::{ActiveState, Systemd, Verb};
 
 /// Readers at once; each holds a connection.
-const READERS: usize = 64;
+const READERS: usize = 256;
 /// Events that a reader takes at once.
 const BATCH: usize = 64;
 
@@ -78,10 +78,7 @@ impl Events {
     /// When there are as many as may be.
     pub fn reader(self: &Arc<Self>, after: Option<u64>) -> Result<Reader, Refusal> {
         let permit = Arc::clone(&self.readers).try_acquire_owned().map_err(|_| {
-            Refusal::new(
-                Code::Unavailable,
-                format!("{READERS} readers follow the events already; end one of them, or ask with ?follow=false"),
-            )
+            Refusal::new(Code::Busy, format!("{READERS} readers follow the events already; end one of them, or ask with ?follow=false"))
         })?;
         let newest = self.newest.subscribe();
         let after = after.unwrap_or_else(|| *newest.borrow());

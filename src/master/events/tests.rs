@@ -335,7 +335,7 @@ async fn readers_take_their_time_and_hear_what_they_missed() {
     assert_eq!(resumed.next().await.len(), 1);
     drop((reader, slow, resumed));
     let readers: Vec<Reader> = (0..READERS).map(|_| events.reader(None).unwrap()).collect();
-    assert_eq!(events.reader(None).unwrap_err().code(), Code::Unavailable);
+    assert_eq!(events.reader(None).unwrap_err().code(), Code::Busy);
     drop(readers);
     assert!(events.reader(None).is_ok());
 }

@@ -71,6 +71,12 @@ impl Rolls {
         self.apps.get(app)?.records.iter().find(|roll| roll.id == id).cloned()
     }
 
+    /// Those of an app, or of all, without their steps.
+    pub(in crate::master) fn past(&self, app: Option<&AppName>) -> Vec<types::Roll> {
+        let apps = self.apps.iter().filter(|(name, _)| app.is_none_or(|app| app == *name));
+        apps.flat_map(|(_, rolls)| rolls.records.iter().map(types::Roll::without_steps)).collect()
+    }
+
     /// Tells when any of them has changed.
     pub fn changed(&self) -> channel::Receiver<u64> {
         self.changed.subscribe()
