@@ -5,8 +5,8 @@ pub mod events;
 mod extract;
 #[cfg(test)]
 mod openapi;
-mod query;
 pub mod original;
+mod query;
 pub mod server;
 pub mod stream;
 pub mod types;

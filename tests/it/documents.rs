@@ -164,7 +164,7 @@ fn text(path: &str) -> String {
 }
 
 /// Those that have commands, each with its test below.
-const WITH_COMMANDS: [&str; 5] = ["README.md", "docs/architecture.md", "docs/cli.md", "docs/operations.md", "docs/rest.md"];
+const WITH_COMMANDS: [&str; 4] = ["README.md", "docs/cli.md", "docs/operations.md", "docs/rest.md"];
 
 #[test]
 fn no_document_with_commands_is_left_out() {
@@ -196,11 +196,6 @@ fn the_commands_of_the_command_line() {
 #[test]
 fn the_commands_of_the_api() {
     run("docs/rest.md");
-}
-
-#[test]
-fn the_commands_of_the_architecture() {
-    run("docs/architecture.md");
 }
 
 /// The fields that `docs/rest.md` has under a heading.
