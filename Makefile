@@ -10,6 +10,7 @@ BINARY ?=
 
 bindir = $(DESTDIR)$(PREFIX)/bin
 docdir = $(DESTDIR)$(PREFIX)/share/doc/project-cluster
+mandir = $(DESTDIR)$(PREFIX)/share/man
 
 .PHONY: all build test lint unit doc demo bench proof test-257 install clean setup
 # Cargo uses all processors by itself, and two cargos would only wait for each other.
@@ -37,6 +38,12 @@ unit:
 
 doc:
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps
+
+# The man pages, and what is generated in the documents: docs/cli.md and docs/rest.md. A test compares. One after the other,
+# since the pages are made from the documents.
+.PHONY: man
+man:
+	UPDATE_DOCS=1 $(CARGO) test --quiet --test documents -- --test-threads=1
 
 # A cluster in a throw-away systemd, under load, through a deploy, a crash and a broken deploy.
 # KEEP=1 leaves it running and says how to get a shell inside.
@@ -74,8 +81,9 @@ proof-tests:
 install: $(if $(BINARY),,build)
 	$(INSTALL) -D -m 0755 $(or $(BINARY),target/release/project-cluster) $(bindir)/project-cluster
 	$(INSTALL) -D -m 0644 packaging/sysusers.d/project-cluster.conf $(DESTDIR)$(PREFIX)/lib/sysusers.d/project-cluster.conf
+	for section in 1 5 7; do $(INSTALL) -D -m 0644 -t $(mandir)/man$$section packaging/man/*.$$section || exit 1; done
 	$(INSTALL) -d $(docdir)/examples
-	$(INSTALL) -m 0644 README.md LICENSE $(wildcard docs/*.md) docs/cluster.schema.json docs/openapi.json $(docdir)/
+	$(INSTALL) -m 0644 README.md LICENSE $(wildcard docs/*.md) $(wildcard docs/*.json) $(docdir)/
 	cp -R --no-dereference examples/shop $(docdir)/examples/
 	chmod -R u=rwX,go=rX $(docdir)/examples
 

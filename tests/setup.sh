@@ -37,6 +37,10 @@ if [ "${1-}" != demo ]; then
     need fish command -v fish
     need wrk command -v wrk
     need npm command -v npm
+    # Readers of man pages that complain, and of JSON in the documents' commands.
+    need mandoc command -v mandoc
+    need groff-base command -v groff
+    need jq command -v jq
 fi
 if [ "${1-}" = proof ]; then
     need ruby test -x /usr/bin/ruby

@@ -1,6 +1,6 @@
 //! The JSON Schema and the documentation's tables, generated from the shapes of [`fragment`].
 //!
-//! Pure. Both are committed, `docs/cluster.schema.json` and `docs/configuration.md`; a test compares them with what
+//! Pure. Both are committed, `docs/cluster.schema.json` and `docs/config.md`; a test compares them with what
 //! is generated here and, with `UPDATE_DOCS=1`, writes them.
 
 use std::fmt::Write;
@@ -10,7 +10,7 @@ use schemars::generate::SchemaSettings;
 use super::fragment;
 use super::key::KeyDoc;
 
-/// Where the generated tables begin in `docs/configuration.md`.
+/// Where the generated tables begin in `docs/config.md`.
 pub const BEGIN: &str = "<!-- keys: generated from src/config/fragment.rs by `UPDATE_DOCS=1 cargo test --lib config::schema` -->";
 /// Where they end.
 pub const END: &str = "<!-- end of keys -->";
@@ -79,7 +79,7 @@ pub(crate) mod tests {
 
     #[test]
     fn the_committed_tables_are_the_types() {
-        committed("configuration.md", |current| {
+        committed("config.md", |current| {
             let (before, rest) = current.split_once(BEGIN).unwrap();
             let (_, after) = rest.split_once(END).unwrap();
             format!("{before}{BEGIN}\n\n{}{END}{after}", tables())

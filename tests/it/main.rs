@@ -13,7 +13,7 @@ mod cli;
 mod cluster;
 mod deaths;
 mod demand;
-mod docs;
+mod documents;
 mod door;
 mod events;
 mod handle;
