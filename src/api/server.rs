@@ -4,7 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::Bytes;
 use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
@@ -12,7 +15,7 @@ use tokio::sync::oneshot;
 
 use super::error::{Code, Refusal};
 use super::extract::{Path, Query};
-use super::types::{App, Done, Health, Roll, Worker};
+use super::types::{App, Done, Health, Roll};
 use crate::intent::Change;
 use crate::master::Master;
 use crate::names::{AppName, Slot};
@@ -53,11 +56,8 @@ async fn health<S: Systemd>(State(master): Shared<S>) -> Json<Health> {
     Json(master.health())
 }
 
-async fn apps<S: Systemd>(State(master): Shared<S>) -> Answer<Vec<App>> {
-    master.glance().await?;
-    let mut apps = master.apps();
-    Master::tell_crash_loops(&master, &mut apps).await;
-    Ok(Json(apps))
+async fn apps<S: Systemd>(State(master): Shared<S>) -> Result<Response, Refusal> {
+    Ok(json(master.apps_now().await?))
 }
 
 async fn app<S: Systemd>(State(master): Shared<S>, Path(name): Path<String>) -> Answer<App> {
@@ -69,9 +69,13 @@ async fn app<S: Systemd>(State(master): Shared<S>, Path(name): Path<String>) -> 
     Ok(Json(app))
 }
 
-async fn workers<S: Systemd>(State(master): Shared<S>) -> Answer<Vec<Worker>> {
-    master.glance().await?;
-    Ok(Json(master.apps().into_iter().flat_map(|app| app.workers).collect()))
+async fn workers<S: Systemd>(State(master): Shared<S>) -> Result<Response, Refusal> {
+    Ok(json(master.workers_now().await?))
+}
+
+/// An answer that is JSON already.
+fn json(bytes: Bytes) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], bytes).into_response()
 }
 
 /// `?wait=false`: answer as soon as the order is taken. What a route does not know it refuses, here and below: a mistyped
