@@ -3,7 +3,7 @@
 //! It connects again while the master is restarted (PID 1 holds the socket, so a connection waits rather than
 //! fails). It must not know what the answers mean.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use http_body_util::{BodyExt, Full, Limited};
@@ -19,7 +19,7 @@ use crate::api::types::Problem;
 use crate::names::ClusterName;
 
 /// The largest answer that is read: a thousand workers are half a megabyte.
-const ANSWER: usize = 16 * 1024 * 1024;
+pub(super) const ANSWER: usize = 16 * 1024 * 1024;
 
 /// How long a master that is being restarted may stay away.
 pub(crate) const AWAY: Duration = Duration::from_secs(30);
@@ -54,7 +54,21 @@ pub struct Client {
 impl Client {
     /// Of this cluster.
     pub fn new(cluster: &ClusterName) -> Self {
-        Self { cluster: cluster.clone(), path: cluster.api_path() }
+        Self::at(cluster, cluster.api_path())
+    }
+
+    /// Of the one that listens there.
+    pub(super) fn at(cluster: &ClusterName, path: PathBuf) -> Self {
+        Self { cluster: cluster.clone(), path }
+    }
+
+    /// Where it listens.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn late(&self, limit: Duration) -> Error {
+        Error::Late(limit, self.cluster.master())
     }
 
     /// One request; the answer must be there within `limit`.
@@ -62,12 +76,16 @@ impl Client {
     /// # Errors
     /// See [`Error`].
     pub async fn call<T: DeserializeOwned>(&self, method: Method, uri: &str, limit: Duration) -> Result<T, Error> {
-        let late = || Error::Late(limit, self.cluster.master());
-        let (status, body) = timeout(limit, self.exchange(method, uri)).await.map_err(|_| late())??;
+        self.read(timeout(limit, self.exchange(method, uri)).await.map_err(|_| self.late(limit))??)
+    }
+
+    /// What an answer says.
+    pub(super) fn read<T: DeserializeOwned>(&self, (status, body): (StatusCode, impl AsRef<[u8]>)) -> Result<T, Error> {
+        let body = body.as_ref();
         if status.is_success() {
-            return serde_json::from_slice(&body).map_err(|why| Error::Strange(why.to_string()));
+            return serde_json::from_slice(body).map_err(|why| Error::Strange(why.to_string()));
         }
-        match serde_json::from_slice::<Problem>(&body) {
+        match serde_json::from_slice::<Problem>(body) {
             Ok(problem) => Err(Error::Refused(problem)),
             Err(_) => Err(Error::Strange(status.to_string())),
         }
@@ -94,12 +112,12 @@ impl Client {
     /// See [`Error`].
     pub async fn stream(&self, uri: &str, limit: Duration) -> Result<Stream, Error> {
         let (response, driver) =
-            timeout(limit, self.send(Method::GET, uri)).await.map_err(|_| Error::Late(limit, self.cluster.master()))??;
+            timeout(limit, self.send(Method::GET, uri)).await.map_err(|_| self.late(limit))??;
         let (status, body) = (response.status(), response.into_body());
         if status.is_success() {
             return Ok(Stream { body, _driver: driver });
         }
-        let body = timeout(limit, Limited::new(body, ANSWER).collect()).await.map_err(|_| Error::Late(limit, self.cluster.master()))?;
+        let body = timeout(limit, Limited::new(body, ANSWER).collect()).await.map_err(|_| self.late(limit))?;
         let body = body.map_err(|why| Error::Broken(why.to_string()))?.to_bytes();
         Err(serde_json::from_slice::<Problem>(&body).map_or_else(|_| Error::Strange(status.to_string()), Error::Refused))
     }
@@ -127,7 +145,7 @@ impl Client {
         Ok((sender.send_request(request).await.map_err(|why| broken(&why))?, driver))
     }
 
-    fn unreachable(&self, why: &std::io::Error) -> Error {
+    pub(super) fn unreachable(&self, why: &std::io::Error) -> Error {
         use std::io::ErrorKind;
         let (path, name) = (self.path.display(), &self.cluster);
         Error::Unreachable(match why.kind() {
@@ -191,7 +209,7 @@ mod tests {
     #[tokio::test]
     async fn a_master_that_dies_under_a_request_is_asked_again() {
         let directory = tempfile::tempdir().unwrap();
-        let client = Client { cluster: ClusterName::default(), path: directory.path().join("api.sock") };
+        let client = Client::at(&ClusterName::default(), directory.path().join("api.sock"));
         let listener = UnixListener::bind(&client.path).unwrap();
         let master = async {
             for _ in 0..2 {
