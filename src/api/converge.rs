@@ -15,8 +15,8 @@ pub struct Wish {
     pub configured: u16,
     /// Whether the first connection starts it.
     pub on_demand: bool,
-    /// Settings that are about to be installed make other workers than those that are installed.
-    pub becomes: bool,
+    /// The revision of the settings that are installed, or are about to be.
+    pub revision: u64,
     /// It does not run because 0 workers were configured, and that changes.
     pub wake: bool,
 }
@@ -42,6 +42,8 @@ pub enum Step {
     Asleep,
     /// Nothing: it failed with just this configuration.
     Held,
+    /// Its hold ends: what serves is what is configured, and it was something else that failed.
+    Release,
     /// The roll under way brings all of it; its end is waited for.
     Join,
 }
@@ -59,6 +61,7 @@ impl Step {
             Self::Stopped => "stopped",
             Self::Asleep => "asleep",
             Self::Held => "held",
+            Self::Release => "release",
             Self::Join => "join",
         }
     }
@@ -72,8 +75,8 @@ pub fn step(app: Option<&App>, wish: Wish) -> Step {
     if wish.configured == 0 {
         return if stopped { Step::Unchanged } else { Step::Stop };
     }
-    let becomes = wish.becomes || app.changed.as_ref().is_some_and(|changed| changed.becomes && !changed.on_disk);
-    let failed_so = app.failed_so && !wish.becomes;
+    let becomes = becomes(app, wish);
+    let failed_so = app.revisions.failed == Some(wish.revision);
     match app.state {
         AppState::Stopped if wish.wake || app.latest.is_none() => new,
         AppState::Stopped => Step::Stopped,
@@ -85,8 +88,21 @@ pub fn step(app: Option<&App>, wish: Wish) -> Step {
         AppState::Rolling if app.target == wish.configured => Step::Join,
         _ if other_slots(app, wish.configured) != Slots::default() => Step::Scale,
         _ if failed_so => Step::Held,
+        _ if releases(app, wish) => Step::Release,
         _ => Step::Unchanged,
     }
+}
+
+/// Whether the settings make other workers than those that serve, or that the next start makes.
+pub fn becomes(app: &App, wish: Wish) -> bool {
+    app.revisions.serves != Some(wish.revision)
+}
+
+/// Whether the hold of an app that is up ends: what failed is not what is configured, and what serves is. Where nobody knows
+/// what failed, since it failed before it was made, the hold stays.
+pub fn releases(app: &App, wish: Wish) -> bool {
+    let up = matches!(app.state, AppState::Running | AppState::Degraded);
+    up && app.held.is_some() && app.revisions.failed.is_some_and(|failed| failed != wish.revision) && !becomes(app, wish)
 }
 
 /// Slots in which workers come, and from which they go.
@@ -121,7 +137,8 @@ pub fn starts_others(app: &App, configured: u16) -> bool {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::api::types::{Changed, Worker};
+    use crate::api::types::{Revisions, Worker};
+    use crate::intent::Hold;
     use crate::names::{AppName, Generation, Uid};
 
     /// An app `api` in this state, with workers in these slots, that was started before.
@@ -153,7 +170,7 @@ pub(crate) mod tests {
             generation: Some(Generation(3)),
             latest: Some(Generation(3)),
             changed: None,
-            failed_so: false,
+            revisions: Revisions::default(),
             held: None,
             command: vec![],
             cwd: String::new(),
@@ -171,20 +188,25 @@ pub(crate) mod tests {
     #[test]
     fn what_is_done_with_an_app() {
         use AppState::{Degraded, Failed, Rolling, Running, Sleeping, Stopped};
+        // What serves is of the first revision in all of these, and what is installed of the first or the second.
         let changed = |mut app: App| {
-            app.changed = Some(Changed { becomes: true, ..Changed::default() });
+            app.revisions.installed = 1;
             app
         };
         let so = |mut app: App| {
-            app.failed_so = true;
+            app.revisions.failed = Some(app.revisions.installed);
             app
+        };
+        let held = |failed: Option<u64>, app: App| {
+            let revisions = Revisions { failed, ..app.revisions };
+            App { held: Some(Hold::new(1, "no", Generation(4))), revisions, ..app }
         };
         let never = |mut app: App| {
             (app.latest, app.generation) = (None, None);
             app
         };
-        let same = Wish { configured: 2, on_demand: false, becomes: false, wake: false };
-        let (becomes, none) = (Wish { becomes: true, ..same }, Wish { configured: 0, ..same });
+        let same = Wish { configured: 2, on_demand: false, revision: 0, wake: false };
+        let (becomes, none) = (Wish { revision: 1, ..same }, Wish { configured: 0, ..same });
         let (wake, demand) = (Wish { wake: true, ..same }, Wish { on_demand: true, ..same });
         let up = || app(Running, &[1, 2]);
         let scaled = |mut app: App| {
@@ -201,11 +223,12 @@ pub(crate) mod tests {
             // What runs.
             (Some(up()), same, Step::Unchanged),
             (Some(up()), becomes, Step::Reload),
-            (Some(changed(up())), same, Step::Reload),
+            (Some(changed(up())), becomes, Step::Reload),
+            (Some(changed(up())), same, Step::Unchanged),
             (Some(app(Running, &[1, 3])), same, Step::Scale),
             (Some(app(Running, &[1, 2, 3])), same, Step::Scale),
             (Some(app(Degraded, &[1])), same, Step::Scale),
-            (Some(changed(app(Degraded, &[1]))), same, Step::Reload),
+            (Some(changed(app(Degraded, &[1]))), becomes, Step::Reload),
             (Some(up()), none, Step::Stop),
             (Some(app(Sleeping, &[])), none, Step::Stop),
             // What a person stopped, and what was stopped because 0 workers were configured.
@@ -216,27 +239,34 @@ pub(crate) mod tests {
             (Some(app(Stopped, &[])), Wish { on_demand: true, ..wake }, Step::Listen),
             // Asleep.
             (Some(app(Sleeping, &[])), demand, Step::Unchanged),
-            (Some(app(Sleeping, &[])), Wish { becomes: true, ..demand }, Step::Asleep),
+            (Some(app(Sleeping, &[])), Wish { revision: 1, ..demand }, Step::Asleep),
             (Some(scaled(app(Sleeping, &[]))), demand, Step::Asleep),
             // What failed with just this is left alone, but for its number; anything else is another try.
-            (Some(so(changed(up()))), same, Step::Held),
+            (Some(so(changed(up()))), becomes, Step::Held),
             (Some(so(up())), same, Step::Held),
             (Some(so(app(Running, &[1]))), same, Step::Scale),
-            (Some(so(changed(up()))), becomes, Step::Reload),
+            (Some(so(changed(up()))), Wish { revision: 2, ..same }, Step::Reload),
+            // Changed back to what serves.
+            (Some(held(Some(1), changed(up()))), same, Step::Release),
+            (Some(held(Some(1), app(Degraded, &[1]))), same, Step::Scale),
+            (Some(held(Some(1), changed(up()))), becomes, Step::Held),
+            (Some(held(Some(0), up())), same, Step::Held),
+            (Some(held(None, up())), same, Step::Unchanged),
+            (Some(held(Some(1), app(Stopped, &[]))), same, Step::Stopped),
+            (Some(up()), same, Step::Unchanged),
             (Some(so(app(Failed, &[]))), same, Step::Held),
             (Some(so(app(Failed, &[]))), becomes, Step::Start),
             (Some(app(Failed, &[])), same, Step::Start),
             // Under way.
             (Some(app(Rolling, &[1, 2])), same, Step::Join),
             (Some(app(Rolling, &[1, 2])), Wish { configured: 3, ..same }, Step::Scale),
-            (Some(changed(app(Rolling, &[1, 2]))), same, Step::Reload),
+            (Some(changed(app(Rolling, &[1, 2]))), becomes, Step::Reload),
         ];
         for (app, wish, expected) in cases {
             assert_eq!(step(app.as_ref(), wish), expected, "{wish:?} {app:?}");
         }
-        // What the configuration says and nobody has installed is for who installs it.
-        let mut on_disk = changed(up());
-        on_disk.changed = Some(Changed { becomes: true, on_disk: true, ..Changed::default() });
-        assert_eq!(step(Some(&on_disk), same), Step::Unchanged);
+        // Of what serves is nothing known.
+        let untold = App { revisions: Revisions { serves: None, ..Revisions::default() }, ..up() };
+        assert_eq!(step(Some(&untold), same), Step::Reload);
     }
 }

@@ -15,10 +15,10 @@ pub enum Kind {
     /// An app is up: its handle became active.
     #[serde(rename = "start")]
     Start,
-    /// An app's start failed: its port is closed and it is held.
+    /// An app's start failed: it is held, and its port, where it has one, is closed.
     #[serde(rename = "startfailed")]
     StartFailed,
-    /// An app is being stopped: its handle left active.
+    /// An app is being stopped: its handle left active. Or that failed.
     #[serde(rename = "stop")]
     Stop,
     /// A worker is ready.

@@ -200,9 +200,9 @@ pub struct App {
     /// What is configured and not in effect; none where all is.
     #[serde(default)]
     pub changed: Option<Changed>,
-    /// It failed with just what is configured now, so that the same again would be no use.
+    /// Which settings are installed, in effect, and failed.
     #[serde(default)]
-    pub failed_so: bool,
+    pub revisions: Revisions,
     /// Why nothing is tried by itself.
     pub held: Option<Hold>,
     /// Program and arguments of the next generation, as `install` last wrote them.
@@ -228,6 +228,31 @@ pub struct App {
     pub crash_loop: Option<CrashLoops>,
     /// Its workers.
     pub workers: Vec<Worker>,
+}
+
+/// Revisions of an app's settings: one number is one set of settings, whenever they are installed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revisions {
+    /// That of what is installed.
+    pub installed: u64,
+    /// That of what runs, or of what the next start makes where nothing does; null where it is not known any more.
+    pub serves: Option<u64>,
+    /// That of what failed last and is held; null where nothing did, or it failed before it was made.
+    pub failed: Option<u64>,
+}
+
+impl Default for Revisions {
+    /// Those of an app of which nothing has ever changed.
+    fn default() -> Self {
+        Self { installed: 0, serves: Some(0), failed: None }
+    }
+}
+
+impl App {
+    /// Whether it failed with just what is installed, so that the same again would be no use.
+    pub fn failed_so(&self) -> bool {
+        self.revisions.failed == Some(self.revisions.installed)
+    }
 }
 
 /// What is configured and not in effect: `apply` brings it.

@@ -1,5 +1,6 @@
 //! The command line as typed.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -23,6 +24,21 @@ pub struct Cli {
     /// What to do
     #[command(subcommand)]
     pub verb: Verb,
+}
+
+impl Cli {
+    /// `ls` with selectors alone, or nothing behind it: what clap would make of it, at a tenth of the time.
+    pub(super) fn quick(words: impl IntoIterator<Item = OsString>) -> Option<Self> {
+        let mut words = words.into_iter().map(OsString::into_string);
+        let ls = matches!(words.next()?.ok()?.as_str(), "ls" | "stat" | "status");
+        let select: Vec<String> = words.collect::<Result<_, _>>().ok()?;
+        (ls && !select.iter().any(|word| word.starts_with('-'))).then(|| Self {
+            config: None,
+            cluster: None,
+            json: false,
+            verb: Verb::Ls { select },
+        })
+    }
 }
 
 const EXIT_CODES: &str =

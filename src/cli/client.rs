@@ -31,7 +31,7 @@ pub enum Error {
     #[error("{0}")]
     Unreachable(String),
     /// The connection broke before the answer was there; the request may have been carried out.
-    #[error("the connection to the master broke: {0}")]
+    #[error("the connection to the master broke: {0}. What was asked for may be done or not. `project-cluster ls`")]
     Broken(String),
     /// The answer is none that this program understands.
     #[error("the answer of the master cannot be read: {0}. Is it of another version? `systemctl restart` it")]
@@ -212,7 +212,7 @@ mod tests {
         let client = Client::at(&ClusterName::default(), directory.path().join("api.sock"));
         let listener = UnixListener::bind(&client.path).unwrap();
         let master = async {
-            for _ in 0..2 {
+            for _ in 0..3 {
                 let (mut dying, _) = listener.accept().await.unwrap();
                 assert!(dying.read(&mut [0; 4096]).await.unwrap() > 0);
             }
@@ -221,8 +221,14 @@ mod tests {
             alive.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n7").await.unwrap();
         };
         let limit = Duration::from_secs(10);
-        let (answer, ()) = tokio::join!(client.insist::<u32>(Method::POST, "/v1/apps/api/reload", limit), master);
+        let ask = async {
+            // What counts twice is asked for once, and who asked is told how to see whether it is done.
+            let broken = client.call::<u32>(Method::POST, "/v1/apps/api/add", limit).await.unwrap_err().to_string();
+            (broken, client.insist::<u32>(Method::POST, "/v1/apps/api/reload", limit).await)
+        };
+        let ((broken, answer), ()) = tokio::join!(ask, master);
         assert_eq!(answer.unwrap(), 7);
+        assert!(broken.ends_with("may be done or not. `project-cluster ls`"), "{broken}");
         drop(listener);
         assert!(matches!(client.insist::<u32>(Method::GET, "/", limit).await, Err(Error::Unreachable(_))), "at once");
     }

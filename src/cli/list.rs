@@ -67,7 +67,7 @@ pub fn workers(workers: &[Worker], apps: &[App], width: usize, colours: bool) ->
 /// the rest `apply` could do nothing.
 fn changed(app: &App) -> Option<String> {
     let changed = app.changed.as_ref()?;
-    if !changed.on_disk && (app.state == AppState::Stopped || app.failed_so) {
+    if !changed.on_disk && (app.state == AppState::Stopped || app.failed_so()) {
         return None;
     }
     // Another number of workers than configured may be nobody's change of the configuration.

@@ -14,7 +14,10 @@ pub use super::revision::Revision;
 use crate::names::{Address, AppName, ClusterName};
 
 /// Format of the JSON that `install` writes; raised when an older program could misread it.
-pub const FORMAT: u32 = 1;
+///
+/// 2: what is changed back has its revision's number again ([`Revision`]); a program that knows 1 would give such a number
+/// to other settings.
+pub const FORMAT: u32 = 2;
 
 /// Where a program without a slash is looked up, and the `PATH` of workers; an app's own `env.PATH` wins in both.
 pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -33,11 +36,12 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The same without any `env`: all that the unprivileged master is told.
+    /// The same without any `env`, nor what was installed earlier: all that the unprivileged master is told.
     pub fn without_env(&self) -> Self {
         let mut settings = self.clone();
         for app in settings.apps.values_mut() {
             app.env.clear();
+            app.earlier.clear();
         }
         settings
     }
@@ -57,9 +61,12 @@ pub struct Api {
 /// One app type.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct App {
-    /// How often what its workers become has changed since the first `install`; the configuration does not know it.
+    /// Which of all that its workers were ever to become this is; the configuration does not know it.
     #[serde(default, skip_serializing_if = "Revision::is_first")]
     pub revision: Revision,
+    /// What was installed before and makes other workers, the last one last, each under its number.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub earlier: Vec<App>,
     /// How many workers.
     pub workers: Workers,
     /// Program and arguments; never empty.

@@ -1,6 +1,5 @@
 //! `apply`: makes what runs what is installed, and tells what of it differs.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +7,7 @@ use super::memory::Source;
 use super::{Master, lock};
 use crate::api::converge::{self, Step, Wish};
 use crate::api::error::{Code, Refusal};
-use crate::api::types::{App, AppState, Changed, Done, Worker, WorkerState};
+use crate::api::types::{App, AppState, Changed, Done, Revisions, Worker, WorkerState};
 use crate::config::settings;
 use crate::files;
 use crate::intent::{AppIntent, Change};
@@ -49,7 +48,7 @@ impl<S: Systemd> Master<S> {
         let units = AppUnits::new(&settings.name, name);
         self.settled(&units)?;
         let shown = self.app(name)?;
-        let wish = Wish { configured: Self::target(app), on_demand: app.on_demand, becomes: false, wake };
+        let wish = Wish { configured: Self::target(app), on_demand: app.on_demand, revision: app.revision.number, wake };
         let step = converge::step(Some(&shown), wish);
         if step == Step::Held {
             let (verb, since) = match &shown.held {
@@ -62,6 +61,9 @@ impl<S: Systemd> Master<S> {
             return Err(Refusal::new(Code::Conflict, why));
         }
         self.remember_change(name, &Change::Configured, Source::Asked)?;
+        if converge::releases(&shown, wish) {
+            self.promise(name, |intent| intent.held = None)?;
+        }
         let stands = lock(&self.world).workers(&units).iter().any(|(_, seen)| super::operate::stands(seen.state.active));
         // Nothing runs that a roll could replace, or that clients would miss meanwhile.
         let starts = !stands && matches!(step, Step::Start | Step::Scale | Step::Reload);
@@ -77,6 +79,7 @@ impl<S: Systemd> Master<S> {
         }
         match step {
             Step::Unchanged | Step::Held => Ok(Done::new(name, "nothing to do")),
+            Step::Release => Ok(Done::new(name, "no longer held: what serves is what is configured")),
             Step::Stopped => Ok(Done::new(name, format!("stopped, and stays so. `project-cluster start {name}`"))),
             Step::Asleep => Ok(Done::new(name, "asleep, and stays so until a connection wakes it")),
             Step::Listen => self.listen(&units, app).await,
@@ -107,22 +110,27 @@ fn compare(shown: &mut App, app: &settings::App, intent: &AppIntent, published: 
     let (installed, highest) = (&app.revision, published.highest());
     shown.latest = highest.max(intent.generation);
     // What is not pinned yet will be pinned from what is installed.
-    let revision = |generation: Generation| if Some(generation) > highest { installed.number } else { published.revision(generation) };
+    let revision =
+        |generation: Generation| if Some(generation) > highest { Some(installed.number) } else { published.revision(generation) };
     let rolls_to = shown.roll.as_ref().filter(|roll| roll.under_way() && roll.slots.is_none()).and_then(|roll| roll.generation);
-    let serves = rolls_to.or(intent.generation).map_or(installed.number, revision);
-    let becomes = serves != installed.number && !fresh;
-    let mut keys = if becomes { installed.since(serves) } else { BTreeSet::new() };
-    if intent.slots.is_none() && matches!(shown.state, AppState::Running | AppState::Degraded) && counts_differ(shown, intent) {
-        keys.insert("workers".into());
-    }
-    shown.changed = (becomes || !keys.is_empty()).then_some(Changed { keys, becomes, on_disk: false });
+    let serves = match rolls_to.or(intent.generation) {
+        Some(generation) if !fresh => revision(generation),
+        _ => Some(installed.number),
+    };
     let failed = match &shown.held {
         Some(held) => Some(held.generation),
         None if shown.state == AppState::Failed => highest,
         None => None,
     };
     // One that could not even be pinned, a missing directory say, is worth another try.
-    shown.failed_so = failed.is_some_and(|failed| Some(failed) <= highest && published.revision(failed) == installed.number);
+    let failed = failed.filter(|failed| Some(*failed) <= highest).and_then(|failed| published.revision(failed));
+    shown.revisions = Revisions { installed: installed.number, serves, failed };
+    let becomes = serves != Some(installed.number);
+    let mut keys = serves.map(|serves| installed.since(serves)).unwrap_or_default();
+    if intent.slots.is_none() && matches!(shown.state, AppState::Running | AppState::Degraded) && counts_differ(shown, intent) {
+        keys.insert("workers".into());
+    }
+    shown.changed = (becomes || !keys.is_empty()).then_some(Changed { keys, becomes, on_disk: false });
 }
 
 /// Whether workers are missing that were never started, or run that nobody wants: those that crash are neither, nor those
@@ -142,9 +150,15 @@ mod tests {
     use crate::intent::Hold;
     use crate::names::Slot;
 
+    /// The fourth revision is that of 3, the first that of 0, and so on: `differs` as `install` would write it.
     fn installed(number: u64) -> settings::App {
-        let revision: settings::Revision =
-            serde_json::from_str(&format!("{{\"number\":{number},\"changes\":{{\"2\":[\"command\"],\"3\":[\"env\"]}}}}")).unwrap();
+        let differs = match number {
+            0 => r#"{"1":["cwd"],"3":["command","env"]}"#,
+            2 => r#"{"1":["command"]}"#,
+            3 => r#"{"1":["command","env"],"2":["env"]}"#,
+            _ => "{}",
+        };
+        let revision: settings::Revision = serde_json::from_str(&format!("{{\"number\":{number},\"differs\":{differs}}}")).unwrap();
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("cluster.toml");
         std::fs::write(&path, "[apps.api]\nworkers = 2\ncommand = \"/bin/true\"\n").unwrap();
@@ -168,8 +182,11 @@ mod tests {
         let running = |number, intent: &AppIntent| compared(AppState::Running, &[1, 2], number, intent, false);
         assert_eq!(keys(&running(1, &of(3))), None);
         assert_eq!(keys(&running(2, &of(3))), Some((true, vec![command.clone()])));
-        assert_eq!(keys(&running(3, &of(3))), Some((true, vec![command, env])));
+        assert_eq!(keys(&running(3, &of(3))), Some((true, vec![command.clone(), env.clone()])));
         assert_eq!(keys(&running(3, &of(4))), None);
+        // Changed back: to what serves, and to what served before.
+        assert_eq!(keys(&running(0, &of(2))), None);
+        assert_eq!(keys(&running(0, &of(4))), Some((true, vec![command.clone(), env.clone()])));
         assert_eq!(keys(&running(3, &of(2))), Some((true, vec![])), "of the first change nothing is remembered");
         assert_eq!(keys(&running(3, &of(5))), None, "what is not pinned yet will be pinned from this");
         assert_eq!(running(3, &AppIntent::default()).latest, Some(Generation(4)));
@@ -204,7 +221,7 @@ mod tests {
             held: Some(Hold::new(1, "no", Generation(generation))),
             ..AppIntent::default()
         };
-        let so = |state, number, intent: &AppIntent| compared(state, &[1, 2], number, intent, false).failed_so;
+        let so = |state, number, intent: &AppIntent| compared(state, &[1, 2], number, intent, false).failed_so();
         assert!(so(AppState::Running, 3, &held(4)));
         assert!(!so(AppState::Running, 4, &held(4)));
         assert!(!so(AppState::Running, 3, &held(5)), "it could not even be pinned");

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::rolls::unix_ms;
-use super::{LINES, Master, lock};
+use super::{LINES, Master, lock, world};
 use crate::intent::Hold;
 use crate::names::{AppName, AppUnits, Generation};
 use crate::say::say;
@@ -38,8 +38,7 @@ async fn hold<S: Systemd>(master: Arc<Master<S>>, name: AppName, generation: Gen
     let settings = master.settings();
     let handle = AppUnits::new(&settings.name, &name).handle();
     let since = match master.systemd.details(&handle).await {
-        // Its main process is the start step; that went well, so it was the stop that failed.
-        Ok(details) if details.exit_status == 0 && !details.by_signal => return master.stopped_late(&name).await,
+        Ok(details) if world::stop_failed(&details) => return master.stopped_late(&name).await,
         Ok(details) => details.begun_us,
         Err(why) => return say!(Warning, "{name}: its start failed, and why cannot be read: {why}"),
     };

@@ -23,6 +23,7 @@ mod renew;
 pub mod rolls;
 mod run;
 pub mod usage;
+mod thrift;
 mod view;
 pub mod watch;
 mod workers;

@@ -40,6 +40,8 @@ impl<S: Systemd> Master<S> {
     pub async fn start(self: &Arc<Self>, name: &AppName) -> Result<Done, Refusal> {
         self.renew_settings();
         self.look().await?;
+        let settings = self.settings();
+        self.reachable(&AppUnits::new(&settings.name, name), Self::app_settings(&settings, name)?)?;
         self.remember_change(name, &Change::Start(None), Source::Asked)?;
         self.start_wanted(name).await
     }
@@ -54,10 +56,8 @@ impl<S: Systemd> Master<S> {
             let why = format!("{name} has 0 workers, so there is nothing to start. `project-cluster add {name}` gives it one");
             return Err(Refusal::new(Code::Conflict, why));
         }
-        let (active, listens, stands) = self.stance(&units, app);
-        match (active, listens) {
+        match self.reachable(&units, app)? {
             (true, true) => return self.converge(name, Order::default()).await,
-            (true, false) if stands => return Err(Refusal::new(Code::Conflict, socket_down(&units))),
             // It was started when no worker was wanted, and its port is closed: for systemd there is nothing to start.
             (true, false) => self.handle_job(Verb::Stop, &units, app.timeout.kill * 2 + SLACK).await?,
             (false, _) => {}
@@ -65,6 +65,17 @@ impl<S: Systemd> Master<S> {
         self.handle_job(Verb::Start, &units, app.timeout.start * 3 + app.timeout.kill * 2 + SLACK).await?;
         let (ready, target) = (lock(&self.world).ready(&units), wanted.len());
         Ok(Done::new(name, format!("{ready} of {target} ready")))
+    }
+
+    /// Whether its handle is active, and whether its sockets listen.
+    ///
+    /// # Errors
+    /// When they do not while workers run: no worker could be started beside those.
+    pub(super) fn reachable(&self, units: &AppUnits<'_>, app: &settings::App) -> Result<(bool, bool), Refusal> {
+        match self.stance(units, app) {
+            (true, false, true) => Err(Refusal::new(Code::Conflict, socket_down(units))),
+            (active, listens, _) => Ok((active, listens)),
+        }
     }
 
     /// Whether its handle is active, whether its sockets listen, and whether a worker stands.

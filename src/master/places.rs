@@ -34,6 +34,10 @@ impl Places {
     pub fn crashes(&self, app: &AppName) -> PathBuf {
         self.run.join(format!("crashes/{app}"))
     }
+    /// Who serves, for a master to come.
+    pub fn serving(&self) -> PathBuf {
+        self.run.join("state/serving.json")
+    }
     /// The roll of an app.
     pub fn roll(&self, app: &AppName) -> PathBuf {
         self.run.join(format!("state/roll-{app}.json"))

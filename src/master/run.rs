@@ -16,7 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
 use super::renew::read_settings;
-use super::{Master, Places, events, failed, watch};
+use super::{Master, Places, events, failed, thrift, watch};
 use crate::api::server;
 use crate::intent::Intent;
 use crate::journal::Journal;
@@ -77,7 +77,8 @@ async fn run(cluster: &ClusterName) -> Result<(), String> {
     // Without it every handle would seem to have left, and a roll to be over.
     master.look().await.map_err(|why| why.to_string())?;
     master.tell_start();
-    master.take_up();
+    let rolled = master.take_up();
+    master.recall(&rolled);
 
     let mut tasks = JoinSet::new();
     let follower = master.clone();
@@ -92,6 +93,7 @@ async fn run(cluster: &ClusterName) -> Result<(), String> {
             }
         });
     }
+    thrift::give_back();
     notify(&[NotifyState::Ready]);
     master.tell_status();
     // Half of the limit, as sd_watchdog_enabled(3) recommends.

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::world::{Seen, World};
 use super::loops;
 use super::usage::Usages;
-use crate::api::types::{App, CrashLoop, Roll, Socket, Worker, WorkerState};
+use crate::api::types::{App, CrashLoop, Revisions, Roll, Socket, Worker, WorkerState};
 use crate::config::settings::{self, User};
 use crate::intent::AppIntent;
 use crate::journal::monotonic_us_now;
@@ -118,7 +118,7 @@ pub fn app(
         generation: intent.generation,
         latest: None,
         changed: None,
-        failed_so: false,
+        revisions: Revisions::default(),
         held: intent.held.clone(),
         command: settings.command.clone(),
         cwd: settings.cwd.display().to_string(),

@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::time::{Instant, timeout_at};
@@ -20,6 +21,9 @@ const LONGEST: Duration = Duration::from_millis(20);
 
 /// How often a worker that is on its way is read again, until its row and what else is told of it are of one moment.
 const AGREE: usize = 3;
+
+/// Units of which details are asked for at a time.
+const AT_ONCE: usize = 16;
 
 /// Reads units and, for workers and handles, more about them.
 ///
@@ -51,17 +55,19 @@ fn moves(settings: &Settings, state: &UnitState) -> bool {
         && matches!(world::owner(settings, &state.name), Some((_, Kind::Worker(_))))
 }
 
+/// In the order of the states, several at once: a burst of a whole cluster costs its slowest answers, not their sum.
 async fn more<S: Systemd>(systemd: &S, settings: &Settings, states: Vec<UnitState>) -> Result<Vec<(UnitState, Details)>, Error> {
-    let mut rows = Vec::new();
-    for state in states {
+    let one = async |state: UnitState| {
         let details = match world::owner(settings, &state.name) {
             Some((_, Kind::Worker(_))) => systemd.details(&state.name).await?,
+            // Of a failed one its result too: whether its start or its stop failed.
+            Some((_, Kind::Handle)) if state.active == ActiveState::Failed => systemd.details(&state.name).await?,
             Some((_, Kind::Handle)) => Details { active_since_us: systemd.active_since(&state.name).await?, ..Details::default() },
             _ => Details::default(),
         };
-        rows.push((state, details));
-    }
-    Ok(rows)
+        Ok((state, details))
+    };
+    stream::iter(states).map(one).buffered(AT_ONCE).try_collect().await
 }
 
 /// What a reader of changes is to read next.
@@ -151,4 +157,67 @@ pub async fn refresh<S: Systemd>(systemd: &S, settings: &Settings, world: &std::
     };
     world.lock().unwrap_or_else(std::sync::PoisonError::into_inner).update(asked, rows);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::sync::broadcast;
+
+    use super::*;
+    use crate::systemd::{JobEnd, Verb};
+
+    const TAKES: Duration = Duration::from_millis(10);
+
+    /// Forty workers that run; the details of each take a while, those of the first ones longest.
+    #[derive(Default)]
+    struct Slow {
+        asked: AtomicUsize,
+        most: AtomicUsize,
+    }
+
+    impl Systemd for Slow {
+        async fn units(&self, _: &[String]) -> Result<Vec<UnitState>, Error> {
+            let row = |slot: u16| {
+                let name = format!("project-cluster-api@{slot}.1.1.service");
+                UnitState { name, active: ActiveState::Active, sub: "running".into(), job: None, masked: false }
+            };
+            Ok((1..=40).map(row).collect())
+        }
+        async fn details(&self, unit: &str) -> Result<Details, Error> {
+            self.most.fetch_max(1 + self.asked.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
+            let slow = if unit.contains("@1.") { TAKES * 2 } else { TAKES };
+            tokio::time::sleep(slow).await;
+            self.asked.fetch_sub(1, Ordering::Relaxed);
+            Ok(Details { control_group: unit.to_owned(), ..Details::default() })
+        }
+        async fn active_since(&self, _: &str) -> Result<u64, Error> {
+            Ok(0)
+        }
+        async fn job(&self, _: Verb, _: &str, _: Duration) -> Result<JobEnd, Error> {
+            Ok(JobEnd::Done)
+        }
+        async fn reset_failed(&self, _: &str) -> Result<(), Error> {
+            Ok(())
+        }
+        fn changes(&self) -> Receiver<Change> {
+            broadcast::channel(1).1
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_whole_cluster_is_read_many_at_a_time_in_its_order() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("cluster.toml");
+        std::fs::write(&path, "[apps.api]\nworkers = 40\ncommand = \"/bin/true\"\n").unwrap();
+        let settings = crate::config::load(&path, &crate::config::SystemAccounts).unwrap().settings;
+        let (slow, begun) = (Slow::default(), Instant::now());
+        let rows = read(&slow, &settings, &[]).await.unwrap();
+        assert!(begun.elapsed() <= TAKES * 4, "{:?}", begun.elapsed());
+        assert_eq!(slow.most.load(Ordering::Relaxed), AT_ONCE);
+        let told: Vec<String> = rows.iter().map(|(state, _)| state.name.clone()).collect();
+        assert_eq!(told, slow.units(&[]).await.unwrap().into_iter().map(|row| row.name).collect::<Vec<_>>());
+        assert!(rows.iter().all(|(state, details)| state.name == details.control_group));
+    }
 }

@@ -89,6 +89,12 @@ impl<S: Systemd> Master<S> {
             let ready = world.workers(&units).into_iter().filter(|(_, seen)| up(seen.state.active)).map(|(one, _)| one.slot).collect();
             way(active, open, !had.is_empty(), &before, &next, &ready)
         };
+        // Before it is remembered: what is refused changes nothing. A roll that runs may have an end first.
+        match way {
+            Way::Start => drop(self.reachable(&units, app)?),
+            Way::Roll if !lock(&self.rolls).under_way(name) => drop(self.plan(name, &next, &Order::default())?),
+            Way::Roll | Way::Remember | Way::Stop => {}
+        }
         if way != Way::Roll {
             return self.reach(name, change, way).await;
         }

@@ -49,6 +49,11 @@ pub enum Kind {
     Socket,
 }
 
+/// Whether it was the stop of a failed handle that failed: its main process is the start step, and that went well.
+pub fn stop_failed(handle: &Details) -> bool {
+    handle.exit_status == 0 && !handle.by_signal
+}
+
 /// Every loaded unit of the cluster.
 #[derive(Debug, Clone, Default)]
 pub struct World {

@@ -25,6 +25,7 @@ use self::jobs::Jobs;
 use self::link::{Door, MANAGER, ROOT, Way, raw_call};
 use self::words::{active_state, unit_path};
 use super::{ActiveState, Change, Details, Error, JobEnd, Systemd, UnitState, Verb};
+use crate::journal::monotonic_us_now;
 use crate::points::pass;
 
 const UNIT: &str = "org.freedesktop.systemd1.Unit";
@@ -199,22 +200,27 @@ impl Bus {
         if links.is_empty() { Ok(()) } else { self.reload().await }
     }
 
-    /// Whether the job went away without its signal reaching us; then the unit's state tells how it ended.
-    async fn gone(&self, job: &OwnedObjectPath, verb: Verb, unit: &str) -> Option<JobEnd> {
+    /// How a job ended that went away without its signal reaching us, by what its unit tells; nothing as long as it is there.
+    /// `asked` is when it was asked for.
+    async fn gone(&self, job: &OwnedObjectPath, verb: Verb, unit: &str, asked: u64) -> Option<JobEnd> {
         let id: u32 = job.as_str().rsplit('/').next()?.parse().ok()?;
         let what = format!("{verb} {unit}");
-        let asked: Result<OwnedObjectPath, Error> = self.call(ROOT, MANAGER, "GetJob", &(id,), &what).await;
-        match asked {
+        let there: Result<OwnedObjectPath, Error> = self.call(ROOT, MANAGER, "GetJob", &(id,), &what).await;
+        match there {
             Err(Error::Refused { why, .. }) if why.contains("NoSuchJob") => {}
             _ => return None,
         }
         let state = self.units(&[unit.to_owned()]).await.ok()?;
-        let state = state.first().map_or(ActiveState::Inactive, |unit| unit.active);
-        let reached = match verb {
-            Verb::Start | Verb::Restart | Verb::Reload => matches!(state, ActiveState::Active | ActiveState::Reloading),
-            Verb::Stop => matches!(state, ActiveState::Inactive | ActiveState::Failed),
+        let path = unit_path(unit);
+        let down = self.property(&path, UNIT, "InactiveEnterTimestampMonotonic").await.ok()?;
+        let restarts = match self.property(&path, SERVICE, "NRestarts").await {
+            Ok(restarts) => u32::try_from(restarts).unwrap_or(0),
+            // Other units than services are never restarted by themselves.
+            Err(Error::Refused { .. }) => 0,
+            Err(_) => return None,
         };
-        Some(if reached { JobEnd::Done } else { JobEnd::Failed })
+        let active = state.first().map_or(ActiveState::Inactive, |unit| unit.active);
+        Some(words::unheard(verb, active, u64::try_from(down).unwrap_or(0) >= asked, restarts))
     }
 }
 
@@ -276,6 +282,7 @@ impl Systemd for Bus {
         let what = format!("{verb} {unit}");
         let end = Instant::now() + limit;
         pass(format_args!("{what} is to be asked for"));
+        let moment = monotonic_us_now();
         let asked: Result<OwnedObjectPath, Error> = self.call(ROOT, MANAGER, method, &(unit, mode), &what).await;
         pass(format_args!("{what} is asked for"));
         let job = match asked {
@@ -294,7 +301,7 @@ impl Systemd for Bus {
                 return Ok(end);
             }
             // The signal is late, or lost: ask.
-            if let Ok(Some(end)) = timeout_at(end, self.gone(&job, verb, unit)).await {
+            if let Ok(Some(end)) = timeout_at(end, self.gone(&job, verb, unit, moment)).await {
                 break Ok(end);
             }
         };

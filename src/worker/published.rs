@@ -60,9 +60,11 @@ impl Published {
         self.made.iter().map(|(_, revision)| *revision).max()
     }
 
-    /// The revision that a generation was made from: 0, as before there were any, of one that is not told any more.
-    pub fn revision(&self, generation: Generation) -> u64 {
-        self.made.iter().find(|(known, _)| *known == generation).map_or(0, |(_, revision)| *revision)
+    /// The revision that a generation was made from: 0 of one from before revisions were told, none where it is not told
+    /// any more.
+    pub fn revision(&self, generation: Generation) -> Option<u64> {
+        let told = self.made.iter().find(|(known, _)| *known == generation).map(|(_, revision)| *revision);
+        told.or((self.made.len() < TOLD).then_some(0))
     }
 }
 
@@ -80,13 +82,14 @@ mod tests {
     #[test]
     fn the_last_generations_are_told_with_their_revisions() {
         let mut published = Published::parse("7\n");
-        assert_eq!((published.highest(), published.revision(Generation(7))), (Some(Generation(7)), 0), "an older program's");
+        assert_eq!((published.highest(), published.revision(Generation(7))), (Some(Generation(7)), Some(0)), "an older program's");
+        assert_eq!(published.revision(Generation(6)), Some(0), "no program told that");
         (8..200).for_each(|generation| published.add(Generation(generation), generation / 2));
         let text = published.to_string();
         assert!(text.lines().count() == 64 && text.ends_with("198 99\n199 99\n") && text.len() < 4096, "{text}");
         let read = Published::parse(&text);
         assert_eq!(read, published);
-        assert_eq!([136, 199, 135].map(|generation| read.revision(Generation(generation))), [68, 99, 0]);
+        assert_eq!([136, 199, 135].map(|generation| read.revision(Generation(generation))), [Some(68), Some(99), None]);
         assert_eq!((read.highest(), read.highest_revision()), (Some(Generation(199)), Some(99)));
     }
 

@@ -184,8 +184,8 @@ fn what_failed_is_left_alone_until_its_configuration_changes() {
     assert!(listed.contains("api: held since") && listed.contains("generation 2 failed") && !listed.contains("on disk"), "{listed}");
     cluster.config(&(api("/srv/apps/hello.js") + &bg(2)));
     assert!(cluster.cli(&["ls"]).ok().contains("api: changed on disk (command): `sudo project-cluster apply`"));
-    has_lines(&cluster.cli(&["apply"]).ok(), &["api: reload, its command changed", "bg: unchanged"]);
-    assert_eq!((cluster.generations("api"), cluster.app("api")["held"].clone()), (vec![3], Value::Null));
+    has_lines(&cluster.cli(&["apply"]).ok(), &["api: unchanged; no longer held: what serves is what is configured", "bg: unchanged"]);
+    assert_eq!((cluster.pids("api"), cluster.app("api")["held"].clone()), (pids, Value::Null));
 
     // A new one that does not start, and its second try.
     let fresh = |script: &str| app("fresh", 1, &format!("node {script} 3005"), "listen = 3005");
@@ -279,4 +279,45 @@ fn a_sleeping_app_wakes_as_configured_and_a_stopped_one_keeps_its_port_closed() 
     assert!(cluster.get(ADDRESS, "/").is_err(), "no install opens what a person closed");
     cluster.cli(&["start", "api"]).ok();
     assert!(cluster.get(ADDRESS, "/").unwrap().body.starts_with("v3 "));
+}
+
+#[test]
+fn what_is_changed_back_rolls_only_where_something_else_serves_and_ends_the_hold_of_what_failed() {
+    let env = |version: &str| app("api", 2, "node /srv/apps/hello.js 3000", &format!("listen = 3000\nenv = {{ VERSION = \"{version}\" }}"));
+    let cluster = cluster(&env("v1"));
+    let pids = cluster.pids("api");
+    // Before any roll: installed, seen, and taken back.
+    cluster.config(&env("v2"));
+    cluster.cli(&["install"]).ok();
+    has_lines(&cluster.cli(&["ls"]).ok(), &["api: changed on disk (env): `sudo project-cluster apply`"]);
+    cluster.config(&env("v1"));
+    has_lines(&cluster.cli(&["apply", "--diff"]).ok(), &["api: unchanged"]);
+    let said = cluster.cli(&["install"]).ok();
+    assert!(!said.contains("stay as they are"), "nothing is to be reloaded: {said}");
+    assert!(!cluster.cli(&["ls"]).ok().contains("on disk") && cluster.app("api")["changed"].is_null());
+    assert_eq!(cluster.cli(&["apply"]).ok(), "api: unchanged");
+    assert_eq!((cluster.pids("api"), cluster.generations("api")), (pids, vec![1]));
+    // After one: the way back is a roll, of the revision that it had.
+    cluster.config(&env("v2"));
+    cluster.cli(&["apply"]).ok();
+    cluster.config(&env("v1"));
+    has_lines(&cluster.cli(&["apply"]).ok(), &["api: reload, its env changed"]);
+    assert!(cluster.get(ADDRESS, "/").unwrap().body.starts_with("v1 "));
+    assert_eq!(cluster.read("/var/lib/project-cluster/generations/api"), "started 1\n1 0\n2 1\n3 0\n");
+    assert_eq!(cluster.cli(&["apply"]).ok(), "api: unchanged");
+    // Held by what failed: what serves is what is configured again.
+    cluster.wait_until("the old ones are gone", SOON, || cluster.generations("api") == [3]);
+    let pids = cluster.pids("api");
+    cluster.config(&app("api", 2, "node /srv/apps/broken/throws.js 3000", "listen = 3000"));
+    cluster.cli(&["apply"]).exits(1);
+    assert!(cluster.cli(&["ls"]).ok().contains("api: held since"));
+    cluster.config(&env("v1"));
+    has_lines(&cluster.cli(&["apply"]).ok(), &["api: unchanged; no longer held: what serves is what is configured"]);
+    let listed = cluster.cli(&["ls"]).ok();
+    assert!(!listed.contains("held") && !listed.contains("on disk"), "{listed}");
+    assert_eq!((cluster.pids("api"), cluster.app("api")["held"].clone()), (pids, Value::Null));
+    // What was installed earlier is root's as well.
+    let earlier: Value = serde_json::from_str(&cluster.read("/var/lib/project-cluster/pins/settings.json")).unwrap();
+    assert_eq!(earlier["apps"]["api"]["earlier"].as_array().map(Vec::len), Some(2));
+    assert!(!cluster.read("/var/lib/project-cluster/settings.json").contains("earlier"));
 }

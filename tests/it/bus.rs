@@ -125,6 +125,36 @@ fn jobs_are_heard_of_across_a_new_bus_a_daemon_reexec_and_daemon_reloads() {
 }
 
 #[test]
+fn a_start_that_failed_unheard_is_not_taken_for_the_later_one_that_went_well() {
+    with_bus(|sandbox, bus| async move {
+        // The first try of the one fails, and systemd's own next goes well.
+        for (unit, fails) in [("again.service", "mkdir /run/tried 2>/dev/null && exit 1; exit 0"), ("well.service", "exit 0")] {
+            let text = format!("[Service]\nRestart=always\nExecStart=/bin/sleep 1000\nExecStartPost=/bin/sh -c 'sleep 1; {fails}'\n");
+            sandbox.unit(unit, &text);
+        }
+        let away = |unit: &'static str| {
+            let sandbox = &sandbox;
+            move || {
+                sandbox.systemctl(&["stop", "dbus.socket", "dbus.service"]).ok();
+                sandbox.wait_for_state(unit, "active", SOON);
+                sandbox.systemctl(&["start", "dbus.service"]).ok();
+            }
+        };
+        assert_eq!(meanwhile(&bus, "well.service", away("well.service")).await, Ok(JobEnd::Done));
+        assert_eq!(meanwhile(&bus, "again.service", away("again.service")).await, Ok(JobEnd::Failed));
+        assert_eq!(bus.details("again.service").await.unwrap().restarts, 1);
+        // Started while it is on its way down, and restarted: it was inactive meanwhile, and by no failure.
+        let restart = tokio::spawn({
+            let bus = bus.clone();
+            async move { bus.job(Verb::Restart, "again.service", SOON).await }
+        });
+        until(&bus, "again.service", ActiveState::Activating).await;
+        away("again.service")();
+        assert_eq!(restart.await.unwrap(), Ok(JobEnd::Done));
+    });
+}
+
+#[test]
 fn a_daemon_reload_kills_nobody_and_a_job_that_was_over_at_once_is_heard_of() {
     with_bus(|sandbox, bus| async move {
         let quick = "quick.service".to_owned();

@@ -1,9 +1,11 @@
 //! `kill -9` of the master at every single point of a roll: before and after each writing of its files, before and after
 //! each request to systemd, at the end of each job. The debug build of the master counts them (`src/points.rs`).
 //!
+//! What systemd said meanwhile is played back: neither the floor of ready workers nor the ceiling of standing ones is crossed.
+//!
 //! The default profile meets every sixth to eighth of them, `make proof` all.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::cluster::{Cluster, HELLO, SOON, shop};
@@ -52,6 +54,54 @@ fn starts(cluster: &Cluster, since: &str) -> BTreeMap<String, i64> {
     starts
 }
 
+/// What systemd says of a unit, by the messages' numbers in its catalogue: "starting" and its other steps.
+const STARTED: &str = "39f53479d3a045ac8e11786248231fbf";
+const STOPPING: &str = "de5b426a63be47a7b6ac3eaac82e2f6f";
+const STOPPED: &str = "9d1aaa27d60140bd96365438aad20286";
+const FAILED: &str = "d9b373ed55a64feb8242e02dbe79a49c";
+
+/// A stop and a start that are asked for at once may begin in either order.
+const AT_ONCE_US: u64 = 50_000;
+
+/// Plays back all that PID 1 has said of the workers since a moment, when these were ready: never fewer ready than `floor`,
+/// never more standing that nobody asked to stop than `ceiling`. No state lasts too short to be seen, and a load that
+/// delays a look has no say in it.
+#[track_caller]
+fn bounds_were_kept(cluster: &Cluster, since: &str, before: &[String], floor: usize, ceiling: usize, all: &str) {
+    let messages = [STARTING, STARTED, STOPPING, STOPPED, FAILED].map(|message| format!("MESSAGE_ID={message}"));
+    let mut query = vec!["--since", since, "-o", "json", "--output-fields=UNIT,MESSAGE_ID,JOB_RESULT,_PID"];
+    query.extend(messages.iter().map(String::as_str));
+    let told = |line: &str| {
+        let entry: serde_json::Value = serde_json::from_str(line).unwrap();
+        let text = |key: &str| entry[key].as_str().unwrap_or_default().to_owned();
+        let of_workers = text("_PID") == "1" && text("UNIT").starts_with("project-cluster-api@");
+        of_workers.then(|| (text("__MONOTONIC_TIMESTAMP").parse::<u64>().unwrap(), text("UNIT"), text("MESSAGE_ID"), text("JOB_RESULT")))
+    };
+    let told: Vec<_> = cluster.journal(&query).lines().filter_map(told).collect();
+    let (mut ready, mut standing): (BTreeSet<&str>, BTreeSet<&str>) = (before.iter().map(String::as_str).collect(), BTreeSet::new());
+    standing.extend(&ready);
+    for (at, unit, message, result) in &told {
+        match (message.as_str(), result.as_str()) {
+            (STARTING, _) => drop(standing.insert(unit)),
+            (STARTED, "done" | "") => drop(ready.insert(unit)),
+            (STOPPING | STOPPED, _) => drop((ready.remove(unit.as_str()), standing.remove(unit.as_str()))),
+            // A crash: it comes back.
+            (FAILED, _) => drop(ready.remove(unit.as_str())),
+            _ => {}
+        }
+        let about_to_stop = |unit: &&&str| {
+            told.iter().any(|(then, other, what, _)| {
+                other == **unit && matches!(what.as_str(), STOPPING | STOPPED) && then >= at && *then <= at + AT_ONCE_US
+            })
+        };
+        let surplus = standing.len() - standing.iter().filter(about_to_stop).count();
+        assert!(ready.len() >= floor, "invariant 1: {ready:?} are ready at {at}: {all}\n{told:#?}");
+        assert!(surplus <= ceiling, "invariant 2: {standing:?} stand at {at}: {all}\n{told:#?}");
+    }
+    let now: Vec<String> = cluster.workers("api");
+    assert!(ready.iter().eq(now.iter()) && !told.is_empty(), "played back, {ready:?} are ready, and systemd has {now:?}: {all}\n{told:#?}");
+}
+
 /// Kills the master at each `stride`-th point of rolls of this kind, prints what came of each, and returns how many.
 fn everywhere(cluster: &Cluster, kind: Kind, first: u32, stride: usize) -> usize {
     let mut met = 0;
@@ -61,7 +111,7 @@ fn everywhere(cluster: &Cluster, kind: Kind, first: u32, stride: usize) -> usize
         if cluster.workers("api").len() != slots {
             cluster.cli(&["scale", "api", &slots.to_string()]).ok();
         }
-        let (pids, before) = (cluster.pids("api"), cluster.generations("api"));
+        let (pids, before, ready) = (cluster.pids("api"), cluster.generations("api"), cluster.workers("api"));
         cluster.release(if kind == Kind::Failing { "broken" } else { "v2" });
         let mark = cluster.journal_mark();
         cluster.sh(&format!("rm -f {STATE}/died-at; echo {at} > {STATE}/die-at")).ok();
@@ -97,6 +147,8 @@ fn everywhere(cluster: &Cluster, kind: Kind, first: u32, stride: usize) -> usize
         );
         let all = format!("{kind:?}, point {at}, {place}: {now:?}, {starts:?}\n{}{}", ended.stdout, ended.stderr);
         assert!(starts.values().all(|count| *count <= 1), "a worker was started twice: {all}");
+        // Two are wanted before or after, and one may stand beside the wanted ones.
+        bounds_were_kept(cluster, &mark, &ready, 2, 3, &all);
         assert_eq!(cluster.units("project-cluster-api@*", &["activating", "failed", "deactivating"]), Vec::<String>::new(), "{all}");
         assert_eq!(cluster.state("project-cluster@api"), "active", "{all}");
         let after = cluster.pids("api");

@@ -87,3 +87,43 @@ fn an_app_of_0_workers_is_listed_and_started_by_what_gives_it_one() {
     cluster.cli(&["add", "api"]).ok();
     assert!(cluster.get(ADDRESS, "/").is_ok());
 }
+
+#[test]
+fn what_somebody_stops_while_no_master_runs_is_left_so_by_the_next() {
+    const MASTER: [&str; 2] = ["project-cluster.service", "project-cluster.socket"];
+    let cluster = shop(3, "");
+    let alone = |what: &[&str]| {
+        cluster.systemctl(&[&["stop"], &MASTER[..]].concat()).ok();
+        cluster.systemctl(what).ok();
+        cluster.systemctl(&["start", MASTER[1]]).ok();
+    };
+    let rows = || cluster.ls().iter().map(|row| format!("{} {}", row.uid(), row.state())).collect::<Vec<_>>();
+    let shown = |uid: &str| cluster.cli(&["ls"]).ok().contains(&format!("{uid}: stopped from outside at "));
+    // A crash is no stop, and neither is a start or a stop of the whole.
+    alone(&["kill", "--signal=KILL", "project-cluster-api@1.1.1.service"]);
+    cluster.wait_until("it is back", SOON, || rows() == ["api:01 online", "api:02 online", "api:03 online"]);
+    alone(&["stop", HANDLE]);
+    assert_eq!(cluster.app("api")["outside"].as_array().map(Vec::len), Some(0));
+    alone(&["start", HANDLE]);
+    cluster.wait_until("all are back", SOON, || rows() == ["api:01 online", "api:02 online", "api:03 online"]);
+
+    alone(&["stop", "project-cluster-api@2.1.1.service"]);
+    cluster.wait_until("it is left so", SOON, || rows() == ["api:01 online", "api:02 stopped", "api:03 online"]);
+    assert!(shown("api:02"), "{}", cluster.cli(&["ls"]).ok());
+    assert!(cluster.cli(&["events", "api"]).ok().contains("api:02 (generation 1) was stopped from outside while no master ran"));
+    cluster.cli(&["reload", "api"]).ok();
+    assert_eq!(cluster.workers("api"), ["1", "3"].map(|slot| format!("project-cluster-api@{slot}.2.1.service")));
+    // The next master shows it as well, and so the one that somebody starts meanwhile.
+    cluster.systemctl(&["restart", MASTER[0]]).ok();
+    assert!(shown("api:02"), "{}", cluster.cli(&["ls"]).ok());
+    alone(&["start", "project-cluster-api@2.2.1.service"]);
+    cluster.wait_until("it counts again", SOON, || cluster.app("api")["target"] == 3);
+    assert!(!shown("api:02"), "{}", cluster.cli(&["ls"]).ok());
+
+    // All of them: who does that has not said which are to stay down.
+    alone(&["stop", "project-cluster-api@*.service"]);
+    cluster.wait_until("it shows", SOON, || cluster.cli(&["ls"]).ok().contains("api: no worker answers, connections wait."));
+    assert_eq!(cluster.app("api")["target"], 3);
+    cluster.cli(&["start", "api"]).ok();
+    assert_eq!(cluster.workers("api").len(), 3);
+}

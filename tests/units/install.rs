@@ -1,5 +1,7 @@
 //! Installs into directories, with a systemd that only remembers what it was asked.
 
+mod sockets;
+
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs;
@@ -394,37 +396,12 @@ fn a_revision_counts_what_makes_other_workers_and_stands_in_both_settings() {
     fs::remove_file(var.join("pins/settings.json")).unwrap();
     install(&settings, &options, None).unwrap();
     assert_eq!(numbers(), [4, 4]);
-}
-
-#[test]
-fn sockets_of_an_app_on_demand_open_with_it_and_stay_closed_once_a_person_stopped_it() {
-    let (directory, options) = furnished();
-    let fake = Fake::new(directory.path());
-    let socket = "project-cluster-rare-0.0.0.0:3009.socket";
-    let mut settings = samples::shop();
-    install(&settings, &options, Some(&fake)).unwrap();
-    fake.running.borrow_mut().push("project-cluster.target".into());
-    let rare = App { on_demand: true, ..samples::server("node rare.js", &["0.0.0.0:3009"]) };
-    settings.apps.insert("rare".parse().unwrap(), rare);
-    let none = App { on_demand: true, workers: Workers::Count(0), ..samples::server("node none.js", &["0.0.0.0:3010"]) };
-    settings.apps.insert("none".parse().unwrap(), none);
-    fake.take();
-    install(&settings, &options, Some(&fake)).unwrap();
-    let calls = fake.take();
-    assert!(calls.contains(&format!("start {socket}")), "new to a cluster that runs");
-    assert!(!calls.iter().any(|call| call.starts_with("start project-cluster-none")), "nobody would answer: {calls:?}");
-    let mut again = |running: &[&str]| {
-        fake.running.borrow_mut().truncate(1);
-        fake.running.borrow_mut().extend(running.iter().map(|unit| (*unit).to_owned()));
-        let rare = settings.apps.get_mut(&"rare".parse().unwrap()).unwrap();
-        rare.command.push("more".into());
-        rare.listen.push(samples::listen(&format!("0.0.0.0:{}", 4000 + rare.listen.len())));
-        install(&settings, &options, Some(&fake)).unwrap();
-        fake.take().into_iter().filter(|call| call.starts_with("start project-cluster-rare")).count()
-    };
-    assert_eq!(again(&[socket]), 1, "asleep: its second address");
-    assert_eq!(again(&[]), 0, "stopped");
-    assert_eq!(again(&["project-cluster@rare.service"]), 4, "awake: all that are down");
+    // Of a newer program: whatever it says, the number is above all that are pinned.
+    let newer = fs::read_to_string(var.join("pins/settings.json")).unwrap().replace("\"format\": 2", "\"format\": 3");
+    fs::write(var.join("pins/settings.json"), newer).unwrap();
+    fs::write(var.join("generations/api"), "1 0\n2 3\n3 8\n").unwrap();
+    install(&settings, &options, None).unwrap();
+    assert_eq!(numbers(), [9, 9]);
 }
 
 #[test]

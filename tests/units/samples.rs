@@ -21,6 +21,7 @@ pub fn cluster(name: &str, apps: &[(&str, App)]) -> Settings {
 pub fn app(command: &str) -> App {
     App {
         revision: Revision::default(),
+        earlier: Vec::new(),
         workers: Workers::Count(1),
         command: command.split(' ').map(String::from).collect(),
         cwd: "/".into(),

@@ -46,7 +46,7 @@ fn as_root(context: &Context, options: &Apply, runtime: &Runtime) -> Result<(), 
         !live.running(&[settings.name.target(), settings.name.api_socket()]).map_err(|why| Failure::Failed(why.to_string()))?.is_empty();
     let before = install::installed(&settings.name, &install).map_err(failed)?;
     let running = if up { runtime.block_on(context.apps())? } else { Vec::new() };
-    let lines = plan(before.as_ref(), settings, &running, up);
+    let lines = plan(before.as_ref(), &install::following(settings, &install).map_err(failed)?, &running, up);
     if options.diff {
         let preview = install::preview(settings, &install, Some(&live)).map_err(failed)?;
         if context.json {

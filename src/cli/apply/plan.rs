@@ -6,9 +6,8 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
-use crate::api::converge::{Step, Wish, other_slots, starts_others, step, taken};
+use crate::api::converge::{Step, Wish, becomes, other_slots, releases, starts_others, step, taken};
 use crate::api::types::App;
-use crate::config::revision::Differences;
 use crate::config::settings::Settings;
 use crate::names::{AppName, Slot, Uid};
 
@@ -38,17 +37,22 @@ pub(super) enum Ask {
     Wake,
 }
 
-/// The plan where new settings are installed first: `before` is what is installed, with `env`.
+/// The plan where new settings are installed first: `before` is what is installed, with `env`, and `new` follows it.
 pub(super) fn plan(before: Option<&Settings>, new: &Settings, running: &[App], cores: usize) -> Vec<Line> {
     let known = |name: &AppName| running.iter().find(|app| app.name == *name);
     let mut lines = Vec::new();
     for (name, settings) in &new.apps {
         let old = before.and_then(|before| before.apps.get(name));
-        let differences = old.map(|old| settings.differences(old)).unwrap_or_default();
+        let known = known(name).filter(|_| old.is_some());
+        let serves = known.and_then(|app| app.revisions.serves);
+        let changes = Changes {
+            keys: serves.map(|serves| settings.revision.since(serves)).unwrap_or_default(),
+            around: old.map(|old| settings.differences(old).around).unwrap_or_default(),
+        };
         let configured = settings.workers.count(cores);
         let wake = configured > 0 && old.is_some_and(|old| old.workers.count(cores) == 0);
-        let wish = Wish { configured, on_demand: settings.on_demand, becomes: !differences.becomes.is_empty(), wake };
-        lines.push(line(name, known(name).filter(|_| old.is_some()), wish, &differences));
+        let wish = Wish { configured, on_demand: settings.on_demand, revision: settings.revision.number, wake };
+        lines.push(line(name, known, wish, &changes));
     }
     for name in before.into_iter().flat_map(|before| before.apps.keys()).filter(|name| !new.apps.contains_key(*name)) {
         let text = if known(name).is_some_and(|app| !taken(app).is_empty()) { "gone, stops" } else { "gone" };
@@ -60,55 +64,57 @@ pub(super) fn plan(before: Option<&Settings>, new: &Settings, running: &[App], c
 /// The plan where what is installed is all there is.
 pub(super) fn plan_of_installed(running: &[App]) -> Vec<Line> {
     let one = |app: &App| {
-        let wish = Wish { configured: app.configured, on_demand: app.on_demand, becomes: false, wake: false };
-        line(&app.name, Some(app), wish, &Differences::default())
+        let wish = Wish { configured: app.configured, on_demand: app.on_demand, revision: app.revisions.installed, wake: false };
+        let changed = app.changed.iter().filter(|changed| changed.becomes);
+        let keys = changed.flat_map(|changed| &changed.keys).filter(|key| *key != "workers").cloned().collect();
+        line(&app.name, Some(app), wish, &Changes { keys, around: Vec::new() })
     };
     running.iter().map(one).collect()
 }
 
-fn line(name: &AppName, app: Option<&App>, wish: Wish, differences: &Differences) -> Line {
+/// What changes, by the keys of the configuration.
+struct Changes {
+    /// What makes other workers than those that serve.
+    keys: BTreeSet<String>,
+    /// What is about to be installed and concerns no worker that runs.
+    around: Vec<&'static str>,
+}
+
+fn line(name: &AppName, app: Option<&App>, wish: Wish, changes: &Changes) -> Line {
     let step = step(app, wish);
-    let becomes = wish.becomes || app.and_then(|app| app.changed.as_ref()).is_some_and(|changed| changed.becomes);
     let ask = match step {
         // The master forgets what a person asked for, so that the next start is as configured.
         Step::Unchanged | Step::Stopped | Step::Asleep if app.is_none_or(|app| !starts_others(app, wish.configured)) => None,
         Step::Start | Step::Listen if wish.wake => Some(Ask::Wake),
         _ => Some(Ask::Apply),
     };
-    let next_start = becomes && matches!(step, Step::Stopped | Step::Asleep);
-    Line { app: name.clone(), step: step.word(), text: text(step, app, wish, differences), ask, next_start }
+    let next_start = app.is_some_and(|app| becomes(app, wish)) && matches!(step, Step::Stopped | Step::Asleep);
+    Line { app: name.clone(), step: step.word(), text: text(step, app, wish, changes), ask, next_start }
 }
 
-fn text(step: Step, app: Option<&App>, wish: Wish, differences: &Differences) -> String {
+fn text(step: Step, app: Option<&App>, wish: Wish, Changes { keys, around }: &Changes) -> String {
     let count = app.and_then(|app| count(app, wish.configured));
     let and_count = count.as_ref().map_or_else(String::new, |count| format!(", {count}"));
     let later = |becomes: &str| if becomes.is_empty() { String::new() } else { format!("; its next start takes what changed ({becomes})") };
-    let keys = keys(app, differences);
+    let released = if app.is_some_and(|app| releases(app, wish)) { "; no longer held: what serves is what is configured" } else { "" };
     let listed = keys.iter().cloned().collect::<Vec<_>>().join(", ");
     match step {
-        Step::Unchanged if differences.around.is_empty() => "unchanged".into(),
-        Step::Unchanged => format!("its workers go on; changed: {}", differences.around.join(", ")),
+        Step::Unchanged | Step::Release if around.is_empty() => format!("unchanged{released}"),
+        Step::Unchanged | Step::Release => format!("its workers go on; changed: {}{released}", around.join(", ")),
         Step::Start if wish.wake => format!("0 -> {} workers, starts", wish.configured),
         Step::Start if app.is_some_and(|app| app.latest.is_some()) => {
-            format!("starts again: its start failed, and {}", because(app, &keys))
+            format!("starts again: its start failed, and {}", because(app, keys))
         }
         Step::Start => "new, starts".into(),
         Step::Listen => "new, listens; the first connection starts it".into(),
-        Step::Reload => format!("reload, {}{and_count}", because(app, &keys)),
-        Step::Scale => count.unwrap_or_default(),
+        Step::Reload => format!("reload, {}{and_count}", because(app, keys)),
+        Step::Scale => count.unwrap_or_default() + released,
         Step::Stop => "0 workers, stops".into(),
         Step::Stopped => format!("stopped, stays so{}{}", later(&listed), next_count(app, wish.configured)),
         Step::Asleep => format!("asleep, stays so{}{}", later(&listed), next_count(app, wish.configured)),
         Step::Held => "held, left alone: it failed with just this configuration".into(),
         Step::Join => "a roll to it is under way".into(),
     }
-}
-
-/// The keys that make other workers: of what is installed, and of what is about to be.
-fn keys(app: Option<&App>, differences: &Differences) -> BTreeSet<String> {
-    let installed = app.and_then(|app| app.changed.as_ref()).filter(|changed| changed.becomes);
-    let installed = installed.into_iter().flat_map(|changed| changed.keys.iter().filter(|key| *key != "workers").cloned());
-    installed.chain(differences.becomes.iter().map(|key| (*key).to_owned())).collect()
 }
 
 /// `its command and env changed`.

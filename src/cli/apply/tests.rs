@@ -1,7 +1,8 @@
-use super::plan::{Ask, plan, plan_of_installed};
+use super::plan::{Ask, Line, plan, plan_of_installed};
 use crate::api::converge::tests::app;
-use crate::api::types::{App, AppState, Changed};
+use crate::api::types::{App, AppState, Changed, Revisions};
 use crate::config::settings::Settings;
+use crate::intent::Hold;
 use crate::names::Generation;
 
 struct Nobody;
@@ -28,6 +29,11 @@ fn written(name: &str, more: &str) -> String {
     format!("[apps.{name}]\n{workers}{command}{more}\n")
 }
 
+/// The plan of what is written now, where this was installed before.
+fn plan_after(before: &Settings, new: &Settings, running: &[App]) -> Vec<Line> {
+    plan(Some(before), &new.following(Some(before), |_| None), running, 2)
+}
+
 fn named(name: &str, mut app: App) -> App {
     app.name = name.parse().unwrap();
     app
@@ -47,7 +53,7 @@ fn five_things_at_once_each_with_its_reason() {
         .concat(),
     );
     let running = ["api", "bg", "old", "web"].map(|name| named(name, app(AppState::Running, &[1, 2])));
-    let lines = plan(Some(&before), &new, &running, 2);
+    let lines = plan_after(&before, &new, &running);
     let told: Vec<String> = lines.iter().map(|line| format!("{}: {}", line.app, line.text)).collect();
     assert_eq!(
         told,
@@ -67,46 +73,47 @@ fn five_things_at_once_each_with_its_reason() {
 
 #[test]
 fn each_step_has_its_words() {
-    let changed = |keys: &[&str], mut app: App| {
-        app.changed = Some(Changed { becomes: true, keys: keys.iter().map(|key| (*key).to_owned()).collect(), on_disk: false });
-        app
-    };
-    let failed = |so: bool, mut app: App| {
-        app.failed_so = so;
-        app
-    };
+    let of = |serves: Option<u64>, failed: Option<u64>, app: App| App { revisions: Revisions { serves, failed, installed: 0 }, ..app };
+    let held = |app: App| App { held: Some(Hold::new(1, "no", Generation(4))), ..app };
     let up = || app(AppState::Running, &[1, 2]);
     // How it stands, what was installed, what shall be, what is said, whether its next start takes a change.
     let cases = [
         (up(), "", "", "unchanged", false),
         (up(), "", "limits = { CPUWeight = 7 }\ntimeout.kill = \"1s\"", "its workers go on; changed: timeout, limits", false),
         (up(), "", "env = { A = \"1\" }\nworkers = 3", "reload, its env changed, 2 -> 3 workers", false),
-        (changed(&["cwd", "env"], up()), "", "command = \"/bin/false\"", "reload, its command, cwd and env changed", false),
-        (changed(&[], up()), "", "", "reload, its configuration changed since generation 3", false),
+        (up(), "", "cwd = \"/usr\"\nenv = { A = \"1\" }", "reload, its cwd and env changed", false),
+        (of(None, None, up()), "", "", "reload, its configuration changed since generation 3", false),
         (app(AppState::Running, &[1, 5]), "", "", "api:02 come, api:05 go", false),
         (app(AppState::Running, &[1, 2, 3]), "", "", "3 -> 2 workers", false),
         (up(), "", "workers = 0", "0 workers, stops", false),
         (app(AppState::Stopped, &[]), "workers = 0", "workers = 2", "0 -> 2 workers, starts", false),
         (app(AppState::Stopped, &[]), "", "", "stopped, stays so", false),
         (app(AppState::Stopped, &[]), "", "env = { A = \"1\" }", "stopped, stays so; its next start takes what changed (env)", true),
-        (failed(false, app(AppState::Failed, &[])), "", "cwd = \"/usr\"", "starts again: its start failed, and its cwd changed", false),
-        (failed(true, app(AppState::Failed, &[])), "", "", "held, left alone: it failed with just this configuration", false),
+        (of(Some(0), None, app(AppState::Failed, &[])), "", "cwd = \"/usr\"", "starts again: its start failed, and its cwd changed", false),
+        (of(Some(0), Some(0), app(AppState::Failed, &[])), "", "", "held, left alone: it failed with just this configuration", false),
         (app(AppState::Rolling, &[1, 2]), "", "", "a roll to it is under way", false),
+        (held(of(Some(0), Some(0), up())), "", "", "held, left alone: it failed with just this configuration", false),
+        (held(of(Some(0), Some(7), up())), "", "", "unchanged; no longer held: what serves is what is configured", false),
+        (
+            held(of(Some(0), Some(7), app(AppState::Running, &[1]))),
+            "",
+            "",
+            "1 -> 2 workers; no longer held: what serves is what is configured",
+            false,
+        ),
     ];
     for (app, old, new, text, next_start) in cases {
-        let lines = plan(Some(&settings(&written("api", old))), &settings(&written("api", new)), std::slice::from_ref(&app), 2);
+        let lines = plan_after(&settings(&written("api", old)), &settings(&written("api", new)), std::slice::from_ref(&app));
         assert_eq!((lines.len(), lines[0].text.as_str(), lines[0].next_start), (1, text, next_start), "{old} -> {new}");
     }
     let demand = "listen = \"/run/a\"\non_demand = true";
-    let asleep = plan(
-        Some(&settings(&written("api", demand))),
-        &settings(&written("api", &format!("{demand}\nswap = false"))),
-        &[app(AppState::Sleeping, &[])],
-        2,
-    );
+    let swap = settings(&written("api", &format!("{demand}\nswap = false")));
+    let asleep = plan_after(&settings(&written("api", demand)), &swap, &[app(AppState::Sleeping, &[])]);
     assert_eq!((asleep[0].text.as_str(), asleep[0].next_start), ("asleep, stays so; its next start takes what changed (swap)", true));
     // Without the right to install: what the master tells.
-    let mut three = changed(&["env", "workers"], app(AppState::Degraded, &[1, 2]));
+    let mut three = app(AppState::Degraded, &[1, 2]);
+    three.revisions.installed = 1;
+    three.changed = Some(Changed { becomes: true, keys: ["env".to_owned(), "workers".into()].into(), on_disk: false });
     (three.configured, three.generation) = (3, Some(Generation(4)));
     assert_eq!(plan_of_installed(&[three])[0].text, "reload, its env changed, 2 -> 3 workers");
     // The master is asked to forget what a person asked for, although nothing starts now.
@@ -119,7 +126,25 @@ fn each_step_has_its_words() {
     let mut other = app(AppState::Stopped, &[1, 5]);
     other.workers[1].unit = None;
     assert_eq!(plan_of_installed(&[other])[0].text, "stopped, stays so; next start: the workers that are configured");
-    let woken = plan(Some(&settings(&written("api", "workers = 0"))), &settings(&written("api", "")), &[app(AppState::Stopped, &[])], 2);
+    let none = settings(&written("api", "workers = 0"));
+    let woken = plan_after(&none, &settings(&written("api", "")), &[app(AppState::Stopped, &[])]);
     assert_eq!(woken[0].ask, Some(Ask::Wake));
     assert_eq!(woken[0].step, "start");
+}
+
+#[test]
+fn what_is_changed_back_before_a_roll_is_unchanged_and_afterwards_is_one() {
+    let env = |value: &str| settings(&written("api", &format!("env = {{ A = \"{value}\" }}")));
+    let (a, b) = (env("a"), env("b"));
+    let installed = b.following(Some(&a), |_| None);
+    let serving = |serves: u64| {
+        let revisions = Revisions { installed: 1, serves: Some(serves), failed: None };
+        App { revisions, ..app(AppState::Running, &[1, 2]) }
+    };
+    let said = |new: &Settings, serves: u64| plan_after(&installed, new, &[serving(serves)]).remove(0).text;
+    assert_eq!(said(&b, 0), "reload, its env changed");
+    assert_eq!(said(&a, 0), "unchanged");
+    assert_eq!(said(&b, 1), "unchanged");
+    assert_eq!(said(&a, 1), "reload, its env changed");
+    assert_eq!(said(&env("c"), 0), "reload, its env changed");
 }

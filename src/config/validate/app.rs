@@ -59,6 +59,7 @@ pub(super) fn app<A: Accounts>(
     settings::App {
         // `install` knows it.
         revision: settings::Revision::default(),
+        earlier: Vec::new(),
         workers,
         command,
         cwd: PathBuf::from(cwd),

@@ -114,10 +114,16 @@ impl Scene<'_> {
                 let how = if handle.by.is_none() { ", woken by a connection" } else { "" };
                 Some(event(Kind::Start, format!("{name} is up{how}: {ready} ready")))
             }
-            Phase::Down if failed(self.after) && !failed(self.before) => Some(event(
-                Kind::StartFailed,
-                format!("the start of {name} failed, its port is closed. `project-cluster show {name}` says why"),
-            )),
+            Phase::Down if failed(self.after) && !failed(self.before) => {
+                let stop = self.after.get(&unit).is_some_and(|handle| world::stop_failed(&handle.details));
+                Some(if stop {
+                    event(Kind::Stop, format!("the stop of {name} failed, some of it may still run. `project-cluster stop {name}`"))
+                } else {
+                    let listens = self.settings.apps.get(name).is_some_and(|app| !app.listen.is_empty());
+                    let closed = if listens { ", its port is closed" } else { "" };
+                    event(Kind::StartFailed, format!("the start of {name} failed{closed}. `project-cluster show {name}` says why"))
+                })
+            }
             _ => None,
         };
         (left, came)

@@ -7,10 +7,12 @@
 //! | `ring` | the last events, numbered (pure) |
 //! | `asked` | what this master asked of systemd: who did it |
 //! | `strays` | workers that were stopped from outside |
+//! | `away` | the same, while no master was there (pure but for its file) |
 //!
 //! Readers take from the ring at their own pace: nobody waits for them, and who falls behind is told.
 
 pub mod asked;
+mod away;
 mod between;
 mod life;
 mod ring;
@@ -131,6 +133,7 @@ impl<S: Systemd> Master<S> {
             let told = between::between(&scene);
             self.strays.see(&scene, &told);
             told.happenings.into_iter().for_each(|what| self.events.tell(what));
+            self.keep_serving(settings);
         }
         asked.settle(ended, &after);
     }
@@ -166,9 +169,17 @@ impl<S: Systemd> Master<S> {
         }
     }
 
-    /// Tells of a roll: its begin, a step, its end.
-    pub(super) fn tell_roll(&self, kind: Kind, name: &AppName, roll: u64, generation: Option<Generation>, text: impl Into<String>) {
-        let what = Happening { app: Some(name.clone()), generation, by: Some(By::Roll), roll: Some(roll), ..Happening::new(kind, text) };
+    /// Tells of a roll: its begin, by who asked for it where that can be told; a step, its end.
+    pub(super) fn tell_roll(
+        &self,
+        kind: Kind,
+        name: &AppName,
+        by: Option<By>,
+        roll: u64,
+        generation: Option<Generation>,
+        text: impl Into<String>,
+    ) {
+        let what = Happening { app: Some(name.clone()), generation, by, roll: Some(roll), ..Happening::new(kind, text) };
         self.events.tell(what);
     }
 }

@@ -1,6 +1,8 @@
 //! Workers that somebody stopped from outside (`systemctl stop NAME-APP@1.7.1`) while their app is up, or started so: it is
 //! remembered as if it had been asked of us, and shown.
 //!
+//! Done while no master was there, it is found by the next one (`away`), and treated the same.
+//!
 //! A stop is believed once a whole reading, begun later, shows the app up and with no job to end it: at a shutdown
 //! workers begin to stop before their handle does, and that is no person's wish.
 
@@ -8,25 +10,29 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
+use super::away::{self, Found, Meanwhile, Row, Serving};
 use super::between::{Scene, Told};
 use super::life::Phase;
 use super::{Master, lock};
+use crate::api::events::{By, Happening, Kind};
+use crate::config::settings::Settings;
 use crate::intent::Change;
 use crate::master::memory::Source;
 use crate::master::rolls::unix_ms;
 use crate::master::world::Seen;
-use crate::names::{AppName, AppUnits, Instance, Slot};
+use crate::names::{AppName, AppUnits, Instance, Slot, Uid};
 use crate::roll::words;
 use crate::say::say;
-use crate::systemd::Systemd;
+use crate::systemd::{ActiveState, Systemd};
 
 /// After a reading that failed.
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// A worker that was stopped from outside.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stray {
     /// Which it was.
     pub instance: Instance,
@@ -41,6 +47,8 @@ pub struct Strays {
     /// What was seen and is not believed yet: those that were stopped, those that were started.
     seen: Mutex<(BTreeSet<Worker>, BTreeSet<Worker>)>,
     news: Notify,
+    /// Who serves, as it is written down for a master to come.
+    kept: Mutex<away::All>,
 }
 
 type Worker = (AppName, Instance);
@@ -93,10 +101,89 @@ pub(in crate::master) async fn watch<S: Systemd>(master: Arc<Master<S>>) {
         for (name, (stopped, started)) in apps {
             master.respect(&name, stopped, started);
         }
+        master.keep_serving(&master.settings());
     }
 }
 
 impl<S: Systemd> Master<S> {
+    /// Finds what people did to workers while no master was there. `rolled` are the apps that the master before was
+    /// carrying out a roll of, or was to.
+    pub(in crate::master) fn recall(&self, rolled: &BTreeSet<AppName>) {
+        let (settings, path) = (self.settings(), self.places.serving());
+        let known = away::read(&path).unwrap_or_else(|why| {
+            say!(
+                Warning,
+                "{}: {why}; so workers that somebody stopped with systemctl while no master ran are started again",
+                path.display()
+            );
+            away::All::new()
+        });
+        for (name, serving) in &known {
+            let Some(app) = settings.apps.get(name) else { continue };
+            let (since_us, rows) = self.serves(&AppUnits::new(&settings.name, name));
+            if since_us != Some(serving.since_us) {
+                continue;
+            }
+            let (wanted, stopped) = (self.wanted(name, app), self.intent_of(name).stopped);
+            let found = Found { since_us, workers: &rows, wanted: &wanted, stopped: &stopped, rolled: rolled.contains(name) };
+            let Meanwhile { stopped, started } = serving.meanwhile(&found);
+            let strays = serving.strays.iter().filter(|stray| !rows.iter().any(|(instance, ..)| instance.slot == stray.instance.slot));
+            lock(&self.strays.known).entry(name.clone()).or_default().extend(strays.map(|stray| (stray.instance.slot, *stray)));
+            for (kind, instances, what) in [(Kind::WorkerStop, &stopped, "stopped"), (Kind::WorkerStart, &started, "started")] {
+                for instance in instances {
+                    self.events.tell(Happening {
+                        app: Some(name.clone()),
+                        uid: Some(Uid { app: name.clone(), slot: instance.slot }),
+                        generation: Some(instance.generation),
+                        unit: Some(AppUnits::new(&settings.name, name).worker(instance)),
+                        by: Some(By::Outside),
+                        ..Happening::new(kind, format!("{} was {what} from outside while no master ran", words::who(name, instance)))
+                    });
+                }
+            }
+            let mut seen = lock(&self.strays.seen);
+            seen.0.extend(stopped.into_iter().map(|instance| (name.clone(), instance)));
+            seen.1.extend(started.into_iter().map(|instance| (name.clone(), instance)));
+        }
+        *lock(&self.strays.kept) = known;
+        self.keep_serving(&settings);
+        self.strays.news.notify_one();
+    }
+
+    /// Writes down who serves, where that has changed.
+    pub(super) fn keep_serving(&self, settings: &Settings) {
+        let mut kept = lock(&self.strays.kept);
+        let mut next = away::All::new();
+        for name in settings.apps.keys() {
+            if let (Some(since_us), rows) = self.serves(&AppUnits::new(&settings.name, name)) {
+                let pending = lock(&self.strays.seen).0.iter().filter(|(app, _)| app == name).map(|(_, instance)| *instance).collect();
+                let strays = self.strays.of(name).into_values().collect();
+                next.insert(name.clone(), Serving::next(kept.get(name), since_us, &rows, &pending, strays));
+            }
+        }
+        if *kept == next {
+            return;
+        }
+        let path = self.places.serving();
+        if let Err(why) = away::write(&path, &next) {
+            say!(Warning, "{}: {why}; a master to come starts workers again that somebody stops with systemctl before", path.display());
+        }
+        *kept = next;
+    }
+
+    /// Since when an app has been up, where it is and no job is about to end that; and its workers but those that are
+    /// inactive and at rest.
+    fn serves(&self, units: &AppUnits<'_>) -> (Option<u64>, Vec<Row>) {
+        let world = lock(&self.world);
+        let row = |(instance, seen): (Instance, &Seen)| {
+            let (phase, job) = (Phase::of(Some(seen)), seen.state.job.is_some());
+            let rests = seen.state.active == ActiveState::Inactive && phase == Phase::Down && !job;
+            (!rests).then_some((instance, phase, job))
+        };
+        let handle = world.get(&units.handle()).filter(|seen| stays(seen));
+        (handle.map(|seen| seen.details.active_since_us), world.workers(units).into_iter().filter_map(row).collect())
+    }
+
     /// Whether the app is up to stay, and all workers of this slot are down, or this one up.
     fn is_settled(&self, name: &AppName, instance: &Instance, phase: Phase) -> bool {
         let settings = self.settings();
@@ -105,9 +192,7 @@ impl<S: Systemd> Master<S> {
         }
         let units = AppUnits::new(&settings.name, name);
         let world = lock(&self.world);
-        let handle = world.get(&units.handle());
-        let up =
-            Phase::of(handle) == Phase::Up && handle.is_some_and(|seen| !matches!(seen.state.job.as_deref(), Some("stop" | "restart")));
+        let up = world.get(&units.handle()).is_some_and(stays);
         let rests = |seen: Option<&Seen>| Phase::of(seen) == phase && seen.is_none_or(|seen| seen.state.job.is_none());
         up && match phase {
             Phase::Down => world.workers(&units).into_iter().all(|(other, seen)| other.slot != instance.slot || rests(Some(seen))),
@@ -135,4 +220,9 @@ impl<S: Systemd> Master<S> {
             }
         }
     }
+}
+
+/// Whether this handle is up, and no job is about to end that.
+fn stays(handle: &Seen) -> bool {
+    Phase::of(Some(handle)) == Phase::Up && !matches!(handle.state.job.as_deref(), Some("stop" | "restart"))
 }

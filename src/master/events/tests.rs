@@ -234,9 +234,25 @@ fn an_app_starts_restarts_and_fails() {
     // A reload of the handle is none of these.
     assert_eq!(story.read(vec![row(HANDLE, ActiveState::Reloading, "reload").times(1, 300).job("reload")], &[]), NOTHING);
     // A start that fails.
-    let mut story = Story::with(vec![row(HANDLE, ActiveState::Activating, "start")]);
-    assert_eq!(story.read(vec![row(HANDLE, ActiveState::Failed, "failed")], &[]), ["startfailed outside"]);
-    assert_eq!(story.read(vec![row(HANDLE, ActiveState::Failed, "failed")], &[]), NOTHING);
+    let failed = || row(HANDLE, ActiveState::Failed, "failed").end("exit-code", 1, false);
+    for (listens, text) in [
+        (true, "the start of api failed, its port is closed. `project-cluster show api` says why"),
+        (false, "the start of api failed. `project-cluster show api` says why"),
+    ] {
+        let mut story = Story::with(vec![row(HANDLE, ActiveState::Activating, "start")]);
+        if !listens {
+            story.settings.apps.values_mut().for_each(|app| app.listen.clear());
+        }
+        assert_eq!(story.read(vec![failed()], &[]), ["startfailed outside"]);
+        assert_eq!(story.last.happenings[0].text, text);
+        assert_eq!(story.read(vec![failed()], &[]), NOTHING);
+    }
+    // A stop that does: its start step had gone well.
+    let mut story = Story::begin();
+    let stopping = row(HANDLE, ActiveState::Deactivating, "stop-post").times(95, 100);
+    assert_eq!(story.read(vec![stopping], &[]), ["stop outside"]);
+    assert_eq!(story.read(vec![row(HANDLE, ActiveState::Failed, "failed").end("timeout", 0, false)], &[]), ["stop outside"]);
+    assert_eq!(story.last.happenings[0].text, "the stop of api failed, some of it may still run. `project-cluster stop api`");
     // A connection that wakes it is nobody's doing.
     let mut story = Story::with(vec![up(SOCKET, 50), up(TRIGGER, 80), row(HANDLE, ActiveState::Activating, "start")]);
     assert_eq!(story.read(vec![up(HANDLE, 110)], &[]), ["start"]);

@@ -9,7 +9,7 @@ use tokio::sync::broadcast;
 use super::recorder::Recorder;
 use super::records::unix_ms;
 use super::{Begun, figure, lock, what};
-use crate::api::events::Kind;
+use crate::api::events::{By, Kind};
 use crate::api::types::RollState;
 use crate::config::settings;
 use crate::intent::Hold;
@@ -182,7 +182,7 @@ impl<S: Systemd> Master<S> {
             None => (Kind::RollDone, format!("{what} done in {took_ms} ms")),
             Some(reason) => (Kind::RollFailed, format!("{what} failed: {}", reason.lines().next().unwrap_or_default())),
         };
-        self.tell_roll(kind, &plan.app, ticket.0, Some(plan.to.generation), text);
+        self.tell_roll(kind, &plan.app, Some(By::Roll), ticket.0, Some(plan.to.generation), text);
     }
 
     /// Remembers how a roll ended; why that is not written down, where there was anything to remember.

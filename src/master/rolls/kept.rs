@@ -2,6 +2,7 @@
 //!
 //! `/run`, not `/var`: a reboot ends every roll. Beside it lies a mark when a reload waits behind the roll.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::records::unix_ms;
 use super::{Begun, clock, lock, what};
-use crate::api::events::Kind;
+use crate::api::events::{By, Kind};
 use crate::api::types;
 use crate::files;
 use crate::intent::Hold;
@@ -188,17 +189,22 @@ impl<S: Systemd> Master<S> {
         }
     }
 
-    /// Takes up the rolls that the master before was carrying out, and those that waited behind them. The world must
-    /// have been read.
-    pub(in crate::master) fn take_up(self: &Arc<Self>) {
+    /// Takes up the rolls that the master before was carrying out, and those that waited behind them; of which apps these
+    /// are, those too of which nobody can tell any more. The world must have been read.
+    pub(in crate::master) fn take_up(self: &Arc<Self>) -> BTreeSet<AppName> {
+        let mut rolled = BTreeSet::new();
         for name in self.settings().apps.keys() {
             self.forget_shown(name);
             let path = self.places.roll(name);
             let waits = next(&self.places, name);
             match read(&path) {
                 Err(why) if why.kind() == io::ErrorKind::NotFound => {}
-                Err(why) => self.lost(name, &path, &why),
+                Err(why) => {
+                    rolled.insert(name.clone());
+                    self.lost(name, &path, &why);
+                }
                 Ok(Kept { record, begin, handle_since, culprit, roll: Some(roll), before, .. }) => {
+                    rolled.insert(name.clone());
                     before.into_iter().for_each(|before| lock(&self.rolls).remember(before));
                     // It is this one that waited, where the master before did not live to take the mark away.
                     let waits = waits.filter(|waits| waits.ticket != Some(record.id));
@@ -212,6 +218,7 @@ impl<S: Systemd> Master<S> {
                 }
             }
             if let Some(Waiting { order, .. }) = waits {
+                rolled.insert(name.clone());
                 // It was to begin, and the master before did not live to do it.
                 let (ticket, now) = lock(&self.rolls).ask(name, order);
                 if let Some(order) = now {
@@ -219,6 +226,7 @@ impl<S: Systemd> Master<S> {
                 }
             }
         }
+        rolled
     }
 
     fn resume(self: &Arc<Self>, name: &AppName, record: types::Roll, times: (u64, u64), culprit: Option<Instance>, roll: Roll) {
@@ -235,6 +243,7 @@ impl<S: Systemd> Master<S> {
         self.tell_roll(
             Kind::RollStep,
             name,
+            Some(By::Roll),
             ticket.0,
             Some(roll.plan().to.generation),
             format!("the roll of {name} is taken up by a new master"),

@@ -16,7 +16,7 @@ mod recorder;
 mod records;
 mod shown;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 pub use self::records::Rolls;
@@ -25,15 +25,16 @@ pub(super) use self::records::unix_ms;
 use self::kept::Kept;
 use super::{Master, lock};
 use crate::api::error::{Code, Refusal};
-use crate::api::events::Kind;
+use crate::api::events::{By, Kind};
 use crate::api::types::{self, RollState};
 use crate::journal;
-use crate::names::{AppName, AppUnits, Generation, Instance, Uid, anew};
+use crate::names::{AppName, AppUnits, Generation, Instance, Slot, Uid, anew};
 use crate::roll::execute::Clock;
 use crate::roll::machine::Roll;
 use crate::roll::order::Order;
 use crate::roll::plan::{self, Plan, Scope, Target, Version, Wish};
 use crate::roll::queue::Ticket;
+use crate::roll::stage;
 use crate::say::say;
 use crate::systemd::{ActiveState, Systemd};
 
@@ -72,7 +73,7 @@ impl<S: Systemd> Master<S> {
         Self::app_settings(&self.settings(), name)?;
         self.look().await?;
         let (ticket, now) = lock(&self.rolls).ask(name, order);
-        match now.map(|order| self.begin(name, ticket, &order)) {
+        match now.map(|order| self.begin(name, ticket, &order, false)) {
             Some(Ok(begun)) => drop(tokio::spawn(self.clone().carry_out(name.clone(), begun, None))),
             Some(Err(refusal)) => {
                 // Somebody may have asked meanwhile.
@@ -93,20 +94,20 @@ impl<S: Systemd> Master<S> {
         }
     }
 
-    /// Decides whether and how the roll goes, by what was just read.
-    fn begin(&self, name: &AppName, ticket: Ticket, order: &Order) -> Result<Begun, Refusal> {
+    /// Decides whether and how a roll goes to these slots, by what was just read. With the plan comes that world.
+    ///
+    /// # Errors
+    /// When the app does not run, a socket of it is down, or nothing is known to have served.
+    pub(super) fn plan(&self, name: &AppName, wanted: &BTreeSet<Slot>, order: &Order) -> Result<(Plan, stage::World), Refusal> {
         let settings = self.settings();
         let app = Self::app_settings(&settings, name)?;
         let units = AppUnits::new(&settings.name, name);
         let conflict = |why: String| Refusal::new(Code::Conflict, why);
-        let (handle, handle_since, handle_busy, world, down) = {
+        let (handle, world, down) = {
             let world = lock(&self.world);
             let down = app.listen.iter().map(|listen| units.socket(&listen.address));
             let down: Vec<String> = down.filter(|unit| world.active(unit) != ActiveState::Active).collect();
-            let seen = world.get(&units.handle());
-            let since = seen.map_or(0, |seen| seen.details.active_since_us);
-            let busy = seen.is_some_and(|seen| seen.state.active == ActiveState::Reloading || seen.state.job.is_some());
-            (world.active(&units.handle()), since, busy, world.sights(&units), down)
+            (world.active(&units.handle()), world.sights(&units), down)
         };
         if let Some(why) = not_running(name, handle) {
             return Err(conflict(why));
@@ -120,10 +121,26 @@ impl<S: Systemd> Master<S> {
         let highest = [self.highest(name), intent.generation, world.keys().map(|worker| worker.generation).max()];
         let next = Version { generation: highest.into_iter().flatten().max().unwrap_or(Generation(0)).next(), pin: None };
         let to = if order.deploy { next } else { from };
-        let wanted = self.wanted(name, app);
-        let scope = order.scope(&wanted, &world);
-        let wish = Wish { app: name, from, to, slots: &wanted, scope, reload: &app.reload, sockets_down: &down, world: &world };
+        let scope = order.scope(wanted, &world);
+        let wish = Wish { app: name, from, to, slots: wanted, scope, reload: &app.reload, sockets_down: &down, world: &world };
         let plan = plan::plan(&wish).map_err(|why| conflict(refused(name, &units, &why)))?;
+        Ok((plan, world))
+    }
+
+    /// Begins a roll, where it can be. `waited`: behind another one, which the handle may still show.
+    fn begin(&self, name: &AppName, ticket: Ticket, order: &Order, waited: bool) -> Result<Begun, Refusal> {
+        let settings = self.settings();
+        let app = Self::app_settings(&settings, name)?;
+        let (plan, world) = self.plan(name, &self.wanted(name, app), order)?;
+        let (to, handle) = (plan.to, AppUnits::new(&settings.name, name).handle());
+        let (handle_since, handle_busy) = {
+            let world = lock(&self.world);
+            let seen = world.get(&handle);
+            let busy = seen.is_some_and(|seen| seen.state.active == ActiveState::Reloading || seen.state.job.is_some());
+            (seen.map_or(0, |seen| seen.details.active_since_us), busy)
+        };
+        // Its reload step asks like any other client.
+        let by = if order.deploy && handle_busy { (!waited).then_some(By::Outside) } else { Some(By::Operator) };
         let clock = clock();
         let begin = clock.now();
         let roll = Roll::new(plan, &world, begin);
@@ -148,7 +165,7 @@ impl<S: Systemd> Master<S> {
             return Err(Refusal::new(Code::Failed, why));
         }
         say!(Notice, "{} begins", what(name, roll.plan()));
-        self.tell_roll(Kind::RollBegin, name, ticket.0, Some(to.generation), what(name, roll.plan()));
+        self.tell_roll(Kind::RollBegin, name, by, ticket.0, Some(to.generation), what(name, roll.plan()));
         let unshown = roll.plan().is_deploy() && !handle_busy;
         Ok(Begun { ticket, roll, clock, begin, handle_since, unshown })
     }
@@ -161,7 +178,7 @@ impl<S: Systemd> Master<S> {
     /// The roll that waited begins, or its refusal is its end.
     async fn go_on(self: Arc<Self>, name: AppName, ticket: Ticket, order: Order) {
         let begun = match self.look().await {
-            Ok(()) => self.begin(&name, ticket, &order),
+            Ok(()) => self.begin(&name, ticket, &order, true),
             Err(why) => Err(why.into()),
         };
         // Not before: a master to come would know of neither.
@@ -175,7 +192,7 @@ impl<S: Systemd> Master<S> {
     /// The refusal of a roll that others wait for is its end.
     fn never_begins(self: &Arc<Self>, name: &AppName, ticket: Ticket, why: &str) {
         say!(Warning, "{name}: what was asked for is not begun: {why}");
-        self.tell_roll(Kind::RollFailed, name, ticket.0, None, format!("{name}: what was asked for is not begun: {why}"));
+        self.tell_roll(Kind::RollFailed, name, Some(By::Roll), ticket.0, None, format!("{name}: what was asked for is not begun: {why}"));
         // It may be written down as one under way, which the next master would take up.
         let record = lock(&self.rolls).get(name, ticket.0);
         if let Some(record) = record {

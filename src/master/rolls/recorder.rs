@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use super::kept::{self, Kept};
 use super::{lock, what};
-use crate::api::events::Kind;
+use crate::api::events::{By, Kind};
 use crate::api::types;
 use crate::master::Master;
 use crate::names::{AppName, Instance};
@@ -51,7 +51,7 @@ impl<S: Systemd> Keeper for Recorder<S> {
         let at_ms = self.clock.now().saturating_sub(self.begin);
         let text = step.text(&self.app);
         say!(Info, "{}: {text}", self.app);
-        self.master.tell_roll(Kind::RollStep, &self.app, self.ticket.0, Some(roll.plan().to.generation), text.clone());
+        self.master.tell_roll(Kind::RollStep, &self.app, Some(By::Roll), self.ticket.0, Some(roll.plan().to.generation), text.clone());
         let (ready, target) = roll.served();
         lock(&self.master.rolls).step(&self.app, self.ticket, (ready, target), types::Step { at_ms, text });
         crate::status::tell(&format!("{}: {ready} of {target} ready", what(&self.app, roll.plan())));

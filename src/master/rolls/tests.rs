@@ -12,7 +12,7 @@ use super::*;
 use crate::config::settings::Settings;
 use crate::intent::{AppIntent, Intent};
 use crate::journal::Journal;
-use crate::master::{Places, watch};
+use crate::master::{Places, events, watch};
 use crate::points::pass;
 use crate::systemd::fake::{App, Fake};
 use crate::systemd::{Change, Details, Error, JobEnd, UnitState, Verb};
@@ -147,7 +147,9 @@ impl Stage {
         let mortal = Mortal { fake: self.fake.clone(), dead: self.death.subscribe(), deaf: Arc::clone(&self.deaf), var: self.places().var };
         let master = Master::new(Arc::new(mortal), settings, intent, self.places(), Journal::read_by("true"));
         master.look().await.unwrap();
-        master.take_up();
+        let rolled = master.take_up();
+        master.recall(&rolled);
+        tokio::spawn(events::watch_strays(master.clone()));
         let (follower, changes) = (master.clone(), self.fake.changes());
         tokio::spawn(async move { follower.follow(changes).await });
         master
@@ -374,8 +376,9 @@ async fn a_question_is_answered_by_the_present_and_finds_lost_signals_for_the_ne
 #[tokio::test(start_paused = true)]
 async fn old_workers_that_are_dead_are_not_said_to_serve() {
     let stage = Stage::set(&[2]).await;
-    let master = stage.master().await;
+    // Before any master was there: nobody knows that it served.
     assert_eq!(stage.fake.job(Verb::Stop, "project-cluster-api@2.1.1.service", SECOND).await, Ok(JobEnd::Done));
+    let master = stage.master().await;
     let roll = master.reload(&stage.app).await.unwrap();
     let reason = stage.ended(&master, &roll).await.reason.unwrap();
     assert!(

@@ -1,23 +1,43 @@
-//! Lives a history through: what the master does about the rolls of an app, with the same machine, orders and queue; the
-//! bounds of a plan are made here.
+//! Lives a history through: what the master does about the rolls of an app, with the same planner, machine, orders and
+//! queue.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::DEADLINE;
+use super::Scenario;
+use super::blows::Threat;
 use super::invariants::Basis;
 use super::world::{Due, OLD, Units};
-use super::{Blow, Old, Scenario};
 use crate::names::{Generation, Instance, Slot};
 use crate::roll::machine::{Phase, Roll};
 use crate::roll::order::Order;
-use crate::roll::plan::{Plan, Scope, Target, Version};
+use crate::roll::plan::{self, Plan, Refusal, Scope, Target, Version, Wish};
 use crate::roll::queue::{Queue, Ticket};
+use crate::roll::stage::World;
 use crate::roll::words::{Action, Event, Outcome, Step};
-use crate::systemd::{ActiveState, JobEnd, Verb};
-
-const DEADLINE: u64 = 60_000;
+use crate::systemd::{ActiveState, Verb};
 
 /// What the roll was last told of a worker, since when.
 type Told = BTreeMap<Instance, (ActiveState, u64)>;
+
+/// What somebody asked for.
+pub(super) struct Asked {
+    pub(super) ticket: Ticket,
+    pub(super) at: u64,
+    pub(super) order: Order,
+    /// The highest generation that there was.
+    pub(super) highest: Generation,
+}
+
+/// What became of it: a roll, or a refusal.
+pub(super) struct Answer {
+    pub(super) ticket: Ticket,
+    pub(super) begun: u64,
+    pub(super) wanted: BTreeSet<Slot>,
+    /// Else, whether that is for a reason.
+    pub(super) plan: Result<Plan, bool>,
+    pub(super) outcome: Option<Outcome>,
+}
 
 pub(super) struct History<'a> {
     pub(super) scenario: &'a Scenario,
@@ -29,26 +49,21 @@ pub(super) struct History<'a> {
     kept: Roll,
     pub(super) told: Told,
     /// Starts whose end it awaits: until then it does not take them for ready.
-    starting: BTreeSet<Instance>,
-    /// The master's lives; what an earlier one awaited, nobody hears.
-    life: u32,
-    alive: bool,
-    dies_in: Option<usize>,
-    result_lost: bool,
-    call_lost: bool,
-    refuse: bool,
-    /// Somebody else than the roll had a hand in it.
-    pub(super) meddled: bool,
+    pub(super) starting: BTreeSet<Instance>,
+    /// The lives of masters, and of rolls within; what an earlier one awaited, nobody hears.
+    pub(super) life: u32,
+    pub(super) alive: bool,
+    pub(super) threat: Threat,
     /// Workers that a person started or stopped.
     pub(super) by_hand: BTreeSet<Instance>,
-    pub(super) left: bool,
-    queue: Queue<Order>,
-    /// Who asked for a roll, and when; which began, and when.
-    asked: Vec<(Ticket, u64)>,
-    begun: Vec<(Ticket, u64)>,
-    wanted: BTreeSet<Slot>,
-    current: Version,
-    highest: Generation,
+    /// Since when the handle is active.
+    pub(super) handle: Option<u64>,
+    pub(super) queue: Queue<Order>,
+    pub(super) asked: Vec<Asked>,
+    pub(super) answers: Vec<Answer>,
+    pub(super) wanted: BTreeSet<Slot>,
+    pub(super) current: Version,
+    pub(super) highest: Generation,
     blows: usize,
 }
 
@@ -67,39 +82,30 @@ fn live_once(scenario: &Scenario, expected: Option<&str>, logged: bool) -> Resul
     world.at(world.now + 5000, Due::Poll);
     let told = world.read().into_iter().map(|(instance, sight)| (instance, (sight.state, 0))).collect();
     let wanted: BTreeSet<Slot> = Slot::first(u16::try_from(scenario.old.len()).unwrap()).collect();
-    let roll = Roll::new(plan(scenario, OLD, OLD, Scope::Slots(BTreeSet::new()), &wanted), &world.read(), world.now);
+    // None that does anything: none has begun.
+    let nothing = Order::default().scope(&BTreeSet::new(), &World::new());
+    let roll = plan(scenario, OLD, OLD, nothing, &wanted, &World::new()).map_err(|why| why.to_string())?;
+    let roll = Roll::new(roll, &World::new(), world.now);
     let mut history = History {
         scenario,
-        world,
         kept: roll.clone(),
         roll,
-        basis: Basis {
-            slots: BTreeSet::new(),
-            first: BTreeSet::new(),
-            lacking: BTreeSet::new(),
-            whole: false,
-            plain: false,
-            started: BTreeSet::new(),
-            retired: BTreeSet::new(),
-        },
+        basis: Basis::default(),
         told,
         starting: BTreeSet::new(),
         life: 0,
         alive: true,
-        dies_in: None,
-        result_lost: false,
-        call_lost: false,
-        refuse: false,
-        meddled: false,
+        threat: Threat::default(),
         by_hand: BTreeSet::new(),
-        left: false,
+        handle: Some(world.now),
         queue: Queue::default(),
         asked: Vec::new(),
-        begun: Vec::new(),
+        answers: Vec::new(),
         wanted,
         current: OLD,
         highest: OLD.generation,
         blows: scenario.blows.len(),
+        world,
     };
     let lived = history.go_on().and_then(|()| match (expected, history.roll.phase().name()) {
         (Some(expected), end) if end != expected => Err(format!("it ended {end} and not {expected}")),
@@ -109,23 +115,18 @@ fn live_once(scenario: &Scenario, expected: Option<&str>, logged: bool) -> Resul
     lived.map_err(|broken| format!("{broken}\n{log}"))
 }
 
-fn plan(scenario: &Scenario, from: Version, to: Version, scope: Scope, wanted: &BTreeSet<Slot>) -> Plan {
-    let slots: BTreeSet<Slot> = wanted.iter().filter(|slot| scope.has(**slot)).copied().collect();
-    let (surge, unavailable) = match scope {
-        Scope::App => (scenario.surge, scenario.unavailable),
-        Scope::Slots(_) => (scenario.surge.max(1), 0),
-    };
-    let (min_ready, deadline) = (scenario.min_ready, DEADLINE);
-    Plan { app: "api".parse().unwrap(), from, to, scope, slots, surge, unavailable, min_ready, deadline }
+fn plan(scenario: &Scenario, from: Version, to: Version, scope: Scope, wanted: &BTreeSet<Slot>, world: &World) -> Result<Plan, Refusal> {
+    let app = "api".parse().unwrap();
+    plan::plan(&Wish { app: &app, from, to, slots: wanted, scope, reload: &scenario.reload, sockets_down: &[], world })
 }
 
 impl History<'_> {
     fn go_on(&mut self) -> Result<(), String> {
         self.ask(Order::deploy());
         // As long as something runs or somebody may still ask for it.
-        while self.queue.running().is_some() || self.blows > 0 && !self.left {
+        while self.queue.running().is_some() || self.blows > 0 {
             let Some(((time, _), due)) = self.world.due.pop_first() else { return Err("the roll waits for nothing".into()) };
-            let begun = self.begun.last().map_or(0, |(_, at)| *at);
+            let begun = self.answers.last().map_or(0, |answer| answer.begun);
             // Two directions, and a master that may have been away at each end.
             if self.queue.running().is_some() && time > begun + 2 * DEADLINE + 5000 {
                 return Err("invariant 8: the roll does not end".into());
@@ -135,10 +136,11 @@ impl History<'_> {
                 && self.alive
                 && self.queue.running().is_some()
             {
-                self.step(event)?;
+                // Whatever it is, the executor reads before it is judged.
+                self.step(if self.overtaken() { Event::HandleLeft } else { event })?;
             }
         }
-        self.all_served()
+        self.all_answered()
     }
 
     /// Something is due: what the roll hears of it.
@@ -152,12 +154,15 @@ impl History<'_> {
             }
             Due::Told { life, instance, verb, end } if self.alive && life == self.life => {
                 self.starting.remove(&instance);
-                if std::mem::take(&mut self.result_lost) {
-                    Event::JobLost { instance, verb }
-                } else {
+                self.threat.unheard.remove(&instance);
+                let end = end.filter(|_| !std::mem::take(&mut self.threat.result_lost));
+                if let Some(end) = end {
                     let state = self.world.state(&instance);
                     self.tell(instance, state);
+                    self.settle();
                     Event::JobEnded { instance, verb, end, state }
+                } else {
+                    Event::JobLost { instance, verb }
                 }
             }
             Due::Poll => {
@@ -169,10 +174,11 @@ impl History<'_> {
             Due::Back => {
                 self.world.say(|| "the master is back".into());
                 self.alive = true;
+                self.threat.unheard.clear();
                 let kept = serde_json::to_string(&self.kept).map_err(|error| error.to_string())?;
                 self.roll = serde_json::from_str::<Roll>(&kept).map_err(|error| error.to_string())?.resumed();
                 let read = self.read();
-                if self.queue.running().is_none() || self.roll.plan().scope != Scope::App {
+                if self.queue.running().is_none() || self.roll.plan().scope != Scope::App || self.overtaken() {
                     return Ok(Some(read));
                 }
                 self.step(read)?;
@@ -180,6 +186,14 @@ impl History<'_> {
                 Event::Target(self.target())
             }
             Due::Timer if self.alive => Event::Timer,
+            Due::HandleStarts => {
+                self.handle_starts();
+                return Ok(None);
+            }
+            Due::HandleUp(fresh) => {
+                self.handle_is_up(fresh);
+                return Ok(None);
+            }
             Due::Blow(blow) => {
                 self.blows -= 1;
                 return Ok(self.strike(blow));
@@ -188,62 +202,48 @@ impl History<'_> {
         }))
     }
 
-    /// Somebody asks for a roll.
-    fn ask(&mut self, order: Order) {
-        let (ticket, now) = self.queue.ask(order, Order::and);
-        self.asked.push((ticket, self.world.now));
-        if let Some(order) = now {
-            self.begin(ticket, &order);
+    /// Begins what waits, or answers it with a refusal.
+    pub(super) fn begin_next(&mut self, mut next: Option<(Ticket, Order)>) {
+        while let Some((ticket, order)) = next {
+            let plan = self.begin(&order).map(|()| self.roll.plan().clone());
+            self.world.say(|| format!("roll {} begins: {plan:?}", ticket.0));
+            let (begun, wanted) = (self.world.now, self.wanted.clone());
+            let refused = plan.is_err();
+            self.answers.push(Answer { ticket, begun, wanted, plan, outcome: None });
+            next = if refused { self.queue.ended() } else { None };
         }
     }
 
-    fn begin(&mut self, ticket: Ticket, order: &Order) {
-        self.begun.push((ticket, self.world.now));
+    fn begin(&mut self, order: &Order) -> Result<(), bool> {
+        if self.handle.is_none() {
+            return Err(true);
+        }
         let world = self.world.read();
         self.read();
         let scope = order.scope(&self.wanted, &world);
-        if order.deploy {
-            self.highest = self.highest.next();
-        }
-        let to = if order.deploy { Version { generation: self.highest, pin: None } } else { self.current };
-        let plan = plan(self.scenario, self.current, to, scope, &self.wanted);
+        let to = if order.deploy { Version { generation: self.highest.next(), pin: None } } else { self.current };
+        let plan = plan(self.scenario, self.current, to, scope, &self.wanted, &world).map_err(|why| match why {
+            Refusal::NothingRuns => world.values().all(|sight| matches!(sight.state, ActiveState::Inactive | ActiveState::Failed)),
+            Refusal::NoneWanted => order.deploy && self.wanted.is_empty(),
+            Refusal::SocketDown(_) | Refusal::NotNew { .. } => false,
+        })?;
+        self.highest = self.highest.max(to.generation);
         let slots = plan.slots.clone();
-        let served = |slot: &Slot| world.iter().filter(|(worker, _)| worker.slot == *slot).count() == 1;
-        let up = |slot: &Slot| world.iter().any(|(worker, sight)| worker.slot == *slot && sight.state == ActiveState::Active);
-        let first = self.begun.len() == 1;
-        let doubled = self.scenario.surplus > 0 || self.scenario.old.iter().any(|old| matches!(old, Old::Twice | Old::Draining));
-        self.basis = Basis {
-            lacking: self.unserved(&slots),
-            whole: slots.iter().all(up) && (first || !self.meddled && !self.world.disturbed),
-            plain: slots.iter().all(served) && (first || !doubled),
-            started: BTreeSet::new(),
-            retired: BTreeSet::new(),
-            first: slots.clone(),
-            slots,
-        };
         self.roll = Roll::new(plan, &world, self.world.now);
         self.kept = self.roll.clone();
-        self.world.say(|| format!("roll {} begins: {:?}", ticket.0, self.roll.plan()));
+        self.basis = Basis::new(slots.clone(), self.unserved(&slots), self.handle);
+        self.serve(slots);
         self.world.at(self.world.now, Due::Read);
-    }
-
-    fn target(&self) -> Target {
-        Target { slots: self.wanted.clone(), surge: self.scenario.surge, unavailable: self.scenario.unavailable }
-    }
-
-    /// Invariant 6: a roll for each who asked, begun when it was asked for or later, and no more rolls than that.
-    fn all_served(&self) -> Result<(), String> {
-        let stopped = matches!(self.roll.phase(), Phase::Ended(Outcome::Overtaken | Outcome::Mixed { .. }));
-        for (ticket, at) in &self.asked {
-            let answered = self.begun.iter().any(|(begun, when)| begun == ticket && when >= at);
-            if !answered && !stopped {
-                return Err(format!("invariant 6: nobody answers roll {}", ticket.0));
-            }
-        }
-        if self.begun.windows(2).any(|pair| pair[0].0 >= pair[1].0) || self.begun.len() > self.asked.len() {
-            return Err(format!("invariant 6: {:?} were asked for and {:?} begun", self.asked, self.begun));
-        }
         Ok(())
+    }
+
+    /// Whether the app was stopped since the roll began.
+    pub(super) fn overtaken(&self) -> bool {
+        self.handle.is_none() || self.handle != self.basis.handle
+    }
+
+    pub(super) fn target(&self) -> Target {
+        Target::of(self.wanted.clone(), &self.scenario.reload)
     }
 
     fn tell(&mut self, instance: Instance, state: ActiveState) {
@@ -262,57 +262,8 @@ impl History<'_> {
         for instance in self.told.keys().chain(world.keys()).copied().collect::<Vec<_>>() {
             self.tell(instance, self.world.state(&instance));
         }
+        self.settle();
         Event::World(world)
-    }
-
-    fn strike(&mut self, blow: Blow) -> Option<Event> {
-        self.world.say(|| format!("{blow:?}"));
-        let chosen = |units: &Units, number: usize| units.units.keys().copied().nth(number);
-        match blow {
-            Blow::Crash(number) => {
-                let instance = chosen(&self.world, number)?;
-                self.world.crash(instance);
-            }
-            Blow::PersonStops(number) | Blow::PersonStarts(number) => {
-                let instance = chosen(&self.world, number)?;
-                let verb = if matches!(blow, Blow::PersonStops(_)) { Verb::Stop } else { Verb::Start };
-                (self.world.disturbed, self.meddled) = (true, true);
-                self.by_hand.insert(instance);
-                self.world.call(verb, instance, None);
-            }
-            Blow::Reload if self.alive => self.ask(Order::deploy()),
-            Blow::Restart(number) if self.alive => {
-                let slot = Slot::new(u16::try_from(number).ok()? + 1)?;
-                self.ask(Order::restart([slot].into()));
-            }
-            Blow::Resize(bits) if self.alive => return self.resize(bits),
-            Blow::Reload | Blow::Restart(_) | Blow::Resize(_) => {}
-            Blow::Abort => return self.alive.then(|| Event::Abort { reason: "somebody said so".into() }),
-            Blow::HandleLeft => {
-                self.left = self.alive;
-                return self.alive.then_some(Event::HandleLeft);
-            }
-            Blow::MasterDies(calls) => self.dies_in = Some(calls),
-            Blow::ResultLost => self.result_lost = true,
-            Blow::CallLost => self.call_lost = true,
-            Blow::Refused => self.refuse = true,
-        }
-        None
-    }
-
-    /// A person wants other slots: remembered, told to the roll that runs, and made so behind it.
-    fn resize(&mut self, bits: usize) -> Option<Event> {
-        self.wanted = Slot::first(7).filter(|slot| bits & (1 << (slot.get() - 1)) != 0).collect();
-        let whole = self.queue.running().is_some() && self.roll.plan().scope == Scope::App;
-        self.ask(Order::default());
-        if !whole {
-            return None;
-        }
-        if matches!(self.roll.phase(), Phase::Forward { .. }) {
-            (self.basis.whole, self.basis.plain) = (false, false);
-            self.basis.slots = self.wanted.clone();
-        }
-        Some(Event::Target(self.target()))
     }
 
     fn step(&mut self, event: Event) -> Result<(), String> {
@@ -332,7 +283,7 @@ impl History<'_> {
                     if matches!(step, Step::GoingBack(_)) {
                         // All shall be as it was before.
                         back = true;
-                        self.basis.slots = self.basis.first.clone();
+                        self.serve(self.basis.first.clone());
                     }
                     self.world.say(|| format!("< {step:?}"));
                 }
@@ -375,51 +326,21 @@ impl History<'_> {
                 return Err("it acts after its end".into());
             }
         }
+        self.right_answer(outcome)?;
+        self.life += 1;
+        self.starting.clear();
+        self.threat.unheard.clear();
         if *outcome == Outcome::AllNew {
             self.current = self.roll.plan().to;
         }
-        if matches!(outcome, Outcome::Overtaken | Outcome::Mixed { .. }) {
-            // Stopped, or a person has to look.
-            self.queue.forget();
-            self.blows = 0;
+        if self.handle.is_none()
+            && let Some(ticket) = self.queue.forget()
+        {
+            let (begun, wanted) = (self.world.now, self.wanted.clone());
+            self.answers.push(Answer { ticket, begun, wanted, plan: Err(true), outcome: None });
         }
-        if let Some((ticket, order)) = self.queue.ended() {
-            self.begin(ticket, &order);
-        }
+        let next = self.queue.ended();
+        self.begin_next(next);
         Ok(())
-    }
-
-    /// Makes a call; false when the master died instead.
-    fn call(&mut self, verb: Verb, instance: Instance) -> bool {
-        if let Some(calls) = self.dies_in {
-            self.dies_in = calls.checked_sub(1);
-            if calls == 0 {
-                self.world.say(|| format!("the master dies before it can {verb} {instance}"));
-                self.alive = false;
-                self.life += 1;
-                self.starting.clear();
-                self.world.at(self.world.now + 250, Due::Back);
-                return false;
-            }
-        }
-        if std::mem::take(&mut self.call_lost) {
-            self.world.say(|| format!("{verb} {instance} never arrives"));
-            (self.result_lost, self.meddled) = (true, true);
-            let end = Ok(JobEnd::Done);
-            self.world.at(self.world.now + 1, Due::Told { life: self.life, instance, verb, end });
-        } else if std::mem::take(&mut self.refuse) {
-            self.world.say(|| format!("{verb} {instance} is refused"));
-            self.meddled = true;
-            let end = Err("no".into());
-            self.world.at(self.world.now + 1, Due::Told { life: self.life, instance, verb, end });
-        } else {
-            if verb == Verb::Stop {
-                self.world.retiring.insert(instance);
-            } else {
-                self.starting.insert(instance);
-            }
-            self.world.call(verb, instance, Some(self.life));
-        }
-        true
     }
 }

@@ -2,22 +2,32 @@
 //! happen to it, and the invariants of a roll after every event. What is compared is what the roll asked for and what the
 //! world is, never the roll's own books.
 //!
+//! What somebody else does, or a call that never arrives, is forgiven for the worker concerned alone.
+//!
 //! The numbers of the invariants: 1 ready workers, 2 surge, 4 replaced before retired, 5 the end, 6 one roll at a time,
-//! 7 the death of the master and no double start, 8 what an abort leaves alone and that every wait ends. 3 (the socket)
-//! is held by `tests/it/reload.rs` and `master.rs`, 9 (exit codes) by `upheaval.rs` and `reload.rs`. Whole rolls
-//! over the fake, in such histories, are in `execute::tests::histories`.
+//! 7 the death of the master and no double start, 8 what an abort leaves alone and that every wait ends, 9 an outcome goes
+//! to who asked for this very roll; which exit code it becomes is held by `upheaval.rs` and `reload.rs` in `tests/it`. 3 (the
+//! socket): an [`Action`](super::words::Action) can name nothing but a worker; what the executor makes of it is held in
+//! whole rolls over the fake, `execute::tests::histories`, and the inode itself by `tests/it/reload.rs` and `master.rs`.
 
+mod blows;
 mod check;
 mod invariants;
 mod world;
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner};
 
 use super::diagram::{self, PHASES, WORKERS};
+use crate::config::settings::{Amount, Reload};
+use crate::systemd::{JobEnd, Verb};
+
+/// Milliseconds.
+const DEADLINE: u64 = 60_000;
 
 /// How one start goes. Milliseconds.
 #[derive(Debug, Clone, Copy)]
@@ -54,9 +64,10 @@ enum Blow {
     /// Other slots are wanted: a set of bits, the lowest for slot 1.
     Resize(usize),
     Abort,
-    HandleLeft,
-    /// The master dies before its n-th call from now and comes back a little later.
-    MasterDies(usize),
+    /// The app is stopped, and is started again so much later.
+    HandleLeft(u64),
+    /// The master dies before its n-th call from now and comes back so much later.
+    MasterDies(usize, u64),
     /// Nobody hears how the next job ended.
     ResultLost,
     /// The next call never arrives.
@@ -71,12 +82,12 @@ struct Scenario {
     old: Vec<Old>,
     /// Slots beyond the target that still run.
     surplus: usize,
-    surge: usize,
-    unavailable: usize,
-    min_ready: u64,
+    reload: Reload,
     new: Vec<Fate>,
     again: Vec<Fate>,
     signals_lost: bool,
+    /// As systemd 257 does with a start in the delay of an automatic restart.
+    hurries: bool,
     blows: Vec<(u64, Blow)>,
 }
 
@@ -87,6 +98,11 @@ fn fate() -> impl Strategy<Value = Fate> {
         1 => (0..3000_u64).prop_map(Fate::Fails),
         1 => (0..500_u64, 0..3000_u64).prop_map(|(ready, dies)| Fate::Dies(ready, dies)),
     ]
+}
+
+fn fates() -> impl Strategy<Value = Vec<Fate>> {
+    let good = (0..3000_u64).prop_map(Fate::Ready);
+    prop_oneof![1 => vec(good, 8), 3 => vec(fate(), 8)]
 }
 
 fn old() -> impl Strategy<Value = Old> {
@@ -101,34 +117,40 @@ fn blow() -> impl Strategy<Value = Blow> {
         2 => number.clone().prop_map(Blow::PersonStarts),
         3 => Just(Blow::Reload),
         2 => (0..6_usize).prop_map(Blow::Restart),
-        3 => (1..128_usize).prop_map(Blow::Resize),
+        3 => (0..128_usize).prop_map(Blow::Resize),
         1 => Just(Blow::Abort),
-        1 => Just(Blow::HandleLeft),
-        4 => (0..5_usize).prop_map(Blow::MasterDies),
+        1 => (1..5000_u64).prop_map(Blow::HandleLeft),
+        4 => (0..5_usize, 0..4000_u64).prop_map(|(call, away)| Blow::MasterDies(call, away)),
         1 => Just(Blow::ResultLost),
         1 => Just(Blow::CallLost),
         1 => Just(Blow::Refused),
     ]
 }
 
+fn amount() -> impl Strategy<Value = Amount> {
+    prop_oneof![2 => (0..3_u16).prop_map(Amount::Count), 1 => (0..=100_u8).prop_map(Amount::Percent)]
+}
+
 prop_compose! {
     fn scenario()(
         old in vec(old(), 1..6),
         surplus in prop_oneof![5 => Just(0), 1 => 1..3_usize],
-        (surge, unavailable) in (0..3_usize, 0..3_usize).prop_filter("not both 0", |both| *both != (0, 0)),
+        (max_surge, max_unavailable) in (amount(), amount()),
         min_ready in prop_oneof![Just(0), Just(1000)],
-        new in vec(fate(), 8),
-        again in vec(fate(), 8),
-        signals_lost in prop::bool::weighted(0.2),
+        (new, again) in (fates(), fates()),
+        (signals_lost, hurries) in (prop::bool::weighted(0.2), any::<bool>()),
         blows in prop_oneof![1 => Just(Vec::new()), 3 => vec((0..12_000_u64, blow()), 0..6)],
     ) -> Scenario {
-        let unavailable = unavailable.min(old.len());
-        Scenario { surge: if unavailable == 0 { surge.max(1) } else { surge }, old, surplus, unavailable, min_ready, new, again, signals_lost, blows }
+        let (min_ready, deadline) = (Duration::from_millis(min_ready), Duration::from_millis(DEADLINE));
+        let reload = Reload { max_surge, max_unavailable, min_ready, deadline };
+        Scenario { old, surplus, reload, new, again, signals_lost, hurries, blows }
     }
 }
 
+/// `HISTORIES` in the environment sets another number.
 fn run(histories: u32, runner: impl FnOnce(Config) -> TestRunner, check: impl Fn(Scenario) -> Result<(), String>) {
-    let config = Config { cases: histories, failure_persistence: None, ..Config::default() };
+    let asked = std::env::var("HISTORIES").ok().map(|number| number.parse().expect("a number of histories"));
+    let config = Config { cases: asked.unwrap_or(histories), failure_persistence: None, ..Config::default() };
     let mut runner = runner(config);
     let result = runner.run(&scenario(), |scenario| check(scenario).map_err(TestCaseError::fail));
     match result {
@@ -143,6 +165,44 @@ fn the_invariants_hold_in_ten_thousand_random_histories() {
     run(10_000, TestRunner::new, |scenario| check::live(&scenario, None));
 }
 
+/// One that goes well, but for this.
+fn quiet(old: Vec<Old>, blows: Vec<(u64, Blow)>) -> Scenario {
+    let (max_surge, max_unavailable) = (Amount::Count(1), Amount::Count(0));
+    let reload = Reload { max_surge, max_unavailable, min_ready: Duration::ZERO, deadline: Duration::from_millis(DEADLINE) };
+    let (new, again) = (vec![Fate::Ready(0)], vec![Fate::Ready(0)]);
+    Scenario { old, surplus: 0, reload, new, again, signals_lost: false, hurries: false, blows }
+}
+
+#[test]
+fn a_handle_that_left_while_the_master_was_dead_is_found_out_and_the_app_rolls_again_later() {
+    let mut blows = vec![(0, Blow::MasterDies(0, 2000)), (500, Blow::HandleLeft(10))];
+    for signals_lost in [false, true] {
+        check::live(&Scenario { signals_lost, ..quiet(vec![Old::Up; 2], blows.clone()) }, Some("Overtaken")).unwrap();
+    }
+    blows.push((8000, Blow::Reload));
+    check::live(&quiet(vec![Old::Up; 2], blows), Some("AllNew")).unwrap();
+}
+
+#[test]
+fn a_start_in_the_delay_of_an_automatic_restart_ends_when_that_start_does() {
+    for (hurries, expected) in [(false, world::RESTART + 71), (true, 71)] {
+        let mut world = world::Units::new(&Scenario { again: vec![Fate::Ready(70)], hurries, ..quiet(vec![Old::Up], vec![]) }, false);
+        let (worker, began) = (*world.units.keys().next().unwrap(), world.now);
+        world.crash(worker);
+        world.call(Verb::Start, worker, Some(0));
+        let told = loop {
+            let ((time, _), due) = world.due.pop_first().unwrap();
+            world.now = time;
+            match due {
+                world::Due::Unit(instance, epoch) => world.move_on(instance, epoch),
+                world::Due::Told { end, .. } => break end,
+                _ => {}
+            }
+        };
+        assert_eq!((told, world.now - began), (Some(Ok(JobEnd::Done)), expected), "{hurries}");
+    }
+}
+
 /// With a fixed seed, so that a rare edge does not depend on luck.
 #[test]
 fn every_edge_of_the_drawing_is_walked() {
@@ -150,17 +210,7 @@ fn every_edge_of_the_drawing_is_walked() {
     let seeded = |config| TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));
     run(10_000, seeded, |scenario| check::live(&scenario, None));
     // Too rare for luck: a worker that an earlier roll still drains is started again, and is up at once.
-    let restarted = Scenario {
-        old: vec![Old::Draining, Old::Up],
-        surplus: 0,
-        surge: 1,
-        unavailable: 0,
-        min_ready: 0,
-        new: vec![Fate::Ready(5000)],
-        again: vec![Fate::Ready(0)],
-        signals_lost: false,
-        blows: vec![(1000, Blow::PersonStarts(0))],
-    };
+    let restarted = Scenario { new: vec![Fate::Ready(5000)], ..quiet(vec![Old::Draining, Old::Up], vec![(1000, Blow::PersonStarts(0))]) };
     check::live(&restarted, Some("AllNew")).unwrap();
     let walked = diagram::tests::WALKED.take();
     let drawn: BTreeSet<_> = PHASES.iter().chain(WORKERS).map(|edge| (edge.0, edge.2)).collect();
@@ -171,7 +221,10 @@ fn every_edge_of_the_drawing_is_walked() {
 #[test]
 fn a_good_version_gets_through_and_a_bad_one_changes_nothing() {
     run(3_000, TestRunner::new, |mut scenario| {
-        scenario.blows.retain(|(_, blow)| matches!(blow, Blow::MasterDies(_) | Blow::ResultLost));
+        scenario.blows.retain(|(_, blow)| matches!(blow, Blow::MasterDies(..) | Blow::ResultLost));
+        if !scenario.old.iter().any(|old| !matches!(old, Old::Absent)) {
+            scenario.old[0] = Old::Up;
+        }
         scenario.again = vec![Fate::Ready(100)];
         scenario.new = vec![Fate::Ready(200)];
         check::live(&scenario, Some("AllNew"))?;

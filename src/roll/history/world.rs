@@ -11,19 +11,27 @@ use crate::systemd::{ActiveState, JobEnd, Verb};
 pub(super) const OLD: Version = Version { generation: Generation(4), pin: None };
 
 /// Delay of an automatic restart, and how long a stop takes.
-const RESTART: u64 = 100;
+pub(super) const RESTART: u64 = 100;
 const STOP: u64 = 300;
 
 #[derive(Debug, Clone)]
 pub(super) struct Unit {
     pub state: ActiveState,
     pub job: Option<Verb>,
-    /// The life of the master that hears how the job ends.
+    /// The life that hears how the job ends.
     asker: Option<u32>,
     /// Never gets ready.
     ill: bool,
+    /// In the delay of an automatic restart.
+    delayed: bool,
     fate: Fate,
     epoch: u64,
+}
+
+impl Unit {
+    fn new(state: ActiveState) -> Self {
+        Self { state, job: None, asker: None, ill: false, delayed: false, fate: Fate::Ready(50), epoch: 0 }
+    }
 }
 
 /// What is due.
@@ -31,12 +39,13 @@ pub(super) struct Unit {
 pub(super) enum Due {
     /// A unit moves on, unless it did otherwise meanwhile.
     Unit(Instance, u64),
-    /// A life of the master hears of the end of a job.
+    /// A life hears of the end of a job.
     Told {
         life: u32,
         instance: Instance,
         verb: Verb,
-        end: Result<JobEnd, String>,
+        /// None where nobody can tell.
+        end: Option<Result<JobEnd, String>>,
     },
     /// The master reads everything.
     Read,
@@ -45,6 +54,9 @@ pub(super) enum Due {
     Blow(super::Blow),
     /// The master is back.
     Back,
+    /// The handle's start step brings workers up; and is done.
+    HandleStarts,
+    HandleUp(Version),
 }
 
 pub(super) struct Units {
@@ -55,9 +67,11 @@ pub(super) struct Units {
     pub log: Option<Vec<String>>,
     /// Workers that the roll asked to stop and that have not come back.
     pub retiring: BTreeSet<Instance>,
-    /// Something else than the roll has taken or given a ready worker.
-    pub disturbed: bool,
+    /// Workers that were up, are not, and that is not the roll's doing.
+    pub lost: BTreeSet<Instance>,
     signals_lost: bool,
+    /// A start in the delay of an automatic restart begins at once, as from systemd 257 on; else it waits for its end.
+    hurries: bool,
     fates: BTreeMap<u64, Vec<Fate>>,
     /// Those of a generation that was not started yet.
     new: Vec<Fate>,
@@ -72,14 +86,15 @@ impl Units {
             due: BTreeMap::new(),
             log: logged.then(Vec::new),
             retiring: BTreeSet::new(),
-            disturbed: false,
+            lost: BTreeSet::new(),
             signals_lost: scenario.signals_lost,
+            hurries: scenario.hurries,
             fates: [(OLD.generation.0, scenario.again.clone())].into(),
             new: scenario.new.clone(),
             count: 0,
         };
         let mut add = |slot: u16, attempt, state, ill| {
-            let unit = Unit { state, job: None, asker: None, ill, fate: Fate::Ready(50), epoch: 0 };
+            let unit = Unit { ill, delayed: ill, ..Unit::new(state) };
             world.units.insert(OLD.worker(Slot::new(slot).unwrap(), attempt), unit);
         };
         let surplus = std::iter::repeat_n(&Old::Up, scenario.surplus);
@@ -134,8 +149,13 @@ impl Units {
 
     fn set(&mut self, instance: Instance, state: ActiveState) {
         let unit = self.units.get_mut(&instance).unwrap();
-        unit.state = state;
+        let was = std::mem::replace(&mut unit.state, state);
         unit.epoch += 1;
+        if state == ActiveState::Active {
+            self.lost.remove(&instance);
+        } else if was == ActiveState::Active && !self.retiring.contains(&instance) {
+            self.lost.insert(instance);
+        }
         self.say(|| format!("{instance} is {state}"));
         if !self.signals_lost {
             self.at(self.now + 1, Due::Read);
@@ -145,14 +165,13 @@ impl Units {
     fn end_job(&mut self, instance: Instance, end: JobEnd) {
         let unit = self.units.get_mut(&instance).unwrap();
         if let (Some(verb), Some(life)) = (unit.job.take(), unit.asker.take()) {
-            self.at(self.now + 1, Due::Told { life, instance, verb, end: Ok(end) });
+            self.at(self.now + 1, Due::Told { life, instance, verb, end: Some(Ok(end)) });
         }
     }
 
     /// A job, mode `replace`, asked for by a life of the master or by a person.
     pub fn call(&mut self, verb: Verb, instance: Instance, asker: Option<u32>) {
-        let ready = Unit { state: ActiveState::Inactive, job: None, asker: None, ill: false, fate: Fate::Ready(50), epoch: 0 };
-        let unit = self.units.entry(instance).or_insert(ready);
+        let unit = self.units.entry(instance).or_insert_with(|| Unit::new(ActiveState::Inactive));
         if unit.job == Some(verb) {
             unit.asker = asker.or(unit.asker);
             return;
@@ -160,7 +179,16 @@ impl Units {
         self.end_job(instance, JobEnd::Canceled);
         let unit = self.units.get_mut(&instance).unwrap();
         (unit.job, unit.asker) = (Some(verb), asker);
+        let (delayed, ill) = (unit.delayed, unit.ill);
         match (verb, unit.state) {
+            (Verb::Stop, _) if delayed => {
+                unit.delayed = false;
+                self.set(instance, ActiveState::Inactive);
+                self.end_job(instance, JobEnd::Done);
+            }
+            (Verb::Start, _) if delayed && ill => self.later(instance, RESTART),
+            (Verb::Start, _) if delayed && self.hurries => self.start(instance),
+            (Verb::Start, _) if delayed => {}
             (Verb::Stop, ActiveState::Active | ActiveState::Activating) => {
                 self.set(instance, ActiveState::Deactivating);
                 self.later(instance, STOP);
@@ -172,11 +200,14 @@ impl Units {
     }
 
     fn start(&mut self, instance: Instance) {
-        self.retiring.remove(&instance);
+        if self.retiring.remove(&instance) {
+            self.lost.insert(instance);
+        }
         let fates = self.fates.entry(instance.generation.0).or_insert_with(|| self.new.clone());
         fates.rotate_left(1);
         let fate = fates[fates.len() - 1];
-        self.units.get_mut(&instance).unwrap().fate = fate;
+        let unit = self.units.get_mut(&instance).unwrap();
+        (unit.fate, unit.delayed) = (fate, false);
         self.set(instance, ActiveState::Activating);
         let (Fate::Ready(after) | Fate::Fails(after) | Fate::Dies(after, _)) = fate;
         self.later(instance, after);
@@ -196,22 +227,23 @@ impl Units {
                 }
                 self.end_job_if(instance, Verb::Stop);
             }
-            (ActiveState::Activating, Some(Verb::Start), Fate::Fails(_)) => {
-                self.set(instance, ActiveState::Activating);
-                self.end_job(instance, JobEnd::Failed);
-                self.later(instance, RESTART);
+            // Who asked for a start in the delay hears the end of this one.
+            (_, Some(_), _) if unit.delayed && unit.ill => self.end_job(instance, JobEnd::Failed),
+            (_, None, _) if unit.delayed && unit.ill => {}
+            (..) if unit.delayed => {
+                self.units.get_mut(&instance).unwrap().job = Some(Verb::Start);
+                self.start(instance);
             }
-            (ActiveState::Activating, Some(Verb::Start), Fate::Ready(_) | Fate::Dies(..)) => {
+            (ActiveState::Activating, _, Fate::Fails(_)) => {
+                self.comes_back(instance);
+                self.end_job(instance, JobEnd::Failed);
+            }
+            (ActiveState::Activating, _, Fate::Ready(_) | Fate::Dies(..)) => {
                 self.set(instance, ActiveState::Active);
                 self.end_job(instance, JobEnd::Done);
                 if let Fate::Dies(_, after) = unit.fate {
                     self.later(instance, after);
                 }
-            }
-            // Its automatic restart.
-            (ActiveState::Activating, _, _) if !unit.ill => {
-                self.units.get_mut(&instance).unwrap().job = Some(Verb::Start);
-                self.start(instance);
             }
             (ActiveState::Active, _, _) => self.crash(instance),
             _ => {}
@@ -226,9 +258,14 @@ impl Units {
 
     pub fn crash(&mut self, instance: Instance) {
         if self.state(&instance) == ActiveState::Active {
-            self.disturbed = true;
-            self.set(instance, ActiveState::Activating);
-            self.later(instance, RESTART);
+            self.comes_back(instance);
         }
+    }
+
+    /// Its automatic restart.
+    fn comes_back(&mut self, instance: Instance) {
+        self.set(instance, ActiveState::Activating);
+        self.units.get_mut(&instance).unwrap().delayed = true;
+        self.later(instance, RESTART);
     }
 }

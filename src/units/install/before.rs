@@ -1,17 +1,18 @@
 //! What was installed before, and how often it has changed.
 
-use crate::config::settings::{App, Settings};
+use crate::config::settings::{App, FORMAT, Settings};
 use crate::names::{AppName, ClusterName};
 use crate::units::model::prepare_settings;
 use crate::worker::paths::Paths;
 use crate::worker::store::Store;
 
 use super::disk::Root;
-use super::{Error, Options};
+use super::{Error, Options, kept};
 
 /// The settings that lie below the root directory, with `env`; none where there are none, or none that this program reads.
 pub(super) fn settings(root: &Root, cluster: &ClusterName) -> Result<Option<Settings>, Error> {
-    Ok(root.read(&prepare_settings(cluster))?.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+    let read = root.read(&prepare_settings(cluster))?.and_then(|bytes| serde_json::from_slice::<Settings>(&bytes).ok());
+    Ok(read.filter(|settings| settings.format <= FORMAT))
 }
 
 /// The settings that `install` last wrote, with `env`; none where nothing is installed.
@@ -22,22 +23,39 @@ pub fn installed(cluster: &ClusterName, options: &Options) -> Result<Option<Sett
     settings(&Root::open(&options.root)?, cluster)
 }
 
-/// These settings with the revisions that follow.
-pub(super) fn following(new: &Settings, before: Option<&Settings>, options: &Options) -> Settings {
+/// These settings as `install` would write them: with the revisions that follow what is installed.
+///
+/// # Errors
+/// A file that cannot be read.
+pub fn following(new: &Settings, options: &Options) -> Result<Settings, Error> {
+    Ok(after(new, installed(&new.name, options)?.as_ref(), options))
+}
+
+/// These settings with the revisions that follow `before`.
+pub(super) fn after(new: &Settings, before: Option<&Settings>, options: &Options) -> Settings {
     let store = Store::open(&new.name, &Paths::under(&options.root));
     new.following(before, |app| store.published(app).highest_revision())
 }
 
-/// The apps that were started before, and whose last generation was made from other settings than these.
+/// The apps that were started before, and whose next start would be of a generation that was made from other settings than
+/// these.
 ///
 /// # Errors
 /// A file that cannot be read.
 pub fn outdated(settings: &Settings, options: &Options) -> Result<Vec<AppName>, Error> {
-    let new = following(settings, installed(&settings.name, options)?.as_ref(), options);
-    let store = Store::open(&new.name, &Paths::under(&options.root));
-    let outdated = |(name, app): &(&AppName, &App)| {
-        let published = store.published(name);
-        published.highest().is_some_and(|last| published.revision(last) != app.revision.number)
-    };
+    let new = following(settings, options)?;
+    let root = Root::open(&options.root)?;
+    let outdated =
+        |(name, app): &(&AppName, &App)| in_effect(&root, options, &new.name, name).is_some_and(|is| is != Some(app.revision.number));
     Ok(new.apps.iter().filter(outdated).map(|(name, _)| name.clone()).collect())
+}
+
+/// The revision of the settings that the generation was made from which a start would start, where it is known; nothing of
+/// an app that no start ever brought up.
+pub(super) fn in_effect(root: &Root, options: &Options, cluster: &ClusterName, app: &AppName) -> Option<Option<u64>> {
+    let store = Store::open(cluster, &Paths::under(&options.root));
+    let intent = kept::remembered(root, cluster);
+    let published = store.published(app);
+    let generation = kept::current_pin(&store, app, &intent)?;
+    (Some(generation) <= published.highest()).then(|| published.revision(generation))
 }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::config::settings::{Listen, Settings};
 use crate::handle::plan::{self, Known};
 use crate::intent::Intent;
-use crate::names::{AppName, AppUnits, Generation};
+use crate::names::{AppName, AppUnits, ClusterName, Generation};
 use crate::units::model::master_settings;
 use crate::worker::paths::Paths;
 use crate::worker::store::Store;
@@ -23,9 +23,7 @@ pub(super) type Kept = BTreeMap<AppName, Vec<(Listen, Generation)>>;
 pub(super) fn kept(settings: &Settings, options: &Options, root: &Root, live: Option<&dyn Live>) -> Result<Kept, Error> {
     let cluster = &settings.name;
     let store = Store::open(cluster, &Paths::under(&options.root));
-    let intent = root.at(&Intent::path(cluster));
-    // Damaged or not there: the pins alone tell, as they do for a start.
-    let intent = Intent::read(&intent).unwrap_or_default();
+    let intent = remembered(root, cluster);
     let mut kept = Kept::new();
     if root.read(&master_settings(cluster))?.is_none() {
         return Ok(kept);
@@ -38,8 +36,7 @@ pub(super) fn kept(settings: &Settings, options: &Options, root: &Root, live: Op
         };
         let mut used: BTreeSet<Generation> =
             loaded.iter().filter_map(|unit| units.instance(unit)).map(|instance| instance.generation).collect();
-        let current = intent.apps.get(name).and_then(|app| Some((app.generation?, app.pin.or(app.generation)?)));
-        used.extend(current_pin(&store, name, current));
+        used.extend(current_pin(&store, name, &intent));
         for generation in used.into_iter().rev() {
             // A pin that cannot be read starts no worker either.
             let Ok(Some(pin)) = store.pin(name, generation) else { continue };
@@ -55,9 +52,15 @@ pub(super) fn kept(settings: &Settings, options: &Options, root: &Root, live: Op
     Ok(kept)
 }
 
+/// What the master remembers. Damaged or not there: the pins alone tell, as they do for a start.
+pub(super) fn remembered(root: &Root, cluster: &ClusterName) -> Intent {
+    Intent::read(&root.at(&Intent::path(cluster))).unwrap_or_default()
+}
+
 /// The pin of the generation that a start would start.
-fn current_pin(store: &Store, app: &AppName, current: Option<(Generation, Generation)>) -> Option<Generation> {
+pub(super) fn current_pin(store: &Store, app: &AppName, intent: &Intent) -> Option<Generation> {
     let counter = store.counter(app).ok()?;
+    let current = intent.apps.get(app).and_then(|app| Some((app.generation?, app.pin.or(app.generation)?)));
     let known = Known { highest: Some(counter.generation), current, started: counter.started, ready: store.last_ready(app).ok()? };
     Some(plan::generation(&known, false, |pin| matches!(store.pin(app, pin), Ok(Some(_)))).1)
 }

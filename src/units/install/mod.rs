@@ -15,14 +15,14 @@ mod uninstall;
 
 use std::path::{Path, PathBuf};
 
-use crate::config::settings::{Listen, Settings, Workers};
+use crate::config::settings::{Listen, Settings};
 use crate::names::{Address, AppName, AppUnits, ClusterName, Generation, UNIT_NAME_MAX};
 
 use super::diff::{self, Change, Conflict, Disk, Found, Plan};
 use super::model::{self, Host, Tree};
 use super::render::{self, APP_DROP_IN, render_beside};
 
-pub use before::{installed, outdated};
+pub use before::{following, installed, outdated};
 pub use live::{Live, LiveError};
 pub use report::{Action, Report};
 pub use uninstall::uninstall;
@@ -108,7 +108,7 @@ pub struct Preview {
 pub fn preview(settings: &Settings, options: &Options, live: Option<&dyn Live>) -> Result<Preview, Error> {
     let root = Root::open(&options.root)?;
     let before = before::settings(&root, &settings.name)?;
-    let settings = &before::following(settings, before.as_ref(), options);
+    let settings = &before::after(settings, before.as_ref(), options);
     let kept = kept::kept(settings, options, &root, live)?;
     let tree = tree(settings, &options.host, &kept);
     let disk = scan::scan(&root, &options.host, &tree)?;
@@ -148,7 +148,7 @@ pub fn install(settings: &Settings, options: &Options, live: Option<&dyn Live>) 
     let _lock = root.lock()?;
     let cluster = &settings.name;
     let before = before::settings(&root, cluster)?;
-    let settings = &before::following(settings, before.as_ref(), options);
+    let settings = &before::after(settings, before.as_ref(), options);
     let kept = kept::kept(settings, options, &root, live)?;
     let tree = tree(settings, &options.host, &kept);
     let mut disk = scan::scan(&root, &options.host, &tree)?;
@@ -190,11 +190,15 @@ pub fn install(settings: &Settings, options: &Options, live: Option<&dyn Live>) 
         if let Some(live) = live {
             live.daemon_reload().map_err(|source| Error::Live { what: "making systemd read its units again".into(), source })?;
             // Where one was cut off, what is new to this one was so to that.
-            start_sockets(settings, before.as_ref().filter(|_| !cut_off), live, &mut report)?;
+            start_sockets(&root, settings, before.as_ref().filter(|_| !cut_off), live, &mut report)?;
         }
         ledger.complete = true;
         ledger.write(&root, cluster)?;
-        report.advise(&tree, &plan, &disk, (settings, before.as_ref()), &options.host);
+        let serves = |name: &AppName| {
+            let number = settings.apps.get(name).map(|app| app.revision.number);
+            before::in_effect(&root, options, cluster, name).is_some_and(|serves| serves.is_some() && serves == number)
+        };
+        report.advise(&tree, &plan, &disk, (settings, before.as_ref()), &options.host, serves);
         report.tell_kept(cluster, &kept);
     }
     if disk.group.is_none() {
@@ -234,17 +238,25 @@ fn stop_removed(plan: &Plan, cluster: &ClusterName, live: Option<&dyn Live>, rep
 }
 
 /// Starts the sockets of apps that are up: a new address listens from now on, and a reload finds it. An app on demand is up,
-/// too, while it sleeps, and when it comes, with workers, to a cluster that runs.
-fn start_sockets(settings: &Settings, before: Option<&Settings>, live: &dyn Live, report: &mut Report) -> Result<(), Error> {
+/// too, while it sleeps, and when it comes, with workers, to a cluster that runs. One of which no worker is wanted, or was
+/// until now, is not: nobody would answer.
+fn start_sockets(root: &Root, settings: &Settings, before: Option<&Settings>, live: &dyn Live, report: &mut Report) -> Result<(), Error> {
     let cluster = &settings.name;
     let failed = |what: String| |source| Error::Live { what, source };
+    let intent = kept::remembered(root, cluster);
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     for (name, app) in &settings.apps {
+        let intent = intent.apps.get(name).cloned().unwrap_or_default();
+        let installed = before.and_then(|before| before.apps.get(name));
+        if [Some(app), installed].into_iter().flatten().any(|app| intent.wanted(app.workers.count(cores)).is_empty()) {
+            continue;
+        }
         let units = AppUnits::new(cluster, name);
         let all: Vec<String> = app.listen.iter().map(|listen| units.socket(&listen.address)).collect();
         let mut up = vec![units.handle()];
-        match before.and_then(|before| before.apps.get(name)) {
+        match installed {
             Some(before) if app.on_demand => up.extend(before.listen.iter().map(|listen| units.socket(&listen.address))),
-            None if app.on_demand && app.workers != Workers::Count(0) => up.push(cluster.target()),
+            None if app.on_demand => up.push(cluster.target()),
             _ => {}
         }
         let asked = [&all[..], &up[..]].concat();

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::config::settings::Settings;
-use crate::names::{AppUnits, ClusterName};
+use crate::names::{AppName, AppUnits, ClusterName};
 use crate::units::diff::{Change, Disk, Found, Plan};
 use crate::units::model::{Host, Tree};
 use crate::units::text;
@@ -67,7 +67,8 @@ impl Report {
         self.notes.push(note);
     }
 
-    /// What was rewritten and takes effect only later.
+    /// What was rewritten and takes effect only later. `serves` tells whether an app's next start is of these settings anyway:
+    /// they were changed back.
     pub(super) fn advise(
         &mut self,
         tree: &Tree,
@@ -75,6 +76,7 @@ impl Report {
         disk: &Disk,
         (settings, before): (&Settings, Option<&Settings>),
         host: &Host,
+        serves: impl Fn(&AppName) -> bool,
     ) {
         let cluster = &tree.cluster;
         let updated = |path: &Path| matches!(plan.change(path), Change::Update { contents: true, .. });
@@ -82,7 +84,7 @@ impl Report {
             let units = AppUnits::new(cluster, name);
             let template = host.units.join(units.template());
             let differences = before.and_then(|before| before.apps.get(name)).map(|before| app.differences(before)).unwrap_or_default();
-            if !differences.becomes.is_empty() {
+            if !differences.becomes.is_empty() && !serves(name) {
                 let what = differences.becomes.join(", ");
                 self.advice
                     .push(format!("running workers of {name} stay as they are ({what} changed): `systemctl reload {cluster}@{name}`"));

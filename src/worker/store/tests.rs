@@ -44,6 +44,7 @@ impl World {
     fn install(&self, change: impl FnOnce(&mut App)) {
         let mut app = App {
             revision: settings::Revision::default(),
+            earlier: Vec::new(),
             workers: Workers::Count(4),
             command: vec!["node".into(), "api.js".into()],
             cwd: self.root.path().join("srv/current"),

@@ -66,3 +66,30 @@ async fn what_waited_and_cannot_be_read_is_no_deploy() {
         assert_eq!(path.with_extension("next.damaged-1").exists(), generation == 1, "{text}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_refused_is_not_remembered_and_who_asked_is_told() {
+    let stage = Stage::set(&[]).await;
+    let master = stage.master().await;
+    let two = std::collections::BTreeSet::from([crate::names::Slot::new(2).unwrap()]);
+    let stop = master.change(&stage.app, &Wanted::Stop(two.clone())).await.unwrap();
+    stage.ended(&master, &stop.roll.unwrap()).await;
+    assert_eq!(stage.fake.job(Verb::Stop, SOCKET, SECOND).await, Ok(JobEnd::Done));
+    let before = (stage.intent(), stage.up());
+    for change in [Wanted::Add(1), Wanted::Scale(5), Wanted::Start(Some(two))] {
+        let refused = master.change(&stage.app, &change).await.unwrap_err().to_string();
+        assert!(refused.contains(SOCKET) && refused.ends_with("start project-cluster@api.service`"), "{change:?}: {refused}");
+        assert_eq!((stage.intent(), stage.up()), before, "{change:?}");
+        assert!(!stage.places().next_roll(&stage.app).exists());
+    }
+    let refused = master.start(&stage.app).await.unwrap_err().to_string();
+    assert!(refused.ends_with("start project-cluster@api.service`"), "{refused}");
+    assert_eq!((stage.intent(), stage.up()), before);
+    assert_eq!(stage.fake.job(Verb::Start, SOCKET, SECOND).await, Ok(JobEnd::Done));
+    // Who asked is told; what the roll does then is its own.
+    let reload = master.reload(&stage.app).await.unwrap();
+    stage.ended(&master, &reload).await;
+    let told = master.events().kept(0).into_iter().filter(|event| event.what.roll == Some(reload.id));
+    let told: Vec<_> = told.filter_map(|event| Some((event.what.kind, event.what.by?.word()))).collect();
+    assert_eq!((told[0], told[told.len() - 1]), ((Kind::RollBegin, "operator"), (Kind::RollDone, "roll")), "{told:?}");
+}

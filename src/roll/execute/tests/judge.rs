@@ -7,9 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::fatal::Call;
-use super::histories::{Blow, DEADLINE, Record, Scenario, instance};
+use super::histories::{Blow, DEADLINE, Record, SOCKET, Scenario, instance};
 use super::*;
 use crate::roll::plan::Target;
+use crate::systemd::fake::Trace;
 
 /// When a worker was active; the end is open while it is.
 type Active = Vec<(Instant, Option<Instant>)>;
@@ -77,7 +78,7 @@ impl Record<'_> {
         }
         let mut started = BTreeSet::new();
         for (number, call) in self.calls.iter().enumerate() {
-            let worker = instance(&call.unit).ok_or("a call for somebody else")?;
+            let worker = instance(&call.unit).ok_or_else(|| format!("invariant 3: {} {}, which is no worker", call.verb, call.unit))?;
             let told = |broken| format!("{broken}: {} {worker} at {:?}", call.verb, call.at - self.born);
             self.may_act(call).map_err(told)?;
             match call.verb {
@@ -94,8 +95,19 @@ impl Record<'_> {
                 _ => self.may_stop(number, worker).map_err(told)?,
             }
         }
+        self.sockets_stay()?;
         self.nothing_lost()?;
         self.fine_end()
+    }
+
+    /// Invariant 3: nobody but a person or the handle takes a socket down, whoever lives or dies.
+    fn sockets_stay(&self) -> Result<(), String> {
+        let taken = self.blows.iter().filter(|(_, blow, _)| matches!(blow, Blow::SocketDown | Blow::Handle(_))).map(|(at, ..)| *at).min();
+        let opened = |trace: &&Trace| self.born + trace.at >= self.begun && taken.is_none_or(|taken| self.born + trace.at < taken);
+        match self.trace.iter().filter(|trace| trace.unit == SOCKET).filter(opened).find(|trace| !trace.state.starts_with("active")) {
+            Some(trace) => Err(format!("invariant 3: {SOCKET} is {} at {:?}", trace.state, trace.at)),
+            None => Ok(()),
+        }
     }
 
     /// Invariant 8, of the handle and sockets: what is over is over.
