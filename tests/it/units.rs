@@ -162,6 +162,7 @@ fn polkit_lets_the_master_do_its_work_and_nothing_else() {
         ("StartUnit", socket),
         ("StopUnit", "project-cluster@bg.service"),
         ("StartUnit", "project-cluster@bg.service"),
+        ("ReloadUnit", "project-cluster@bg.service"),
         ("StartUnit", "project-cluster-first@api.service"),
         ("StopUnit", "project-cluster-first@api.service"),
     ] {
@@ -205,7 +206,7 @@ fn polkit_lets_the_master_do_its_work_and_nothing_else() {
     refused(&["KillUnit", "ssi", worker, "main", "9"]);
     refused(&["SetUnitProperties", "sba(sv)", worker, "true", "1", "CPUWeight", "t", "1"]);
     refused(&["FreezeUnit", "s", worker]);
-    refused(&["ReloadUnit", "ss", "project-cluster@api.service", "replace"]);
+    refused(&["ReloadUnit", "ss", worker, "replace"]);
     refused(&["TryRestartUnit", "ss", worker, "replace"]);
     refused(&["EnqueueUnitJob", "sss", worker, "stop", "replace"]);
     refused(&["ResetFailed", ""]);
