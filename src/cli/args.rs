@@ -240,6 +240,19 @@ mod tests {
     }
 
     #[test]
+    fn ls_is_read_as_clap_reads_it() {
+        for line in ["ls", "stat", "status api", "ls api:01 bg", "ls all"] {
+            let words = || line.split(' ').map(OsString::from);
+            let quick = Cli::quick(words()).unwrap();
+            let clap = Cli::try_parse_from(std::iter::once("project-cluster".into()).chain(words())).unwrap();
+            assert_eq!(format!("{quick:?}"), format!("{clap:?}"), "{line}");
+        }
+        for line in ["", "ls --json", "ls -h", "ls -- -x", "show api", "--json ls", "lst"] {
+            assert!(Cli::quick(line.split(' ').map(OsString::from)).is_none(), "{line}");
+        }
+    }
+
+    #[test]
     fn times() {
         assert_eq!(duration("30"), Ok(Duration::from_secs(30)));
         assert_eq!(duration("5m"), Ok(Duration::from_secs(300)));

@@ -24,6 +24,7 @@ pub mod rolls;
 mod run;
 pub mod usage;
 mod thrift;
+mod ticks;
 mod view;
 pub mod watch;
 mod workers;
@@ -210,6 +211,9 @@ impl<S: Systemd> Master<S> {
                     }
                     if let Some(dirty) = gathered.take() {
                         self.refresh(&dirty).await;
+                        if dirty.is_many() {
+                            thrift::trim();
+                        }
                     }
                 }
                 () = self.unread.notified() => again = Some(Instant::now() + TRY_AGAIN),

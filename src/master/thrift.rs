@@ -20,6 +20,11 @@ pub(super) fn give_back() {
         // SAFETY: constants and code, private and never written to, so what lies in the file is what comes back.
         unsafe { libc::madvise(std::ptr::without_provenance_mut(first), last - first, libc::MADV_DONTNEED) };
     }
+    trim();
+}
+
+/// Returns free memory to the kernel: a start of a whole cluster leaves holes.
+pub(super) fn trim() {
     #[cfg(target_env = "gnu")]
     // SAFETY: it has no preconditions.
     unsafe {

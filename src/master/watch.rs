@@ -79,6 +79,16 @@ pub enum Dirty {
     All,
 }
 
+impl Dirty {
+    /// Whether to read them takes more memory than should be kept for it: a tenth of a MB, about.
+    pub fn is_many(&self) -> bool {
+        match self {
+            Self::Units(units) => units.len() >= 8,
+            Self::All => true,
+        }
+    }
+}
+
 /// The changes of our units that are to be read, as they come in.
 #[derive(Debug, Default)]
 pub struct Gathered {
@@ -199,6 +209,9 @@ mod tests {
             Ok(JobEnd::Done)
         }
         async fn reset_failed(&self, _: &str) -> Result<(), Error> {
+            Ok(())
+        }
+        async fn settle(&self) -> Result<(), Error> {
             Ok(())
         }
         fn changes(&self) -> Receiver<Change> {
