@@ -14,6 +14,7 @@ mod deaths;
 mod demand;
 mod docs;
 mod events;
+mod glance;
 mod handle;
 mod install;
 mod load;
