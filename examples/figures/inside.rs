@@ -21,7 +21,8 @@ const LIMIT: Duration = Duration::from_secs(10);
 
 /// Carries out one verb.
 pub fn run(args: &[String]) -> Result<(), String> {
-    let number = |at: usize| args.get(at).and_then(|text| text.parse::<u64>().ok()).ok_or_else(|| format!("{args:?}: word {at} is no number"));
+    let number =
+        |at: usize| args.get(at).and_then(|text| text.parse::<u64>().ok()).ok_or_else(|| format!("{args:?}: word {at} is no number"));
     match args.first().map(String::as_str) {
         Some("race") => race(number(1)?, &args[2..]),
         Some("ask") => ask(&args[1], &args[2], number(3)?, Duration::from_secs(number(4)?), number(5)?),
@@ -158,7 +159,8 @@ fn until_answered(port: &str) -> Result<(), String> {
 }
 
 fn succeed(command: &[String]) -> Result<String, String> {
-    let output = Command::new(&command[0]).args(&command[1..]).stdin(Stdio::null()).output().map_err(|why| format!("{command:?}: {why}"))?;
+    let output =
+        Command::new(&command[0]).args(&command[1..]).stdin(Stdio::null()).output().map_err(|why| format!("{command:?}: {why}"))?;
     if !output.status.success() {
         return Err(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr)));
     }

@@ -32,7 +32,7 @@ impl Cli {
         let mut words = words.into_iter().map(OsString::into_string);
         let ls = matches!(words.next()?.ok()?.as_str(), "ls" | "stat" | "status");
         let select: Vec<String> = words.collect::<Result<_, _>>().ok()?;
-        (ls && !select.iter().any(|word| word.starts_with('-'))).then(|| Self {
+        (ls && !select.iter().any(|word| word.starts_with('-'))).then_some(Self {
             config: None,
             cluster: None,
             json: false,

@@ -111,8 +111,7 @@ impl Client {
     /// # Errors
     /// See [`Error`].
     pub async fn stream(&self, uri: &str, limit: Duration) -> Result<Stream, Error> {
-        let (response, driver) =
-            timeout(limit, self.send(Method::GET, uri)).await.map_err(|_| self.late(limit))??;
+        let (response, driver) = timeout(limit, self.send(Method::GET, uri)).await.map_err(|_| self.late(limit))??;
         let (status, body) = (response.status(), response.into_body());
         if status.is_success() {
             return Ok(Stream { body, _driver: driver });

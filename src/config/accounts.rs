@@ -37,7 +37,8 @@ fn lookup(program: &str, database: &str, name: &str, limit: Duration) -> io::Res
     if name.is_empty() || name.contains('\0') {
         return Ok(None);
     }
-    let child = Command::new(program).args([database, "--", name]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
+    let child =
+        Command::new(program).args([database, "--", name]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
     let mut child = child.map_err(|why| io::Error::new(why.kind(), format!("{program}: {why}")))?;
     let end = Instant::now() + limit;
     let stdout = child.stdout.take();

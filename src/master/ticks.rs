@@ -34,10 +34,7 @@ impl Ticks {
             tv_sec: time.as_secs().try_into().unwrap_or(libc::time_t::MAX),
             tv_nsec: time.subsec_nanos().into(),
         };
-        let times = libc::itimerspec {
-            it_interval: spec(interval.max(Duration::from_millis(1))),
-            it_value: spec(Duration::from_nanos(1)),
-        };
+        let times = libc::itimerspec { it_interval: spec(interval.max(Duration::from_millis(1))), it_value: spec(Duration::from_nanos(1)) };
         // SAFETY: an open timer and a whole `itimerspec`; the old one is not asked for.
         if unsafe { libc::timerfd_settime(std::os::fd::AsRawFd::as_raw_fd(&timer), 0, &raw const times, std::ptr::null_mut()) } < 0 {
             return Err(io::Error::last_os_error());

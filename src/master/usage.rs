@@ -60,7 +60,7 @@ fn read(group: &str) -> Usage {
     // The unified hierarchy, or beside v1 (`systemd.unified_cgroup_hierarchy=0`, hybrid).
     for root in ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"] {
         let directory = format!("{root}{group}");
-        if let Some(stat) = text(&format!("{directory}/cpu.stat"), &mut buffer) {
+        if let Some(stat) = text(format!("{directory}/cpu.stat"), &mut buffer) {
             let cpu_ms = cpu(stat);
             return Usage { memory: memory(&directory, &mut buffer), cpu_ms };
         }
@@ -69,7 +69,7 @@ fn read(group: &str) -> Usage {
 }
 
 /// The beginning of a file, all of it where it fits.
-fn text<'a>(path: impl AsRef<Path>, buffer: &'a mut [u8]) -> Option<&'a str> {
+fn text(path: impl AsRef<Path>, buffer: &mut [u8]) -> Option<&str> {
     let count = File::open(path).ok()?.read(buffer).ok()?;
     str::from_utf8(&buffer[..count]).ok()
 }

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use super::world::{Seen, World};
 use super::loops;
 use super::usage::Usages;
+use super::world::{Seen, World};
 use crate::api::types::{App, CrashLoop, Revisions, Roll, Socket, Worker, WorkerState};
 use crate::config::settings::{self, User};
 use crate::intent::AppIntent;
