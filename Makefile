@@ -56,6 +56,7 @@ bench: setup build
 	$(CARGO) run --release --quiet --example bench
 	$(CARGO) run --release --quiet --example reloads
 	$(CARGO) run --release --quiet --example loops
+	$(CARGO) run --release --quiet --example abuse
 
 # `make test` and what is too slow for every change; writes docs/proof.md, the report.
 proof:

@@ -21,6 +21,7 @@
 //! | [`api`] | routes, types, errors | |
 //! | [`cli`] | a client of the API; renders only | |
 //! | [`journal`], [`files`], [`say`], [`status`] | last lines of a unit; files replaced whole; lines for the journal and for `systemctl status` | |
+//! | [`panics`] | what a mistake in this program takes with it | |
 //! | `points` | where a test lets the master die; empty in a release build | |
 
 // They panic when nobody reads; `say` does not.
@@ -36,6 +37,7 @@ pub mod intent;
 pub mod journal;
 pub mod master;
 pub mod names;
+pub mod panics;
 mod points;
 pub mod roll;
 pub mod say;

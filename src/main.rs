@@ -6,9 +6,10 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use project_cluster::{cli, handle, master, worker};
+use project_cluster::{cli, handle, master, panics, worker};
 
 fn main() -> ExitCode {
+    panics::abort_on_all_others();
     let args: Vec<OsString> = std::env::args_os().skip(1).collect();
     match args.first().and_then(|verb| verb.to_str()) {
         Some("worker") => worker::main(&args[1..]),

@@ -73,6 +73,10 @@ impl ClusterName {
     pub fn api_socket(&self) -> String {
         format!("{}.socket", self.0)
     }
+    /// `NAME-tcp.socket`, the listener of the API on TCP. `tcp` is no app's name.
+    pub fn tcp_socket(&self) -> String {
+        format!("{}-tcp.socket", self.0)
+    }
     /// `NAME.target`, everything of the cluster.
     pub fn target(&self) -> String {
         format!("{}.target", self.0)

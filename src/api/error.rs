@@ -28,6 +28,22 @@ pub enum Code {
     Failed,
     /// 503: systemd cannot be reached or did not answer in time.
     Unavailable,
+    /// 401, over TCP: no token, or a wrong one.
+    Unauthorized,
+    /// 421, over TCP: the `Host` is none of this listener's.
+    ForeignHost,
+    /// 403, over TCP: a web page of another origin asks.
+    ForeignOrigin,
+    /// 408: the body did not come in time.
+    TooSlow,
+    /// 411: a body without a Content-Length.
+    LengthRequired,
+    /// 413: the body is too large.
+    TooLarge,
+    /// 414: path and query are too long.
+    UrlTooLong,
+    /// 503: too much at once on this listener.
+    Busy,
 }
 
 impl Code {
@@ -39,6 +55,14 @@ impl Code {
             Self::Conflict => ("conflict", StatusCode::CONFLICT, "Not in this state"),
             Self::Failed => ("failed", StatusCode::INTERNAL_SERVER_ERROR, "It failed"),
             Self::Unavailable => ("unavailable", StatusCode::SERVICE_UNAVAILABLE, "systemd did not answer"),
+            Self::Unauthorized => ("unauthorized", StatusCode::UNAUTHORIZED, "The token is missing or wrong"),
+            Self::ForeignHost => ("foreign-host", StatusCode::MISDIRECTED_REQUEST, "The request is for another host"),
+            Self::ForeignOrigin => ("foreign-origin", StatusCode::FORBIDDEN, "The request comes from a foreign web page"),
+            Self::TooSlow => ("too-slow", StatusCode::REQUEST_TIMEOUT, "The request took too long"),
+            Self::LengthRequired => ("length-required", StatusCode::LENGTH_REQUIRED, "The length must be said"),
+            Self::TooLarge => ("too-large", StatusCode::PAYLOAD_TOO_LARGE, "The body is too large"),
+            Self::UrlTooLong => ("url-too-long", StatusCode::URI_TOO_LONG, "The URL is too long"),
+            Self::Busy => ("busy", StatusCode::SERVICE_UNAVAILABLE, "Too much at once"),
         }
     }
 }

@@ -143,6 +143,37 @@ impl Shape for Spawn {
     }
 }
 
+/// Who may use the API over TCP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Auth {
+    /// Who has the token.
+    Token,
+    /// Whoever can connect.
+    None,
+}
+
+inline_schema!([] Auth, |_generator| json_schema!({ "enum": ["token", "none"] }));
+
+impl Shape for Auth {
+    fn type_name() -> String {
+        "\"token\" or \"none\"".into()
+    }
+    fn read(node: &Node, findings: &mut Findings) -> Option<Self> {
+        match &node.kind {
+            Kind::Text(text) if text == "token" => Some(Self::Token),
+            Kind::Text(text) if text == "none" => Some(Self::None),
+            Kind::Text(_) => {
+                findings.error("bad-choice", &node.place, "no such guard", format!("expected {}", Self::type_name()));
+                None
+            }
+            _ => {
+                wrong_type::<Self>(node, findings);
+                None
+            }
+        }
+    }
+}
+
 /// A range of ports, both ends included.
 #[derive(Debug, Clone, Copy)]
 pub struct Ports(pub u16, pub u16);

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use schemars::json_schema;
 
-use super::choices::{AddressText, Listens, Mode, Ports, Ready, Spawn};
+use super::choices::{AddressText, Auth, Listens, Mode, Ports, Ready, Spawn};
 use super::finding::Findings;
 use super::key::{At, KeyDoc, Shape, shape_table, table, wrong_type};
 use super::settings::Workers;
@@ -38,14 +38,16 @@ shape_table! {
 }
 
 shape_table! {
-    /// The REST API's TCP listener, which comes in a later version.
+    /// The REST API's TCP listener.
     pub struct Api = "api" {
-        /// Whether there is a TCP listener beside the unix socket. Not yet: this version has the unix socket alone, and only reserves the address.
+        /// Whether there is a TCP listener beside the unix socket.
         enabled: bool = "true";
-        /// The IP address that it listens on.
+        /// The IP address that it listens on. What travels is not encrypted: beyond loopback put a proxy with TLS before it.
         host: String = "\"127.0.0.1\"";
         /// Its TCP port.
         port: Port = "8887";
+        /// Who may use it: `"token"`, who sends the bearer token that `install` made; `"none"`, whoever can connect, which is every program and user of this machine. Only with a loopback `host`.
+        auth: Auth = "\"token\"";
     }
 }
 

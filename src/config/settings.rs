@@ -56,6 +56,20 @@ pub struct Api {
     pub host: IpAddr,
     /// Default 8887, as in the original.
     pub port: u16,
+    /// Who may use the TCP listener. Default [`Auth::Token`].
+    #[serde(default)]
+    pub auth: Auth,
+}
+
+/// Who may use the API over TCP.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Auth {
+    /// Who sends the token that `install` made.
+    #[default]
+    Token,
+    /// Whoever can connect; `host` is loopback then.
+    None,
 }
 
 /// One app type.

@@ -49,6 +49,7 @@ use self::usage::Usages;
 use self::watch::Gathered;
 use self::world::World;
 use crate::api::error::{Code, Refusal};
+use crate::api::token::Hash;
 use crate::api::types::{App, Health, Roll};
 use crate::config::settings::{self, Settings};
 use crate::intent::Intent;
@@ -71,6 +72,8 @@ pub struct Master<S> {
     journal: Journal,
     systemd: Arc<Noted<S>>,
     settings: RwLock<Arc<Settings>>,
+    /// By which the token of the API over TCP is known.
+    token: Mutex<Option<Hash>>,
     /// Which settings file that was.
     settings_file: Mutex<Option<renew::Stamp>>,
     world: Mutex<World>,
@@ -106,6 +109,7 @@ impl<S: Systemd> Master<S> {
             journal,
             systemd: Arc::new(Noted::new(systemd)),
             settings: RwLock::new(Arc::new(settings)),
+            token: Mutex::default(),
             settings_file: Mutex::default(),
             world: Mutex::default(),
             reading: tokio::sync::Mutex::default(),
@@ -153,6 +157,15 @@ impl<S: Systemd> Master<S> {
     /// The slots of an app that shall be served.
     fn wanted(&self, name: &AppName, app: &settings::App) -> BTreeSet<Slot> {
         self.intent_of(name).wanted(Self::target(app))
+    }
+
+    /// The slots of an app, with those that are stopped.
+    ///
+    /// # Errors
+    /// When there is no such app.
+    pub fn slots(&self, name: &AppName) -> Result<BTreeSet<Slot>, Refusal> {
+        let settings = self.settings();
+        Ok(self.intent_of(name).slots(Self::target(Self::app_settings(&settings, name)?)))
     }
 
     fn app_settings<'a>(settings: &'a Settings, name: &AppName) -> Result<&'a settings::App, Refusal> {

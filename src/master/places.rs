@@ -22,6 +22,10 @@ impl Places {
     pub fn settings(&self) -> PathBuf {
         self.var.join("settings.json")
     }
+    /// The hash of the token of the API over TCP, which `install` makes.
+    pub fn token_hash(&self) -> PathBuf {
+        self.var.join("token.sha256")
+    }
     /// What was asked for ([`Intent`](crate::intent::Intent)).
     pub fn intent(&self) -> PathBuf {
         self.var.join("state/apps.json")
@@ -69,6 +73,7 @@ mod tests {
         let (cluster, app) = (ClusterName::default(), "api".parse().unwrap());
         let places = Places::system(&cluster);
         let paths = crate::worker::paths::Paths::system();
+        assert_eq!(places.token_hash(), crate::units::model::token_hash(&cluster));
         assert_eq!(places.crashes(&app), paths.crashes(&cluster, &app));
         assert_eq!(places.intent(), crate::intent::Intent::path(&cluster));
         assert_eq!(places.sleep(&app), crate::handle::sleep_mark(&cluster, &app));

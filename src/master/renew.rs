@@ -4,7 +4,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::{Master, Places, lock};
-use crate::config::settings::{self, Settings};
+use crate::api::guard::Rule;
+use crate::api::token::Hash;
+use crate::config::settings::{self, Auth, Settings};
 use crate::files;
 use crate::say::say;
 use crate::systemd::Systemd;
@@ -20,7 +22,33 @@ fn stamp(path: &Path) -> Option<Stamp> {
     Some((metadata.ino(), metadata.mtime(), metadata.mtime_nsec()))
 }
 
+/// A hash and a line's end.
+const TOKEN: u64 = 128;
+
 impl<S: Systemd> Master<S> {
+    /// Who may use the API over TCP, by the settings and the token of now.
+    pub fn rule(&self) -> Rule {
+        let api = &self.settings().api;
+        Rule { host: api.host, auth: api.auth, hash: *lock(&self.token) }
+    }
+
+    /// Takes the token that `install` last made. Without one nobody may use the API over TCP.
+    pub fn renew_token(&self) {
+        let path = self.places.token_hash();
+        let read = files::read_bounded(&path, TOKEN);
+        let hash = read.as_deref().ok().and_then(Hash::read);
+        let wanted = &self.settings().api;
+        if hash.is_none() && wanted.enabled && wanted.auth == Auth::Token {
+            let why = read.map_or_else(|why| why.to_string(), |_| "it is damaged".into());
+            say!(
+                Warning,
+                "nobody may use the API over TCP: {} holds no hash of a token ({why}). `sudo project-cluster install` makes one",
+                path.display()
+            );
+        }
+        *lock(&self.token) = hash;
+    }
+
     /// Takes the settings file where it is another one than before: `install` tells by a signal, which a reload right
     /// behind it may overtake.
     pub fn renew_settings(&self) {

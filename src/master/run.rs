@@ -11,13 +11,15 @@ use std::time::Duration;
 
 use listenfd::ListenFd;
 use sd_notify::NotifyState;
-use tokio::net::UnixListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
 use super::renew::read_settings;
 use super::ticks::Ticks;
 use super::{Master, Places, events, failed, thrift, watch};
+use crate::api::guard::Door;
+use crate::api::listen::Listener;
 use crate::api::server;
 use crate::intent::Intent;
 use crate::journal::Journal;
@@ -86,13 +88,17 @@ async fn run(cluster: &ClusterName) -> Result<(), String> {
     tasks.spawn(async move { follower.follow(changes).await });
     tasks.spawn(failed::watch(master.clone()));
     tasks.spawn(events::watch_strays(master.clone()));
+    master.renew_token();
     for listener in listeners {
         let routes = server::routes(master.clone());
-        tasks.spawn(async move {
-            if let Err(why) = axum::serve(listener, routes).await {
-                say!(Error, "the API's listener failed: {why}");
+        let door = match &listener {
+            Listener::Unix(_) => Door::unix(routes),
+            Listener::Tcp(_) => {
+                let master = master.clone();
+                Door::tcp(routes, Arc::new(move || master.rule()))
             }
-        });
+        };
+        tasks.spawn(listener.serve(door));
     }
     thrift::give_back();
     notify(&[NotifyState::Ready]);
@@ -105,6 +111,7 @@ async fn run(cluster: &ClusterName) -> Result<(), String> {
             _ = interrupt.recv() => break,
             _ = hangup.recv() => {
                 master.renew_settings();
+                master.renew_token();
                 master.refresh(&watch::Dirty::All).await;
                 master.tell_status();
             }
@@ -126,17 +133,23 @@ async fn tick(alive: Option<&Ticks>) {
     }
 }
 
-/// The listeners that systemd passes.
-fn listeners(cluster: &ClusterName) -> Result<Vec<UnixListener>, String> {
+/// The listeners that systemd passes: the unix socket, which must be there, and TCP's.
+fn listeners(cluster: &ClusterName) -> Result<Vec<Listener>, String> {
     let mut inherited = ListenFd::from_env();
-    let mut listeners = Vec::new();
+    let (mut listeners, mut unix) = (Vec::new(), false);
     for at in 0..inherited.len() {
-        let listener = inherited.take_unix_listener(at).map_err(|why| format!("the inherited socket {at} is no unix socket: {why}"))?;
-        let Some(listener) = listener else { continue };
-        listener.set_nonblocking(true).map_err(|why| why.to_string())?;
-        listeners.push(UnixListener::from_std(listener).map_err(|why| why.to_string())?);
+        let failed = |why: io::Error| format!("the inherited socket {at} cannot be used: {why}");
+        // One of another kind stays where it is.
+        if let Ok(Some(listener)) = inherited.take_unix_listener(at) {
+            listener.set_nonblocking(true).map_err(failed)?;
+            listeners.push(Listener::Unix(UnixListener::from_std(listener).map_err(failed)?));
+            unix = true;
+        } else if let Some(listener) = inherited.take_tcp_listener(at).map_err(failed)? {
+            listener.set_nonblocking(true).map_err(failed)?;
+            listeners.push(Listener::Tcp(TcpListener::from_std(listener).map_err(failed)?));
+        }
     }
-    if listeners.is_empty() {
+    if !unix {
         return Err(format!(
             "systemd passed no socket, so there is nothing to serve: the master is started by its socket. `systemctl start {}`",
             cluster.api_socket()

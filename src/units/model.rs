@@ -112,6 +112,21 @@ pub fn pins(cluster: &ClusterName) -> PathBuf {
     cluster.var().join("pins")
 }
 
+/// The directory of what is the operators' and not the master's, whom its unit keeps out.
+pub fn operators(cluster: &ClusterName) -> PathBuf {
+    cluster.var().join("operators")
+}
+
+/// The bearer token of the API over TCP, root:NAME 0640.
+pub fn token(cluster: &ClusterName) -> PathBuf {
+    operators(cluster).join("token")
+}
+
+/// Its hash, by which the master knows it, root:NAME 0640.
+pub fn token_hash(cluster: &ClusterName) -> PathBuf {
+    cluster.var().join("token.sha256")
+}
+
 /// `settings.json` of `prepare`, with `env`.
 pub fn prepare_settings(cluster: &ClusterName) -> PathBuf {
     pins(cluster).join("settings.json")

@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod abuse;
 mod address;
 mod apply;
 mod bus;
@@ -13,6 +14,7 @@ mod cluster;
 mod deaths;
 mod demand;
 mod docs;
+mod door;
 mod events;
 mod glance;
 mod handle;
@@ -22,6 +24,7 @@ mod loops;
 mod machine;
 mod master;
 mod meddling;
+mod original;
 mod pins;
 mod ports;
 mod proof;

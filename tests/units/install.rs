@@ -8,7 +8,8 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
-use project_cluster::config::settings::{App, Settings, Workers};
+use project_cluster::api::token::Token;
+use project_cluster::config::settings::{Api, App, Auth, Settings, Workers};
 use project_cluster::units::install::{Error, Live, LiveError, Options, install, preview, uninstall};
 
 use crate::samples;
@@ -222,8 +223,83 @@ fn live_calls_in_their_order() {
     assert!(units.join("project-cluster-bg@.service").exists());
 
     uninstall(&settings.name, &options, Some(&live)).unwrap();
-    let stopped = "stop project-cluster.target project-cluster@bg.service project-cluster.socket project-cluster-bg@*.service project-cluster-first@bg.service project-cluster.service system-project\\x2dcluster\\x2dbg.slice system-project\\x2dcluster.slice system-project\\x2dcluster\\x2dfirst.slice";
+    let stopped = "stop project-cluster.target project-cluster@bg.service project-cluster-tcp.socket project-cluster.socket project-cluster-bg@*.service project-cluster-first@bg.service project-cluster.service system-project\\x2dcluster\\x2dbg.slice system-project\\x2dcluster.slice system-project\\x2dcluster\\x2dfirst.slice";
     assert_eq!(live.take(), [stopped, "disable project-cluster.target", "daemon-reload", "remove-user project-cluster"]);
+}
+
+#[test]
+fn the_token_is_made_once_on_a_live_system_and_renewed_where_it_is_removed() {
+    let (directory, options) = furnished();
+    let var = directory.path().join("var/lib/project-cluster");
+    let (token, hash) = (var.join("operators/token"), var.join("token.sha256"));
+    let settings = samples::shop();
+    install(&settings, &options, None).unwrap();
+    assert!(!token.exists() && !hash.exists(), "an image that is copied would copy the secret");
+
+    let live = Fake::new(directory.path());
+    let report = install(&settings, &options, Some(&live)).unwrap();
+    assert_eq!(report.actions.iter().filter(|(_, path)| path.ends_with("operators/token") || path.ends_with("token.sha256")).count(), 2);
+    let read = |path: &Path| fs::read_to_string(path).unwrap();
+    let hashed = || Token::read(read(&token).as_bytes()).unwrap().hash().text();
+    let first = read(&token);
+    assert_eq!(read(&hash).trim_end(), hashed());
+    for path in [&token, &hash] {
+        assert_eq!(fs::metadata(path).unwrap().mode() & 0o7777, 0o640);
+    }
+    assert!(!report.to_string().contains(first.trim_end()), "it is not told");
+    assert!(install(&settings, &options, Some(&live)).unwrap().is_empty(), "a second install leaves it");
+
+    // Renewed, and what is damaged or open to others is mended.
+    fs::remove_file(&token).unwrap();
+    assert!(!install(&settings, &options, Some(&live)).unwrap().is_empty());
+    let second = read(&token);
+    assert_ne!(second, first);
+    fs::write(&hash, "damaged").unwrap();
+    fs::set_permissions(&token, fs::Permissions::from_mode(0o644)).unwrap();
+    install(&settings, &options, Some(&live)).unwrap();
+    assert_eq!((read(&token), read(&hash).trim_end().to_owned()), (second.clone(), hashed()));
+    assert_eq!(fs::metadata(&token).unwrap().mode() & 0o7777, 0o640);
+    fs::write(&token, "damaged").unwrap();
+    install(&settings, &options, Some(&live)).unwrap();
+    assert_eq!(read(&hash).trim_end(), hashed());
+
+    // Who does without finds it again; `uninstall` takes it along.
+    let third = read(&token);
+    for api in [Api { auth: Auth::None, ..settings.api.clone() }, Api { enabled: false, ..settings.api.clone() }] {
+        install(&Settings { api, ..settings.clone() }, &options, Some(&live)).unwrap();
+        assert_eq!(read(&token), third);
+    }
+    uninstall(&settings.name, &options, Some(&live)).unwrap();
+    assert!(!var.exists());
+}
+
+#[test]
+fn a_changed_tcp_listener_takes_a_new_master_and_nothing_else_does() {
+    let (directory, options) = furnished();
+    let live = Fake::new(directory.path());
+    let mut settings = samples::shop();
+    install(&settings, &options, Some(&live)).unwrap();
+    live.take();
+    live.running.replace(vec!["project-cluster.service".into()]);
+    let restart = ["stop project-cluster-tcp.socket project-cluster.service", "start project-cluster.service"];
+    let sysusers = "sysusers etc/sysusers.d/project-cluster.conf";
+    settings.api.port = 9000;
+    let report = install(&settings, &options, Some(&live)).unwrap().to_string();
+    assert_eq!(live.take(), [sysusers, "daemon-reload", restart[0], restart[1]]);
+    assert!(report.contains("does not listen on 127.0.0.1:9000"), "as nothing but the master runs here: {report}");
+    // Its unit goes before it is stopped: it would not be found any more.
+    settings.api.enabled = false;
+    let report = install(&settings, &options, Some(&live)).unwrap().to_string();
+    assert_eq!(live.take(), ["stop project-cluster-tcp.socket", sysusers, "daemon-reload", restart[0], restart[1]]);
+    assert!(!report.contains("does not listen") && !report.contains("systemctl restart project-cluster`"), "{report}");
+    settings.api.auth = Auth::None;
+    install(&settings, &options, Some(&live)).unwrap();
+    assert_eq!(live.take(), [sysusers, "daemon-reload"], "the master hears of it by a signal");
+    // One that is down gets it with its next start.
+    live.running.replace(Vec::new());
+    settings.api.enabled = true;
+    install(&settings, &options, Some(&live)).unwrap();
+    assert_eq!(live.take(), [sysusers, "daemon-reload"]);
 }
 
 #[test]

@@ -5,14 +5,14 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use project_cluster::config::settings::{
-    Amount, Api, App, FORMAT, Listen, Ready, Reload, Revision, Sandbox, Settings, Spawn, Timeouts, User, Workers,
+    Amount, Api, App, Auth, FORMAT, Listen, Ready, Reload, Revision, Sandbox, Settings, Spawn, Timeouts, User, Workers,
 };
 
 pub fn cluster(name: &str, apps: &[(&str, App)]) -> Settings {
     Settings {
         format: FORMAT,
         name: name.parse().unwrap(),
-        api: Api { enabled: true, host: IpAddr::V4(Ipv4Addr::LOCALHOST), port: 8887 },
+        api: Api { enabled: true, host: IpAddr::V4(Ipv4Addr::LOCALHOST), port: 8887, auth: Auth::Token },
         apps: apps.iter().map(|(name, app)| (name.parse().unwrap(), app.clone())).collect(),
     }
 }

@@ -276,14 +276,14 @@ fn an_on_demand_app_has_its_sockets_at_boot_and_they_end_with_the_target() {
     let tree = tree(&samples::on_demand());
     let wants = values(text(&tree, "rare.target"), "Unit", "Wants");
     let sockets = ["rare-api-127.0.0.1:3000.socket", "rare-api-unix:run:rare-api.sock.socket"];
-    assert_eq!(wants, ["rare.socket", "rare.service", "rare@always.service", sockets[0], sockets[1]]);
+    assert_eq!(wants, ["rare.socket", "rare.service", "rare-tcp.socket", "rare@always.service", sockets[0], sockets[1]]);
     for socket in sockets {
         assert_eq!(one(text(&tree, socket), "Unit", "StopPropagatedFrom"), "rare.target");
     }
     // Without workers nobody would answer there.
     let mut none = samples::on_demand();
     none.apps.values_mut().for_each(|app| app.workers = project_cluster::config::settings::Workers::Count(0));
-    assert_eq!(values(text(&crate::unit::tree(&none), "rare.target"), "Unit", "Wants"), ["rare.socket", "rare.service"]);
+    assert_eq!(values(text(&crate::unit::tree(&none), "rare.target"), "Unit", "Wants"), ["rare.socket", "rare.service", "rare-tcp.socket"]);
 }
 
 /// Every text file begins with the mark of its cluster, which is how a later run knows it.

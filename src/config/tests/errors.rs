@@ -47,6 +47,10 @@ fn of_the_cluster() {
             ("api.enabled = 1", "wrong-type", 1, 15, "expected true or false"),
             ("[api]\nhost = \"example.org\"", "bad-address", 2, 8, "is not an IP address"),
             ("[api]\nhost = \"127.0.0.1:80\"", "bad-address", 2, 8, "without the port"),
+            ("[api]\nauth = \"nobody\"", "bad-choice", 2, 8, "\"token\" or \"none\""),
+            ("[api]\nauth = false", "wrong-type", 2, 8, "\"token\" or \"none\""),
+            ("[api]\nhost = \"0.0.0.0\"\nauth = \"none\"", "open-door", 3, 8, "only a loopback `host` will do"),
+            ("[api]\nauth = \"none\"\nhost = \"192.0.2.1\"", "open-door", 2, 8, "whoever reaches 192.0.2.1"),
             ("[api]\nport = 65536", "out-of-range", 2, 8, "1 to 65535"),
             ("[api]\nport = 0", "out-of-range", 2, 8, "1 to 65535"),
             ("timeout.kill = \"5 sec\"", "bad-duration", 1, 16, "\"5s\" (ms, s, m, h), 1 ms to 1 h"),
@@ -81,6 +85,10 @@ fn of_an_apps_name() {
     let long = "x".repeat(65);
     for (name, code, words) in [
         ("all", "reserved-name", "`all` is reserved"),
+        ("v1", "reserved-name", "reserved"),
+        ("stat", "reserved-name", "reserved"),
+        ("healthz", "reserved-name", "reserved"),
+        ("metrics", "reserved-name", "reserved"),
         ("relay", "reserved-name", "reserved"),
         ("\"../etc\"", "bad-app-name", "letters, digits"),
         ("\"a b\"", "bad-app-name", "letters, digits"),
@@ -352,8 +360,10 @@ fn of_what_is_no_file() {
 #[test]
 fn warnings() {
     let told_of_api = |more: &str| told(&load_text(&format!("[api]\n{more}\n[apps.api]\ncommand = \"app\"\n")).unwrap().warnings);
-    assert!(told_of_api("port = 9000").contains("no TCP listener yet"));
-    assert_eq!(told_of_api("enabled = false"), "");
+    for fine in ["port = 9000", "auth = \"none\"", "host = \"::1\"\nauth = \"none\"", "enabled = false\nhost = \"0.0.0.0\""] {
+        assert_eq!(told_of_api(fine), "");
+    }
+    assert!(told_of_api("host = \"0.0.0.0\"").contains("the token travels to 0.0.0.0 unencrypted"));
     for (rest, code, line, column, words) in [
         ("command = \"npm start\"", "wrapper", 2, 11, "node FILE"),
         ("command = \"npm run serve\"", "wrapper", 2, 11, "swallows SIGTERM"),

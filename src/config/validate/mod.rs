@@ -19,6 +19,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use self::book::Book;
 pub use self::user::dynamic_user;
 use super::accounts::Accounts;
+use super::choices::Auth;
 use super::finding::Findings;
 use super::fragment::Cluster;
 use super::settings::{self, FORMAT, Settings};
@@ -58,19 +59,10 @@ fn name(cluster: &Cluster, findings: &mut Findings) -> ClusterName {
 }
 
 fn api<A>(cluster: &Cluster, context: &mut Context<'_, A>) -> settings::Api {
-    let mut api = settings::Api { enabled: true, host: IpAddr::V4(Ipv4Addr::LOCALHOST), port: 8887 };
+    let mut api = settings::Api { enabled: true, host: IpAddr::V4(Ipv4Addr::LOCALHOST), port: 8887, auth: settings::Auth::Token };
     let mut place: Option<Place> = None;
     if let Some(at) = cluster.api.get() {
         let table = &at.value;
-        if table.enabled.value() != Some(&false) {
-            let message = "this version has no TCP listener yet; the API is at its unix socket alone";
-            context.findings.warn(
-                "api-not-yet",
-                &at.key,
-                message,
-                "leave [api] out, or write `enabled = false`; the address is reserved until then",
-            );
-        }
         if let Some(enabled) = table.enabled.value() {
             api.enabled = *enabled;
         }
@@ -89,10 +81,33 @@ fn api<A>(cluster: &Cluster, context: &mut Context<'_, A>) -> settings::Api {
                 },
             }
         }
+        if let Some(at) = table.auth.get()
+            && at.value == Auth::None
+        {
+            api.auth = settings::Auth::None;
+            if api.enabled && !api.host.is_loopback() {
+                context.findings.error(
+                    "open-door",
+                    &at.place,
+                    format!("whoever reaches {} could steer this cluster", api.host),
+                    "without a token only a loopback `host` will do, such as \"127.0.0.1\"; or write `auth = \"token\"`",
+                );
+            }
+        }
         if let Some(at) = table.port.get() {
             place = Some(at.place.clone());
             api.port = at.value.to();
         }
+    }
+    if api.enabled && !api.host.is_loopback() && api.auth == settings::Auth::Token {
+        let at = place.clone().unwrap_or_else(|| Place::new(0, 0..0));
+        let message = format!("the token travels to {} unencrypted, and whoever reads it there can steer this cluster", api.host);
+        context.findings.warn(
+            "clear-text",
+            &at,
+            message,
+            "listen on 127.0.0.1 and put a proxy with TLS before it, or use a private network",
+        );
     }
     let own = "the REST API's own";
     context.book.take(Address::Unix(context.cluster.api_path()), None, own.into());

@@ -40,7 +40,7 @@ use crate::names::{AppName, AppUnits, Generation};
 use crate::systemd::{ActiveState, Systemd, Verb};
 
 /// Readers at once; each holds a connection.
-const READERS: usize = 64;
+pub const READERS: usize = 256;
 /// Events that a reader takes at once.
 const BATCH: usize = 64;
 

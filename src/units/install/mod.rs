@@ -5,6 +5,7 @@
 //! what has to change (`diff`).
 
 mod account;
+mod api;
 mod before;
 mod disk;
 mod kept;
@@ -160,7 +161,9 @@ pub fn install(settings: &Settings, options: &Options, live: Option<&dyn Live>) 
     let cut_off = ledger.as_ref().is_some_and(|ledger| !ledger.complete);
     let mut report = Report::new(cluster, &root);
     let gone = gone(&root, settings)?;
-    let stale = !plan.is_empty() || cut_off || !gone.is_empty();
+    // On a root directory that only stands for `/` there is no token.
+    let token = live.is_none() || api::in_order(&root, settings, &disk)?;
+    let stale = !plan.is_empty() || cut_off || !gone.is_empty() || !token;
     let fresh_account = live.is_some() && disk.group.is_none();
 
     if stale || fresh_account {
@@ -186,11 +189,15 @@ pub fn install(settings: &Settings, options: &Options, live: Option<&dyn Live>) 
             root.remove_all(path)?;
             report.did(Action::Removed, path);
         }
+        if live.is_some() {
+            api::make(&root, settings, &disk, &mut report)?;
+        }
         ledger.directories.retain(|path| !root.remove_directory_if_empty(path));
         if let Some(live) = live {
             live.daemon_reload().map_err(|source| Error::Live { what: "making systemd read its units again".into(), source })?;
             // Where one was cut off, what is new to this one was so to that.
             start_sockets(&root, settings, before.as_ref().filter(|_| !cut_off), live, &mut report)?;
+            api::listen(settings, &plan, &options.host, live, &mut report)?;
         }
         ledger.complete = true;
         ledger.write(&root, cluster)?;
@@ -216,6 +223,7 @@ pub fn install(settings: &Settings, options: &Options, live: Option<&dyn Live>) 
         live.enable(&target).map_err(|source| Error::Live { what: format!("enabling {target}"), source })?;
         live.start(&target).map_err(|source| Error::Live { what: format!("starting {target}"), source })?;
         report.note(format!("enabled and started {target}"));
+        api::tell(settings, live, &mut report)?;
     }
     Ok(report)
 }

@@ -47,11 +47,20 @@ pub struct Report {
     pub notes: Vec<String>,
     /// What is installed and not in effect, with the command that brings it; `apply` does that itself.
     pub advice: Vec<String>,
+    /// The master runs by its new unit already.
+    pub(super) restarted: bool,
 }
 
 impl Report {
     pub(super) fn new(cluster: &ClusterName, root: &Root) -> Self {
-        Self { cluster: cluster.clone(), root: root.shown().to_string(), actions: Vec::new(), notes: Vec::new(), advice: Vec::new() }
+        Self {
+            cluster: cluster.clone(),
+            root: root.shown().to_string(),
+            actions: Vec::new(),
+            notes: Vec::new(),
+            advice: Vec::new(),
+            restarted: false,
+        }
     }
 
     /// Whether nothing was changed.
@@ -107,7 +116,7 @@ impl Report {
         if updated(&host.units.join(cluster.api_socket())) {
             let (socket, target) = (cluster.api_socket(), cluster.target());
             self.note(format!("{socket} changed: `systemctl restart {socket}`, which restarts the master; {target} stays up"));
-        } else if updated(&host.units.join(cluster.master())) {
+        } else if updated(&host.units.join(cluster.master())) && !self.restarted {
             self.note(format!("the master's unit changed: `systemctl restart {cluster}`, which touches no worker"));
         }
     }

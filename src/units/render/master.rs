@@ -1,23 +1,31 @@
 //! The master, the listener of its API, and the target that holds the cluster together.
 
-use crate::config::settings::{Settings, Workers};
+use std::net::SocketAddr;
+
+use crate::config::settings::{Api, Settings, Workers};
 use crate::names::{AppUnits, ClusterName};
-use crate::units::model::{Host, pins};
+use crate::units::model::{Host, operators, pins};
 use crate::units::text;
 
 use super::ini::Ini;
+use super::sockets::bind_options;
 use super::{Kept, sandbox};
 
 /// `NAME.service`.
-pub(super) fn service(cluster: &ClusterName, host: &Host) -> String {
+pub(super) fn service(cluster: &ClusterName, api: &Api, host: &Host) -> String {
     let mut ini = Ini::new(cluster);
     ini.say("The master: rolls, watches, answers the API. Workers do not depend on it: it may die at any time.")
         .section("Unit")
         .set("Description", format!("project-cluster: master of cluster {cluster}"))
         .set("Requires", cluster.api_socket())
         .set("After", cluster.api_socket())
-        .set("PartOf", cluster.target())
-        .say("It is started again however often it ends; a start limit would take the API's socket down for good.")
+        .set("PartOf", cluster.target());
+    if api.enabled {
+        ini.say("It goes on without, where its port is taken; each start of the master tries again.")
+            .set("Wants", cluster.tcp_socket())
+            .set("After", cluster.tcp_socket());
+    }
+    ini.say("It is started again however often it ends; a start limit would take the API's socket down for good.")
         .set("StartLimitIntervalSec", "0")
         .section("Service")
         .set("Type", "notify")
@@ -38,8 +46,9 @@ pub(super) fn service(cluster: &ClusterName, host: &Host) -> String {
         .set("SyslogIdentifier", cluster.as_str())
         .set("LogExtraFields", format!("PROJECT_CLUSTER_NAME={cluster}"))
         .line("")
-        .say("It sees other users' processes (their memory and CPU), and nothing of what is root's alone.")
-        .set("InaccessiblePaths", format!("-/etc/project-cluster -{}", pins(cluster).display()))
+        .say("It sees other users' processes (their memory and CPU), and nothing of what is root's alone, nor the operators' token:")
+        .say("it knows that by its hash.")
+        .set("InaccessiblePaths", format!("-/etc/project-cluster -{} -{}", pins(cluster).display(), operators(cluster).display()))
         .all(sandbox::OURS);
     ini.finish()
 }
@@ -64,6 +73,29 @@ pub(super) fn socket(cluster: &ClusterName) -> String {
     ini.finish()
 }
 
+/// `NAME-tcp.socket`.
+pub(super) fn tcp_socket(cluster: &ClusterName, api: &Api) -> String {
+    let address = SocketAddr::new(api.host, api.port);
+    let mut ini = Ini::new(cluster);
+    ini.say("The API's TCP socket: a unit of its own, so that a taken port leaves the unix socket as it is. PID 1 holds it.")
+        .say(&format!("A socket does not start beside its running service: `systemctl restart {cluster}` starts it."))
+        .section("Unit")
+        .set("Description", format!("project-cluster: API of cluster {cluster} on {address}"))
+        .set("PartOf", cluster.target())
+        .set("StartLimitIntervalSec", "0")
+        .section("Socket")
+        .set("ListenStream", address.to_string());
+    bind_options(&mut ini, address.ip());
+    ini.set("Service", cluster.master())
+        .set("FileDescriptorName", "tcp")
+        .set("NoDelay", "yes")
+        .say("A client that is gone without a word gives its place back after some two minutes.")
+        .all(&[("KeepAlive", "yes"), ("KeepAliveTimeSec", "60s"), ("KeepAliveIntervalSec", "20s"), ("KeepAliveProbes", "3")])
+        .say("A master that crashes under requests must not close it for good.")
+        .set("TriggerLimitIntervalSec", "0");
+    ini.finish()
+}
+
 /// `NAME.target`.
 pub(super) fn target(settings: &Settings, kept: &Kept) -> String {
     let cluster = &settings.name;
@@ -73,6 +105,9 @@ pub(super) fn target(settings: &Settings, kept: &Kept) -> String {
         .set("Description", format!("project-cluster: cluster {cluster}"))
         .set("Wants", cluster.api_socket())
         .set("Wants", cluster.master());
+    if settings.api.enabled {
+        ini.set("Wants", cluster.tcp_socket());
+    }
     for (name, app) in &settings.apps {
         let units = AppUnits::new(cluster, name);
         if app.workers == Workers::Count(0) {

@@ -1,10 +1,6 @@
 //! Settings in, tree of files out: every unit, drop-in and rule of a cluster.
 //!
 //! Pure: the same settings and host give the same bytes. It must not look at the machine.
-//!
-//! The TCP listener of the API (`NAME-tcp.socket`) is not rendered: it comes together with the token that guards it,
-//! since anyone who may connect to 127.0.0.1 could steer the cluster until then. `api.host` and `api.port` are
-//! validated and kept.
 
 mod access;
 mod handle;
@@ -37,8 +33,11 @@ pub fn render_beside(settings: &Settings, host: &Host, kept: &Kept) -> Tree {
         tree.files.insert(host.units.join(name), File::public(contents));
     };
 
-    unit(cluster.master(), master::service(cluster, host));
+    unit(cluster.master(), master::service(cluster, &settings.api, host));
     unit(cluster.api_socket(), master::socket(cluster));
+    if settings.api.enabled {
+        unit(cluster.tcp_socket(), master::tcp_socket(cluster, &settings.api));
+    }
     unit(cluster.target(), master::target(settings, kept));
     unit(format!("{cluster}@.service"), handle::service(cluster, host));
     unit(format!("{cluster}-first@.service"), handle::trigger(cluster, host));
@@ -88,6 +87,7 @@ fn settings_files(settings: &Settings, tree: &mut Tree) {
     };
     tree.directories.insert(cluster.var(), 0o755);
     tree.directories.insert(model::pins(cluster), 0o700);
+    tree.directories.insert(model::operators(cluster), 0o755);
     let told = File { contents: json(&settings.without_env()), mode: 0o640, owner: Owner::RootAndCluster, secret: false };
     tree.files.insert(model::master_settings(cluster), told);
     let kept = File { contents: json(settings), mode: 0o600, owner: Owner::Root, secret: true };

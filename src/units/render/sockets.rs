@@ -28,11 +28,7 @@ pub(super) fn socket(one: &One<'_>, listen: &Listen) -> String {
     match &listen.address {
         Address::Tcp(tcp) => {
             ini.set("ListenStream", tcp.to_string());
-            if tcp.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) {
-                ini.say("IPv4 and IPv6, whatever net.ipv6.bindv6only says.").set("BindIPv6Only", "both");
-            } else if !tcp.ip().is_unspecified() && !tcp.ip().is_loopback() {
-                ini.say("The address may come later than this socket at boot.").set("FreeBind", "yes");
-            }
+            bind_options(&mut ini, tcp.ip());
             ini.set("FileDescriptorName", listen.address.fd_name());
         }
         Address::Unix(path) => {
@@ -53,4 +49,13 @@ pub(super) fn socket(one: &One<'_>, listen: &Listen) -> String {
         .say("Each end of a worker lets the next connection trigger again; that is harmless and must not close the port.")
         .set("TriggerLimitIntervalSec", "0");
     ini.finish()
+}
+
+/// What a TCP address asks of its socket.
+pub(super) fn bind_options(ini: &mut Ini, ip: IpAddr) {
+    if ip == IpAddr::V6(Ipv6Addr::UNSPECIFIED) {
+        ini.say("IPv4 and IPv6, whatever net.ipv6.bindv6only says.").set("BindIPv6Only", "both");
+    } else if !ip.is_unspecified() && !ip.is_loopback() {
+        ini.say("The address may come later than this socket at boot.").set("FreeBind", "yes");
+    }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Barrier;
 
 use super::*;
-use crate::config::settings::{Amount, Api, Ready, Reload, Sandbox, Spawn, Timeouts, User, Workers};
+use crate::config::settings::{Amount, Api, Auth, Ready, Reload, Sandbox, Spawn, Timeouts, User, Workers};
 use crate::worker::pin::Copy;
 use crate::worker::prepare::prepare;
 
@@ -71,7 +71,7 @@ impl World {
         let settings = Settings {
             format: settings::FORMAT,
             name: self.cluster.clone(),
-            api: Api { enabled: false, host: std::net::Ipv4Addr::LOCALHOST.into(), port: 1 },
+            api: Api { enabled: false, host: std::net::Ipv4Addr::LOCALHOST.into(), port: 1, auth: Auth::Token },
             apps: BTreeMap::from([(self.app.clone(), app)]),
         };
         self.store().write_settings(&settings).unwrap();
