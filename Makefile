@@ -18,9 +18,11 @@ mandir = $(DESTDIR)$(PREFIX)/share/man
 
 all: build
 
-# What is installed. The tests build for themselves.
+# What is installed: one file that needs no other, so that nothing is found, mapped and bound before `ls` or a worker's first
+# step begins (docs/benchmarks.md). Needs the C library's archive: part of libc6-dev in Debian, glibc-static in Fedora. The
+# tests build for themselves.
 build:
-	$(CARGO) build --release
+	$(CARGO) rustc --release --bin project-cluster -- -C target-feature=+crt-static
 
 setup:
 	tests/setup.sh
@@ -56,8 +58,8 @@ demo:
 test-257: setup
 	root=$$(tests/root-257.sh) && PROJECT_CLUSTER_TEST_ROOT=$$root $(CARGO) nextest run -E 'binary(it)'
 
-bench: setup
-	$(CARGO) build --release --bin project-cluster
+bench: setup build
+	$(CARGO) run --release --quiet --example figures
 	$(CARGO) run --release --quiet --example bench
 	$(CARGO) run --release --quiet --example reloads
 	$(CARGO) run --release --quiet --example loops
@@ -70,9 +72,8 @@ proof:
 # The tests that `make test` leaves to this: on Ruby and Java, and in a virtual machine, on whose slow processors the release
 # build is twice as fast.
 .PHONY: proof-tests
-proof-tests:
+proof-tests: build
 	tests/setup.sh proof
-	$(CARGO) build --release --bin project-cluster
 	$(CARGO) nextest run --profile proof -E 'test(/^proof::/)'
 	machine=$$(tests/machine.sh) && PROJECT_CLUSTER_TEST_MACHINE=$$machine \
 		PROJECT_CLUSTER_BIN=$(CURDIR)/target/release/project-cluster $(CARGO) nextest run --profile proof -E 'test(/^machine::/)'

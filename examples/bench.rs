@@ -2,8 +2,7 @@
 //!
 //! Of the ground that the tests stand on: how long a throw-away systemd takes to boot, and whether the tests' load generator
 //! keeps up with `wrk`. Of the product: what `worker prepare` and `worker exec` add to the start of a plain unit, how long a
-//! start takes until `worker ready` has seen the app listen, the memory of a bind supervisor and of the idle master, and how
-//! long `ls` takes, and how often the idle master wakes.
+//! start takes until `worker ready` has seen the app listen, and the memory of a bind supervisor. `figures` has the rest.
 
 #[path = "../tests/support/mod.rs"]
 mod support;
@@ -18,9 +17,7 @@ const SECONDS: u64 = 5;
 
 fn main() -> Result<(), String> {
     ground()?;
-    starts()?;
-    master()?;
-    idle()
+    starts()
 }
 
 fn ground() -> Result<(), String> {
@@ -151,68 +148,6 @@ fn starts() -> Result<(), String> {
     for (key, values) in memory {
         println!("bind supervisors of 4 workers and their watchers, {key} {}", values.join(", "));
     }
-    Ok(())
-}
-
-/// The master of 32 workers, and the list command beside systemd's own and a program that does nothing.
-fn master() -> Result<(), String> {
-    let sandbox = Sandbox::start();
-    let app =
-        |name: &str| format!("[apps.{name}]\nworkers = 16\ncommand = \"sleep infinity\"\nready = \"none\"\nreload.min_ready = \"10ms\"\n");
-    sandbox.write("/etc/project-cluster/cluster.toml", app("api") + &app("bg"));
-    sandbox.run(&["project-cluster", "install", "--now"]).ok();
-    let pid = sandbox.main_pid("project-cluster.service").ok_or("the master does not run")?;
-    let line = |file: &str, key: &str| {
-        let text = sandbox.read(format!("/proc/{pid}/{file}"));
-        text.lines().find_map(|line| line.strip_prefix(key)).map_or_else(String::new, |value| value.trim().to_owned())
-    };
-    println!("the idle master of 32 workers: RSS {}, PSS {}", line("status", "VmRSS:"), line("smaps_rollup", "Pss:"));
-    let kinds: [(&str, &[&str]); 3] = [
-        ("`project-cluster ls` of 32 workers", &["project-cluster", "ls"]),
-        ("`systemctl list-units` of the same", &["systemctl", "list-units", "project-cluster*"]),
-        ("`true`", &["true"]),
-    ];
-    let mut times = kinds.map(|_| Vec::new());
-    for _ in 0..STARTS {
-        for (times, (_, command)) in times.iter_mut().zip(kinds) {
-            times.push(sandbox.run(command).took);
-        }
-    }
-    for ((name, _), times) in kinds.iter().zip(times) {
-        println!("{name}, each through nsenter: median {:?}", median(times));
-    }
-    Ok(())
-}
-
-/// How long the master is left alone.
-const ALONE: Duration = Duration::from_secs(60);
-
-/// How often the master wakes while nothing happens and nobody asks.
-fn idle() -> Result<(), String> {
-    let sandbox = Sandbox::start();
-    let app =
-        |name: &str| format!("[apps.{name}]\nworkers = 4\ncommand = \"sleep infinity\"\nready = \"none\"\nreload.min_ready = \"10ms\"\n");
-    sandbox.write("/etc/project-cluster/cluster.toml", ["one", "two", "three", "four"].map(app).concat());
-    sandbox.run(&["project-cluster", "install", "--now"]).ok();
-    let pid = sandbox.main_pid("project-cluster.service").ok_or("the master does not run")?;
-    // A thread that waits gives up its processor of its own will, and wakes as often.
-    let script = format!("cat /proc/{pid}/task/*/status | awk '/^voluntary_ctxt_switches/ {{ sum += $2 }} END {{ print sum }}'");
-    let count = || sandbox.sh(&script).ok().parse::<u64>().map_err(|why| format!("{script}: {why}"));
-    // What came with the start is over when it has slept for a second on end.
-    let mut before = count()?;
-    sandbox.wait_until("the master rests", Duration::from_secs(30), || {
-        std::thread::sleep(Duration::from_secs(1));
-        let now = count();
-        let rests = now == Ok(before);
-        before = now.unwrap_or(0);
-        rests
-    });
-    std::thread::sleep(ALONE);
-    let threads = sandbox.sh(&format!("ls /proc/{pid}/task | wc -l")).ok();
-    let wakes = count()?.saturating_sub(before);
-    println!(
-        "the idle master of 4 apps of 4 workers: {wakes} wake-ups of its {threads} threads in {ALONE:?} (the watchdog: 2, of up to 3 wake-ups each by the timer wheel)"
-    );
     Ok(())
 }
 

@@ -148,7 +148,7 @@ impl Door {
             Ok(response) => response,
             Err((refusal, header)) => {
                 let mut response = refusal.into_response();
-                response.headers_mut().extend(header);
+                response.headers_mut().extend(header.map(|header| *header));
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
                 response
             }
@@ -220,7 +220,7 @@ impl Door {
 }
 
 /// A refusal, and the header that goes with it.
-type Refused = (Refusal, Option<(header::HeaderName, HeaderValue)>);
+type Refused = (Refusal, Option<Box<(header::HeaderName, HeaderValue)>>);
 
 fn refuse(code: Code, detail: impl Into<String>) -> Refused {
     (Refusal::new(code, detail), None)
@@ -228,7 +228,7 @@ fn refuse(code: Code, detail: impl Into<String>) -> Refused {
 
 fn busy(what: &str) -> Refused {
     let refusal = Refusal::new(Code::Busy, format!("too many {what} at once on this listener; try again"));
-    (refusal, Some((header::RETRY_AFTER, HeaderValue::from_static("1"))))
+    (refusal, Some(Box::new((header::RETRY_AFTER, HeaderValue::from_static("1")))))
 }
 
 /// The request with its whole body: routes then wait for no client.
@@ -304,7 +304,7 @@ fn allowed(rule: &Rule, to: SocketAddr, headers: &HeaderMap) -> Result<(), Refus
     }
     let unauthorized = |detail: &str| {
         let challenge = HeaderValue::from_static("Bearer realm=\"project-cluster\"");
-        Err((Refusal::new(Code::Unauthorized, detail), Some((header::WWW_AUTHENTICATE, challenge))))
+        Err((Refusal::new(Code::Unauthorized, detail), Some(Box::new((header::WWW_AUTHENTICATE, challenge)))))
     };
     let Some(hash) = rule.hash else {
         return unauthorized("there is no token yet, so nobody may use the API over TCP: `sudo project-cluster install` makes one");

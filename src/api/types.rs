@@ -106,9 +106,9 @@ pub struct Worker {
     pub errors: Option<u64>,
     /// Warnings it logged; null while nothing counts them.
     pub warnings: Option<u64>,
-    /// Memory of its whole control group, bytes: what the kernel charges, or the resident sets where it charges nothing.
+    /// Memory of its whole control group, bytes, at most a second ago: what the kernel charges, or the resident sets where it charges nothing.
     pub memory_bytes: Option<u64>,
-    /// CPU time of its whole control group, milliseconds.
+    /// CPU time of its whole control group, milliseconds, at most a second ago.
     pub cpu_ms: Option<u64>,
 }
 

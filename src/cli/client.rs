@@ -4,7 +4,7 @@
 //! fails). It must not know what the answers mean.
 
 use std::cmp::Ordering;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,7 @@ use crate::journal::harmless;
 use crate::names::ClusterName;
 
 /// The largest answer that is read: a thousand workers are half a megabyte.
-const ANSWER: usize = 16 * 1024 * 1024;
+pub(super) const ANSWER: usize = 16 * 1024 * 1024;
 
 /// The header that says of which version the master is.
 pub(super) const VERSION: &str = "project-cluster-version";
@@ -49,7 +49,7 @@ pub enum Error {
     Late(Duration, String),
     /// The master says no.
     #[error("{}", .0.detail)]
-    Refused(Problem),
+    Refused(Box<Problem>),
 }
 
 /// A client of one cluster's master.
@@ -64,7 +64,12 @@ pub struct Client {
 impl Client {
     /// Of this cluster.
     pub fn new(cluster: &ClusterName) -> Self {
-        Self { cluster: cluster.clone(), path: cluster.api_path(), version: Arc::default() }
+        Self::at(cluster, cluster.api_path())
+    }
+
+    /// Of the one that listens there.
+    pub(super) fn at(cluster: &ClusterName, path: PathBuf) -> Self {
+        Self { cluster: cluster.clone(), path, version: Arc::default() }
     }
 
     /// What to say of a master of another version than this program; none where it did not say, or is of the same.
@@ -87,18 +92,31 @@ impl Client {
         }
     }
 
+    /// Where it listens.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn late(&self, limit: Duration) -> Error {
+        Error::Late(limit, self.cluster.master())
+    }
+
     /// One request; the answer must be there within `limit`.
     ///
     /// # Errors
     /// See [`Error`].
     pub async fn call<T: DeserializeOwned>(&self, method: Method, uri: &str, limit: Duration) -> Result<T, Error> {
-        let late = || Error::Late(limit, self.cluster.master());
-        let (status, body) = timeout(limit, self.exchange(method, uri)).await.map_err(|_| late())??;
+        self.read(timeout(limit, self.exchange(method, uri)).await.map_err(|_| self.late(limit))??)
+    }
+
+    /// What an answer says.
+    pub(super) fn read<T: DeserializeOwned>(&self, (status, body): (StatusCode, impl AsRef<[u8]>)) -> Result<T, Error> {
+        let body = body.as_ref();
         if status.is_success() {
-            return serde_json::from_slice(&body).map_err(|why| Error::Strange(why.to_string()));
+            return serde_json::from_slice(body).map_err(|why| Error::Strange(why.to_string()));
         }
-        match serde_json::from_slice::<Problem>(&body) {
-            Ok(problem) => Err(Error::Refused(problem)),
+        match serde_json::from_slice::<Problem>(body) {
+            Ok(problem) => Err(Error::Refused(Box::new(problem))),
             Err(_) => Err(Error::Strange(status.to_string())),
         }
     }
@@ -123,15 +141,15 @@ impl Client {
     /// # Errors
     /// See [`Error`].
     pub async fn stream(&self, uri: &str, limit: Duration) -> Result<Stream, Error> {
-        let (response, driver) =
-            timeout(limit, self.send(Method::GET, uri)).await.map_err(|_| Error::Late(limit, self.cluster.master()))??;
+        let (response, driver) = timeout(limit, self.send(Method::GET, uri)).await.map_err(|_| self.late(limit))??;
         let (status, body) = (response.status(), response.into_body());
         if status.is_success() {
             return Ok(Stream { body, _driver: driver });
         }
-        let body = timeout(limit, Limited::new(body, ANSWER).collect()).await.map_err(|_| Error::Late(limit, self.cluster.master()))?;
+        let body = timeout(limit, Limited::new(body, ANSWER).collect()).await.map_err(|_| self.late(limit))?;
         let body = body.map_err(|why| Error::Broken(why.to_string()))?.to_bytes();
-        Err(serde_json::from_slice::<Problem>(&body).map_or_else(|_| Error::Strange(status.to_string()), Error::Refused))
+        Err(serde_json::from_slice::<Problem>(&body)
+            .map_or_else(|_| Error::Strange(status.to_string()), |problem| Error::Refused(Box::new(problem))))
     }
 
     async fn exchange(&self, method: Method, uri: &str) -> Result<(StatusCode, Bytes), Error> {
@@ -159,7 +177,7 @@ impl Client {
         Ok((response, driver))
     }
 
-    fn unreachable(&self, why: &std::io::Error) -> Error {
+    pub(super) fn unreachable(&self, why: &std::io::Error) -> Error {
         use std::io::ErrorKind;
         let (path, name) = (self.path.display(), &self.cluster);
         Error::Unreachable(match why.kind() {
@@ -223,7 +241,7 @@ mod tests {
     #[tokio::test]
     async fn a_master_that_dies_under_a_request_is_asked_again() {
         let directory = tempfile::tempdir().unwrap();
-        let client = Client { path: directory.path().join("api.sock"), ..Client::new(&ClusterName::default()) };
+        let client = Client::at(&ClusterName::default(), directory.path().join("api.sock"));
         let listener = UnixListener::bind(&client.path).unwrap();
         let master = async {
             for _ in 0..3 {

@@ -18,6 +18,7 @@ pub mod look;
 mod marks;
 mod operate;
 mod out;
+mod plain;
 mod select;
 mod setup;
 mod show;
@@ -119,7 +120,7 @@ impl Context {
 
 /// Runs the command line; returns the process's exit code.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::quick(std::env::args_os().skip(1)).map_or_else(Cli::try_parse, Ok) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are no errors; usage is exit code 2 in clap as in ours.
@@ -133,6 +134,11 @@ pub fn main() -> ExitCode {
             return ExitCode::from(code);
         }
     };
+    let context = Context::new(&cli);
+    if let Verb::Ls { select } = &cli.verb {
+        // The verb that is typed most, and by scripts in a loop: it pays for nothing that it does not need.
+        return end(ls(&context, select), &context);
+    }
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(why) => {
@@ -140,7 +146,6 @@ pub fn main() -> ExitCode {
             return ExitCode::from(1);
         }
     };
-    let context = Context::new(&cli);
     let result = match &cli.verb {
         // These block on files and on systemd in turn; they bring their own event queue where they need one.
         Verb::Init => setup::init(&context),
@@ -156,8 +161,14 @@ pub fn main() -> ExitCode {
         Verb::Uninstall(options) => setup::uninstall(&context, options, &runtime),
         verb => runtime.block_on(run(&context, verb)),
     };
+    end(result, &context)
+}
+
+/// Tells how a verb ended; the process's exit code.
+fn end(result: Result<(), Failure>, context: &Context) -> ExitCode {
+    let json = context.json;
     // A script that reads JSON has it in `GET /v1/health`.
-    if let Some(note) = context.client.version_note().filter(|_| !cli.json) {
+    if let Some(note) = context.client.version_note().filter(|_| !json) {
         complain(&format!("project-cluster: {note}\n"));
     }
     match result {
@@ -168,7 +179,7 @@ pub fn main() -> ExitCode {
                 Failure::Usage(text) => (text, 2),
                 Failure::Unreachable(text) => (text, 3),
             };
-            if cli.json && !text.is_empty() {
+            if json && !text.is_empty() {
                 complain_json(text.trim_end(), code);
             } else if !text.is_empty() {
                 complain(&format!("project-cluster: {}\n", text.trim_end()));
@@ -180,7 +191,6 @@ pub fn main() -> ExitCode {
 
 async fn run(context: &Context, verb: &Verb) -> Result<(), Failure> {
     match verb {
-        Verb::Ls { select } => ls(context, select).await,
         Verb::Show { select } => show::run(context, select).await,
         Verb::Start(options) => operate::run(context, "start", options).await,
         Verb::Stop(options) => operate::surely(context, "stop", options).await,
@@ -202,12 +212,13 @@ async fn run(context: &Context, verb: &Verb) -> Result<(), Failure> {
         | Verb::Complete { .. }
         | Verb::Install(_)
         | Verb::Apply(_)
-        | Verb::Uninstall(_) => Ok(()),
+        | Verb::Uninstall(_)
+        | Verb::Ls { .. } => Ok(()),
     }
 }
 
-async fn ls(context: &Context, select: &[String]) -> Result<(), Failure> {
-    let mut apps = context.apps().await?;
+fn ls(context: &Context, select: &[String]) -> Result<(), Failure> {
+    let mut apps: Vec<App> = context.client.fetch("/v1/apps", READ)?;
     let mut workers: Vec<Worker> = apps.iter().flat_map(|app| app.workers.clone()).collect();
     if !select.is_empty() {
         let chosen = selection(&apps, select)?;

@@ -1,9 +1,8 @@
 //! The accounts of this machine, behind a narrow trait so that validation can be tested without them.
 
-use std::ffi::CString;
-use std::io;
-use std::mem::MaybeUninit;
-use std::ptr;
+use std::io::{self, ErrorKind, Read as _};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 /// Where users and groups are looked up.
 pub trait Accounts {
@@ -23,57 +22,61 @@ pub trait Accounts {
 /// can be looked up like an account; it is none.
 pub const DYNAMIC: std::ops::RangeInclusive<u32> = 61184..=65519;
 
-/// This machine's accounts, by way of the C library and so of everything in `nsswitch.conf(5)`.
+/// This machine's accounts, by way of `getent(1)` and so of everything in `nsswitch.conf(5)`: the C library that is linked into
+/// this program cannot load that itself.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemAccounts;
 
-/// First size of the lookup's buffer; a group with many members needs more.
-const BUFFER: usize = 4096;
-/// Its last size: more than any sane entry.
-const MAX_BUFFER: usize = 1 << 20;
+/// How long a directory server may take.
+const LIMIT: Duration = Duration::from_secs(20);
+/// A group with many members is a long line.
+const LINE: u64 = 1 << 20;
 
-/// Calls a `get..nam_r` with a growing buffer; `call` fills the entry and answers (return code, whether found).
-fn lookup(mut call: impl FnMut(&mut [libc::c_char]) -> (i32, Option<u32>)) -> io::Result<Option<u32>> {
-    let mut size = BUFFER;
-    loop {
-        let mut buffer = vec![0; size];
-        match call(&mut buffer) {
-            (0, found) => return Ok(found),
-            (libc::ERANGE, _) if size < MAX_BUFFER => size *= 2,
-            (libc::EINTR, _) => {}
-            // What `getpwnam(3)` lists as "not found" besides 0.
-            (libc::ENOENT | libc::ESRCH | libc::EBADF | libc::EPERM, _) => return Ok(None),
-            (code, _) => return Err(io::Error::from_raw_os_error(code)),
-        }
+/// The number in the entry of this name. `getent` takes a number for an id, and finds by it an entry of another name.
+fn lookup(program: &str, database: &str, name: &str, limit: Duration) -> io::Result<Option<u32>> {
+    if name.is_empty() || name.contains('\0') {
+        return Ok(None);
     }
+    let child =
+        Command::new(program).args([database, "--", name]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
+    let mut child = child.map_err(|why| io::Error::new(why.kind(), format!("{program}: {why}")))?;
+    let end = Instant::now() + limit;
+    let stdout = child.stdout.take();
+    let reader = std::thread::spawn(move || {
+        let mut text = String::new();
+        stdout.map_or(Ok(0), |stdout| stdout.take(LINE).read_to_string(&mut text)).map(|_| text)
+    });
+    // A step of a millisecond, where a process takes about one.
+    let status = loop {
+        match child.try_wait()? {
+            Some(status) => break status,
+            None if Instant::now() < end => std::thread::sleep(Duration::from_millis(1)),
+            None => {
+                // One that has just ended is no error.
+                let _ = child.kill();
+                child.wait()?;
+                return Err(io::Error::new(ErrorKind::TimedOut, format!("`{program} {database}` took longer than {limit:?}")));
+            }
+        }
+    };
+    match status.code() {
+        Some(0) => {}
+        // Not found (getent(1)).
+        Some(2) => return Ok(None),
+        _ => return Err(io::Error::other(format!("`{program} {database}` failed: {status}"))),
+    }
+    let text = reader.join().map_err(|_| io::Error::other("the reader of getent panicked"))??;
+    let mut fields = text.lines().next().unwrap_or_default().split(':');
+    Ok(fields.next().filter(|found| *found == name).and_then(|_| fields.nth(1)?.parse().ok()))
 }
 
 impl Accounts for SystemAccounts {
     fn user(&self, name: &str) -> io::Result<Option<u32>> {
-        let Ok(name) = CString::new(name) else { return Ok(None) };
-        lookup(|buffer| {
-            let mut entry = MaybeUninit::<libc::passwd>::uninit();
-            let mut found = ptr::null_mut();
-            // SAFETY: `name` is a C string, `entry`, `buffer` and `found` are valid for writes of the sizes given
-            // and outlive the call; nothing else points to them.
-            let code = unsafe { libc::getpwnam_r(name.as_ptr(), entry.as_mut_ptr(), buffer.as_mut_ptr(), buffer.len(), &mut found) };
-            // SAFETY: on success a found entry points to `entry`, which the call has then filled.
-            let id = (code == 0 && !found.is_null()).then(|| unsafe { (*found).pw_uid });
-            (code, id)
-        })
+        lookup("getent", "passwd", name, LIMIT)
     }
 
     fn group(&self, name: &str) -> io::Result<Option<u32>> {
-        let Ok(name) = CString::new(name) else { return Ok(None) };
-        lookup(|buffer| {
-            let mut entry = MaybeUninit::<libc::group>::uninit();
-            let mut found = ptr::null_mut();
-            // SAFETY: as in `user`.
-            let code = unsafe { libc::getgrnam_r(name.as_ptr(), entry.as_mut_ptr(), buffer.as_mut_ptr(), buffer.len(), &mut found) };
-            // SAFETY: as in `user`.
-            let id = (code == 0 && !found.is_null()).then(|| unsafe { (*found).gr_gid });
-            (code, id)
-        })
+        lookup("getent", "group", name, LIMIT)
     }
 }
 
@@ -92,14 +95,19 @@ mod tests {
     }
 
     #[test]
-    fn a_long_entry_grows_the_buffer() {
-        let mut sizes = Vec::new();
-        let found = lookup(|buffer| {
-            sizes.push(buffer.len());
-            if buffer.len() < 20_000 { (libc::ERANGE, None) } else { (0, Some(7)) }
-        });
-        assert_eq!(found.unwrap(), Some(7));
-        assert_eq!(sizes, [4096, 8192, 16384, 32768]);
-        assert_eq!(lookup(|_| (libc::ERANGE, None)).unwrap_err().raw_os_error(), Some(libc::ERANGE));
+    fn a_lookup_that_fails_or_takes_too_long_is_no_answer() {
+        let short = Duration::from_millis(50);
+        let late = |program: &str| lookup(program, "passwd", "root", short).unwrap_err();
+        assert_eq!(late("no-such-program").kind(), ErrorKind::NotFound);
+        let directory = tempfile::tempdir().unwrap();
+        let script = |text: &str| {
+            use std::os::unix::fs::PermissionsExt as _;
+            let path = directory.path().join(text.len().to_string());
+            std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+            path.to_str().unwrap().to_owned()
+        };
+        assert_eq!(late(&script("exec sleep 60")).kind(), ErrorKind::TimedOut);
+        assert!(late(&script("exit 3")).to_string().contains("exit status: 3"));
     }
 }

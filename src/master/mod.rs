@@ -13,6 +13,7 @@
 mod apply;
 pub mod events;
 mod failed;
+mod glance;
 mod loops;
 mod marks;
 mod memory;
@@ -21,6 +22,8 @@ mod places;
 mod renew;
 pub mod rolls;
 mod run;
+mod thrift;
+mod ticks;
 pub mod under_way;
 pub mod usage;
 mod view;
@@ -29,18 +32,22 @@ mod workers;
 pub mod world;
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
 
 use tokio::sync::watch as channel;
+use tokio::time::Instant;
 
 pub use places::Places;
 pub use run::main;
 
 use self::events::asked::Noted;
 use self::events::{Events, Strays};
+use self::glance::Questions;
 use self::memory::{Memory, Source};
 use self::rolls::Rolls;
+use self::usage::Usages;
+use self::watch::Gathered;
 use self::world::World;
 use crate::api::error::{Code, Refusal};
 use crate::api::token::Hash;
@@ -55,9 +62,6 @@ use crate::systemd::{self, Systemd};
 
 /// Lines of a failed step that a message shows: a stack of Node with its source line and its error is over 20.
 const LINES: usize = 30;
-/// A question of a person waits no longer for systemd; the message says that it does not answer.
-const GLANCE: Duration = Duration::from_secs(3);
-
 /// After a reading that failed.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 
@@ -76,12 +80,14 @@ pub struct Master<S> {
     world: Mutex<World>,
     /// Held from a reading's first question until the world has it, so that an older reading never follows a newer.
     reading: tokio::sync::Mutex<()>,
+    questions: Questions,
     /// A reading failed: all is to be read again.
     unread: tokio::sync::Notify,
     /// Grows with every reading of the world.
     seen: channel::Sender<u64>,
     memory: Mutex<Memory>,
     rolls: Mutex<Rolls>,
+    usages: Mutex<Usages>,
     events: Arc<Events>,
     strays: Strays,
     said: Mutex<loops::Said>,
@@ -108,10 +114,12 @@ impl<S: Systemd> Master<S> {
             settings_file: Mutex::default(),
             world: Mutex::default(),
             reading: tokio::sync::Mutex::default(),
+            questions: Questions::default(),
             unread: tokio::sync::Notify::new(),
             seen: channel::Sender::new(0),
             memory: Mutex::new(Memory::new(intent)),
             rolls: Mutex::default(),
+            usages: Mutex::default(),
             events: Arc::default(),
             strays: Strays::default(),
             said: Mutex::default(),
@@ -142,7 +150,9 @@ impl<S: Systemd> Master<S> {
 
     /// How many workers are configured for an app.
     fn target(app: &settings::App) -> u16 {
-        app.workers.count(std::thread::available_parallelism().map_or(1, std::num::NonZero::get))
+        // Looked up once: the standard library reads the control group's limits for it, file by file.
+        static CORES: LazyLock<usize> = LazyLock::new(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
+        app.workers.count(*CORES)
     }
 
     /// The slots of an app that shall be served.
@@ -186,6 +196,7 @@ impl<S: Systemd> Master<S> {
         let world = lock(&self.world);
         let crashes = self.places.crashes(name);
         let mut view = view::app(&world, &units, app, Self::target(app), &intent, roll, &crashes);
+        view::measure(&mut view.workers, &world, &mut lock(&self.usages));
         marks::mark(&mut view, &world, &units, &self.strays.of(name));
         drop(world);
         self.compare(&mut view, app, &intent);
@@ -202,18 +213,28 @@ impl<S: Systemd> Master<S> {
 
     /// Keeps the world true, until systemd's edge is gone.
     async fn follow(&self, mut changes: tokio::sync::broadcast::Receiver<systemd::Change>) {
+        let mut gathered = Gathered::default();
+        let mut again: Option<Instant> = None;
         loop {
             let settings = self.settings();
-            let dirty = tokio::select! {
-                dirty = watch::next(&mut changes, &settings) => dirty,
-                () = self.unread.notified() => {
-                    tokio::time::sleep(TRY_AGAIN).await;
-                    Some(watch::Dirty::All)
+            tokio::select! {
+                () = self.questions.asked() => self.answer(&mut gathered, &mut changes).await,
+                open = gathered.burst(&mut changes, &settings) => {
+                    if !open {
+                        return;
+                    }
+                    if let Some(dirty) = gathered.take() {
+                        self.refresh(&dirty).await;
+                        if dirty.is_many() {
+                            thrift::trim();
+                        }
+                    }
                 }
-            };
-            match dirty {
-                Some(dirty) => self.refresh(&dirty).await,
-                None => return,
+                () = self.unread.notified() => again = Some(Instant::now() + TRY_AGAIN),
+                () = tokio::time::sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => {
+                    again = None;
+                    self.refresh(&watch::Dirty::All).await;
+                }
             }
         }
     }
@@ -231,31 +252,14 @@ impl<S: Systemd> Master<S> {
         let reading = self.reading.lock().await;
         let (ended, before) = (self.systemd.ledger().ended(), lock(&self.world).clone());
         watch::refresh(&*self.systemd, &settings, &self.world, dirty).await?;
+        if *dirty == watch::Dirty::All {
+            self.questions.compared();
+        }
         self.tell_changes(&settings, &before, &ended);
         drop(reading);
         self.adopt(&settings);
         self.seen.send_modify(|seen| *seen += 1);
         Ok(())
-    }
-
-    /// Makes sure that the world is as it is at this moment, for who asks: signals come some milliseconds late, and one
-    /// can be lost. One cheap question; only what it shows to have changed is read again.
-    ///
-    /// # Errors
-    /// When systemd does not answer: better none than an answer of before.
-    pub async fn glance(&self) -> Result<(), Refusal> {
-        let glance = async {
-            let rows = self.systemd.units(&world::patterns(&self.settings())).await?;
-            let changed = lock(&self.world).differing(&rows);
-            if changed.is_empty() { Ok(()) } else { self.read(&watch::Dirty::Units(changed)).await }
-        };
-        match tokio::time::timeout(GLANCE, glance).await {
-            Ok(done) => Ok(done?),
-            Err(_) => Err(Refusal::new(
-                Code::Unavailable,
-                format!("systemd does not answer over D-Bus within {GLANCE:?}, so what runs cannot be told. `systemctl status dbus`"),
-            )),
-        }
     }
 
     /// What `systemctl status` of the master says while nothing rolls.

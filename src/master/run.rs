@@ -16,7 +16,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
 use super::renew::read_settings;
-use super::{Master, Places, events, failed, watch};
+use super::ticks::Ticks;
+use super::{Master, Places, events, failed, thrift, watch};
 use crate::api::guard::Door;
 use crate::api::listen::Listener;
 use crate::api::server;
@@ -99,10 +100,11 @@ async fn run(cluster: &ClusterName) -> Result<(), String> {
         };
         tasks.spawn(listener.serve(door));
     }
+    thrift::give_back();
     notify(&[NotifyState::Ready]);
     master.tell_status();
     // Half of the limit, as sd_watchdog_enabled(3) recommends.
-    let mut alive = sd_notify::watchdog_enabled().map(|limit| tokio::time::interval(limit / 2));
+    let alive = sd_notify::watchdog_enabled().map(|limit| Ticks::every(limit / 2)).transpose().map_err(|why| why.to_string())?;
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
@@ -113,7 +115,7 @@ async fn run(cluster: &ClusterName) -> Result<(), String> {
                 master.refresh(&watch::Dirty::All).await;
                 master.tell_status();
             }
-            () = tick(&mut alive) => notify(&[NotifyState::Watchdog]),
+            () = tick(alive.as_ref()) => notify(&[NotifyState::Watchdog]),
             // A task that ends takes the process with it; systemd brings it back whole.
             Some(_) = tasks.join_next() => return Err("a task of the master ended; leaving, so that systemd starts it again".into()),
         }
@@ -124,11 +126,9 @@ async fn run(cluster: &ClusterName) -> Result<(), String> {
     Ok(())
 }
 
-async fn tick(alive: &mut Option<tokio::time::Interval>) {
+async fn tick(alive: Option<&Ticks>) {
     match alive {
-        Some(alive) => {
-            alive.tick().await;
-        }
+        Some(alive) => alive.next().await,
         None => std::future::pending().await,
     }
 }

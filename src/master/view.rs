@@ -1,12 +1,11 @@
-//! From the world to what the API shows.
-//!
-//! Reads memory and CPU at the moment of asking, since nothing tells when they change. It must not change anything.
+//! From the world to what the API shows. It must not change anything.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use super::loops;
+use super::usage::Usages;
 use super::world::{Seen, World};
-use super::{loops, usage};
 use crate::api::types::{App, CrashLoop, Revisions, Roll, Socket, Worker, WorkerState};
 use crate::config::settings::{self, User};
 use crate::intent::AppIntent;
@@ -35,7 +34,6 @@ fn workers(
 
 fn worker(units: &AppUnits<'_>, instance: Instance, seen: &Seen, crash_loop: Option<CrashLoop>) -> Worker {
     let state = WorkerState::of(seen.state.active, &seen.state.sub);
-    let usage = usage::of(&seen.details.control_group);
     let up = (state == WorkerState::Online).then(|| monotonic_us_now().saturating_sub(seen.details.active_since_us) / 1000);
     Worker {
         uid: Uid { app: units.app.clone(), slot: instance.slot },
@@ -50,8 +48,8 @@ fn worker(units: &AppUnits<'_>, instance: Instance, seen: &Seen, crash_loop: Opt
         crash_loop,
         errors: None,
         warnings: None,
-        memory_bytes: usage.memory,
-        cpu_ms: usage.cpu_ms,
+        memory_bytes: None,
+        cpu_ms: None,
     }
 }
 
@@ -74,6 +72,16 @@ fn absent(app: &AppName, slot: Slot, state: WorkerState) -> Worker {
     }
 }
 
+/// Completes rows by what their control groups use: nothing tells when that changes.
+pub fn measure(rows: &mut [Worker], world: &World, usages: &mut Usages) {
+    for row in rows {
+        if let Some(seen) = row.unit.as_ref().and_then(|unit| world.get(unit)) {
+            let usage = usages.of(&seen.details.control_group);
+            (row.memory_bytes, row.cpu_ms) = (usage.memory, usage.cpu_ms);
+        }
+    }
+}
+
 /// The socket units of an app and whether they listen.
 pub fn sockets(world: &World, units: &AppUnits<'_>, settings: &settings::App) -> Vec<Socket> {
     let socket = |listen: &settings::Listen| {
@@ -84,7 +92,7 @@ pub fn sockets(world: &World, units: &AppUnits<'_>, settings: &settings::App) ->
 }
 
 /// An app as a whole, where so many workers are configured; `crashes` is the directory of root's
-/// counts. Without what its generations tell (`apply`).
+/// counts. Without what its generations tell (`apply`), and what its workers use ([`measure`]).
 pub fn app(
     world: &World,
     units: &AppUnits<'_>,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::sync::broadcast::Receiver;
-use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::time::{Instant, timeout_at};
 
 use super::world::{self, Kind, World};
@@ -79,32 +79,81 @@ pub enum Dirty {
     All,
 }
 
-/// Waits for a burst of changes of our units; others neither begin nor prolong one. `None` when systemd's edge is gone.
-pub async fn next(changes: &mut Receiver<Change>, settings: &Settings) -> Option<Dirty> {
-    let mut units = BTreeSet::new();
-    let mut all = false;
-    // When the last of ours came, and the first.
-    let mut times: Option<(Instant, Instant)> = None;
-    loop {
-        let change = match times.map(|(last, first)| (last + BURST).min(first + LONGEST)) {
-            // A channel that is never empty must not keep the burst open.
-            Some(end) if Instant::now() >= end => break,
-            Some(end) => match timeout_at(end, changes.recv()).await {
-                Ok(change) => change,
-                Err(_) => break,
-            },
-            None => changes.recv().await,
-        };
+impl Dirty {
+    /// Whether to read them takes more memory than should be kept for it: a tenth of a MB, about.
+    pub fn is_many(&self) -> bool {
+        match self {
+            Self::Units(units) => units.len() >= 8,
+            Self::All => true,
+        }
+    }
+}
+
+/// The changes of our units that are to be read, as they come in.
+#[derive(Debug, Default)]
+pub struct Gathered {
+    units: BTreeSet<String>,
+    all: bool,
+    /// When the last of ours came, and the first.
+    times: Option<(Instant, Instant)>,
+}
+
+impl Gathered {
+    /// Gathers a burst to its end; changes of other units neither begin nor prolong one. `false` when systemd's edge is gone.
+    /// When its future is dropped, what came so far stays gathered.
+    pub async fn burst(&mut self, changes: &mut Receiver<Change>, settings: &Settings) -> bool {
+        loop {
+            let change = match self.times.map(|(last, first)| (last + BURST).min(first + LONGEST)) {
+                // A channel that is never empty must not keep the burst open.
+                Some(end) if Instant::now() >= end => return true,
+                Some(end) => match timeout_at(end, changes.recv()).await {
+                    Ok(change) => change,
+                    Err(_) => return true,
+                },
+                None => changes.recv().await,
+            };
+            match change {
+                Ok(change) => self.gather(change, settings),
+                Err(RecvError::Lagged(_)) => self.add(Dirty::All),
+                Err(RecvError::Closed) => return false,
+            }
+        }
+    }
+
+    /// Gathers all that is there already.
+    pub fn drain(&mut self, changes: &mut Receiver<Change>, settings: &Settings) {
+        loop {
+            match changes.try_recv() {
+                Ok(change) => self.gather(change, settings),
+                Err(TryRecvError::Lagged(_)) => self.add(Dirty::All),
+                Err(TryRecvError::Empty | TryRecvError::Closed) => return,
+            }
+        }
+    }
+
+    fn gather(&mut self, change: Change, settings: &Settings) {
         match change {
-            Ok(Change::Unit(unit)) if world::owner(settings, &unit).is_none() => continue,
-            Ok(Change::Unit(unit)) => drop(units.insert(unit)),
-            Ok(Change::All) | Err(RecvError::Lagged(_)) => all = true,
-            Err(RecvError::Closed) => return None,
+            Change::Unit(unit) if world::owner(settings, &unit).is_none() => {}
+            Change::Unit(unit) => self.add(Dirty::Units(vec![unit])),
+            Change::All => self.add(Dirty::All),
+        }
+    }
+
+    /// These are to be read, too.
+    pub fn add(&mut self, dirty: Dirty) {
+        match dirty {
+            Dirty::Units(units) => self.units.extend(units),
+            Dirty::All => self.all = true,
         }
         let now = Instant::now();
-        times = Some((now, times.map_or(now, |(_, first)| first)));
+        self.times = Some((now, self.times.map_or(now, |(_, first)| first)));
     }
-    Some(if all { Dirty::All } else { Dirty::Units(units.into_iter().collect()) })
+
+    /// What is to be read, which is gathered no longer.
+    pub fn take(&mut self) -> Option<Dirty> {
+        let Self { units, all, times } = std::mem::take(self);
+        times.map(|_| if all { Dirty::All } else { Dirty::Units(units.into_iter().collect()) })
+    }
 }
 
 /// Reads what is dirty into the world.
@@ -160,6 +209,9 @@ mod tests {
             Ok(JobEnd::Done)
         }
         async fn reset_failed(&self, _: &str) -> Result<(), Error> {
+            Ok(())
+        }
+        async fn settle(&self) -> Result<(), Error> {
             Ok(())
         }
         fn changes(&self) -> Receiver<Change> {

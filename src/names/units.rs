@@ -56,7 +56,13 @@ impl<'a> AppUnits<'a> {
     }
     /// The instance of a worker's unit name, if it is one of this app's.
     pub fn instance(&self, unit: &str) -> Option<Instance> {
-        unit.strip_prefix(&self.prefix())?.strip_prefix('@')?.strip_suffix(".service")?.parse().ok()
+        unit.strip_prefix(self.cluster.as_str())?
+            .strip_prefix('-')?
+            .strip_prefix(self.app.as_str())?
+            .strip_prefix('@')?
+            .strip_suffix(".service")?
+            .parse()
+            .ok()
     }
     /// Where a worker's runtime directory lies, relative to `/run` (`RuntimeDirectory=`).
     pub fn runtime_directory(&self, instance: &str) -> String {

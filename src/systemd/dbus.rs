@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use futures_util::future;
 use serde::de::DeserializeOwned;
-use tokio::sync::{Notify, broadcast, watch};
+use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 use zbus::{Connection, OwnedObjectPath, OwnedVariant};
 
@@ -36,6 +36,8 @@ const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 const CALL: Duration = Duration::from_secs(25);
 /// How often a waiting job is asked for beside its signal, because a signal can be lost.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
+/// Questions at once whether all is told; more of them wait.
+const FENCES: usize = 16;
 /// Changes a slow reader may lag behind before it is told `All`.
 const CHANGES: usize = 1024;
 
@@ -53,6 +55,8 @@ struct Shared {
     jobs: Mutex<Jobs>,
     /// A call ran out of time: perhaps the bus hangs.
     suspect: Arc<Notify>,
+    /// To the dispatcher: answer once all that is queued for you is told.
+    fence: mpsc::Sender<oneshot::Sender<()>>,
 }
 
 impl Shared {
@@ -92,8 +96,9 @@ impl Bus {
         let (connection, stream) = link::connect(&door).await?;
         let (sender, receiver) = watch::channel(Some(connection));
         let (changes, _) = broadcast::channel(CHANGES);
-        let shared = Arc::new(Shared { connection: receiver, changes, jobs: Mutex::default(), suspect: Arc::default() });
-        tokio::spawn(link::dispatch(door.clone(), stream, sender, Arc::downgrade(&shared)));
+        let (fence, fences) = mpsc::channel(FENCES);
+        let shared = Arc::new(Shared { connection: receiver, changes, jobs: Mutex::default(), suspect: Arc::default(), fence });
+        tokio::spawn(link::dispatch(door.clone(), stream, fences, sender, Arc::downgrade(&shared)));
         Ok(Self { door, shared })
     }
 
@@ -309,6 +314,26 @@ impl Systemd for Bus {
         match self.call(ROOT, MANAGER, "ResetFailedUnit", &(unit,), &format!("reset {unit}")).await {
             Err(Error::Refused { why, .. }) if why.contains("NoSuchUnit") => Ok(()),
             other => other,
+        }
+    }
+
+    /// PID 1 tells of all changes before it takes its next message, and the bus keeps the order of what one sender sends: its
+    /// answer comes behind the signals of before the question. The question is `Subscribe`: should PID 1 have forgotten that we
+    /// listen, it answers otherwise, and all is to be read again.
+    async fn settle(&self) -> Result<(), Error> {
+        let asked: Result<(), Error> = self.call(ROOT, MANAGER, "Subscribe", &(), "hear what changes").await;
+        match asked {
+            Ok(()) => link::tell(&self.shared, Change::All),
+            Err(Error::Refused { why, .. }) if why.contains("AlreadySubscribed") => {}
+            Err(why) => return Err(why),
+        }
+        // What came before the answer is queued for the dispatcher: it answers when it has got through that.
+        let (tell, told) = oneshot::channel();
+        let sent = self.shared.fence.send(tell).await;
+        let told = async { sent.is_ok() && told.await.is_ok() };
+        match timeout(self.door.call, told).await {
+            Ok(true) => Ok(()),
+            _ => Err(self.door.silent("hear what changes")),
         }
     }
 

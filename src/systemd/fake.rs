@@ -312,6 +312,12 @@ impl Systemd for Fake {
         Ok(())
     }
 
+    async fn settle(&self) -> Result<(), Error> {
+        self.reach()?;
+        sleep(LATENCY).await;
+        self.reach()
+    }
+
     fn changes(&self) -> broadcast::Receiver<Change> {
         self.shared.changes.subscribe()
     }

@@ -176,6 +176,9 @@ pub trait Systemd: Send + Sync + 'static {
     fn job(&self, verb: Verb, unit: &str, limit: Duration) -> impl Future<Output = Result<JobEnd, Error>> + Send;
     /// Forgets a failure and its counters. A unit that is not loaded is no error.
     fn reset_failed(&self, unit: &str) -> impl Future<Output = Result<(), Error>> + Send;
+    /// Returns once every change that systemd had made before the call has been sent to the receivers of
+    /// [`Self::changes`]: one small question, however many units there are.
+    fn settle(&self) -> impl Future<Output = Result<(), Error>> + Send;
     /// From now on, what changes. A receiver that lags behind gets [`Change::All`] by way of
     /// `RecvError::Lagged`.
     fn changes(&self) -> tokio::sync::broadcast::Receiver<Change>;

@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use serde::Deserialize;
 
@@ -24,7 +25,7 @@ pub(super) struct Name {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub(in crate::api) struct Part {
-    /// How many at most, 1 to 1000. Default 1000.
+    /// How many at most, 1 to 1000. Default 1000 behind `after`, else all.
     limit: Option<Limit>,
     /// Those behind this name, in the order of the alphabet. The header `Link` of an answer with more behind it has it.
     after: Option<String>,
@@ -34,14 +35,17 @@ pub(super) fn routes<S: Systemd>() -> Routes<S> {
     vec![("/v1/apps", get(apps::<S>)), ("/v1/apps/{app}", get(app::<S>))]
 }
 
-async fn apps<S: Systemd>(State(master): Shared<S>, Query(part): Query<Part>) -> Result<Page<App>, Refusal> {
+async fn apps<S: Systemd>(State(master): Shared<S>, Query(part): Query<Part>) -> Result<Response, Refusal> {
+    if part.limit.is_none() && part.after.is_none() {
+        return Ok(super::whole(master.apps_now().await?));
+    }
     master.glance().await?;
     let mut apps = master.apps();
     if let Some(after) = part.after {
         apps.retain(|app| app.name.as_str() > after.as_str());
     }
     Master::tell_crash_loops(&master, &mut apps).await;
-    Ok(Page::new(apps, part.limit, "/v1/apps", |app| app.name.clone()))
+    Ok(Page::new(apps, part.limit, "/v1/apps", |app| app.name.clone()).into_response())
 }
 
 async fn app<S: Systemd>(State(master): Shared<S>, Path(path): Path<Name>, Query(Nothing {}): Query<Nothing>) -> Answer<App> {

@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use serde::Deserialize;
 
@@ -19,7 +20,7 @@ use crate::systemd::Systemd;
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub(in crate::api) struct Part {
-    /// How many at most, 1 to 1000; one more where a worker of the same uid takes over from the last. Default 1000.
+    /// How many at most, 1 to 1000; one more where a worker of the same uid takes over from the last. Default 1000; all where `/v1/workers` is asked without `after`.
     limit: Option<Limit>,
     /// Those behind this uid. The header `Link` of an answer with more behind it has it.
     after: Option<Uid>,
@@ -44,9 +45,12 @@ pub(super) fn routes<S: Systemd>() -> Routes<S> {
     vec![("/v1/workers", get(workers::<S>)), ("/v1/workers/{uid}", get(worker::<S>)), ("/v1/apps/{app}/workers", get(of_app::<S>))]
 }
 
-async fn workers<S: Systemd>(State(master): Shared<S>, Query(part): Query<Part>) -> Result<Page<Worker>, Refusal> {
+async fn workers<S: Systemd>(State(master): Shared<S>, Query(part): Query<Part>) -> Result<Response, Refusal> {
+    if part.limit.is_none() && part.after.is_none() {
+        return Ok(super::whole(master.workers_now().await?));
+    }
     master.glance().await?;
-    Ok(part.of(master.apps().into_iter().flat_map(|app| app.workers).collect(), "/v1/workers"))
+    Ok(part.of(master.apps().into_iter().flat_map(|app| app.workers).collect(), "/v1/workers").into_response())
 }
 
 async fn of_app<S: Systemd>(State(master): Shared<S>, Path(path): Path<Name>, Query(part): Query<Part>) -> Result<Page<Worker>, Refusal> {

@@ -154,6 +154,9 @@ impl<S: Systemd> Systemd for Noted<S> {
     async fn reset_failed(&self, unit: &str) -> Result<(), Error> {
         self.inner.reset_failed(unit).await
     }
+    async fn settle(&self) -> Result<(), Error> {
+        self.inner.settle().await
+    }
     fn changes(&self) -> tokio::sync::broadcast::Receiver<Change> {
         self.inner.changes()
     }

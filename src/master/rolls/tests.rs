@@ -88,6 +88,9 @@ impl Systemd for Mortal {
     async fn reset_failed(&self, unit: &str) -> Result<(), Error> {
         self.live(self.fake.reset_failed(unit)).await
     }
+    async fn settle(&self) -> Result<(), Error> {
+        self.live(self.fake.settle()).await
+    }
     fn changes(&self) -> broadcast::Receiver<Change> {
         self.fake.changes()
     }
@@ -352,13 +355,20 @@ async fn a_damaged_roll_file_holds_the_app_and_says_what_to_do() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_question_is_answered_by_the_present_also_when_signals_are_lost() {
+async fn a_question_is_answered_by_the_present_and_finds_lost_signals_for_the_next() {
     let stage = Stage::set(&[]).await;
     let master = stage.master().await;
-    stage.fake.set_signals(crate::systemd::fake::Signals::Lost);
-    assert_eq!(stage.fake.job(Verb::Stop, "project-cluster-api@2.1.1.service", SECOND).await, Ok(JobEnd::Done));
+    assert_eq!(stage.fake.job(Verb::Stop, "project-cluster-api@3.1.1.service", SECOND).await, Ok(JobEnd::Done));
+    // At once: the burst of its signals is not over.
     master.glance().await.unwrap();
     assert_eq!(master.app(&stage.app).unwrap().ready, 2);
+    stage.fake.set_signals(crate::systemd::fake::Signals::Lost);
+    assert_eq!(stage.fake.job(Verb::Stop, "project-cluster-api@2.1.1.service", SECOND).await, Ok(JobEnd::Done));
+    tokio::time::sleep(10 * SECOND).await;
+    master.glance().await.unwrap();
+    assert_eq!(master.app(&stage.app).unwrap().ready, 2, "no signal came, and nobody had asked for long");
+    master.glance().await.unwrap();
+    assert_eq!(master.app(&stage.app).unwrap().ready, 1);
     stage.fake.set_reachable(false);
     assert_eq!(master.glance().await.unwrap_err().code(), Code::Unavailable);
 }
@@ -408,8 +418,9 @@ async fn a_storm_of_signals_is_read_within_20_milliseconds() {
         };
         let settings = settings(API);
         let begin = tokio::time::Instant::now();
-        let dirty = tokio::select! { dirty = watch::next(&mut heard, &settings) => dirty, () = noise => None };
-        let watch::Dirty::Units(units) = dirty.unwrap() else { panic!("all") };
+        let mut gathered = watch::Gathered::default();
+        tokio::select! { open = gathered.burst(&mut heard, &settings) => assert!(open), () = noise => {} }
+        let watch::Dirty::Units(units) = gathered.take().unwrap() else { panic!("all") };
         assert!(units.contains(&"project-cluster-api@2.1.1.service".to_owned()), "{units:?}");
         assert!(begin.elapsed() <= Duration::from_millis(if storm == "other.service" { 4 } else { 21 }), "{:?}", begin.elapsed());
     }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 use zbus::connection::Builder;
 use zbus::message::Type;
@@ -123,13 +123,27 @@ async fn is_alive(door: &Door, connection: &Connection) -> bool {
 }
 
 /// Reads signals for as long as somebody holds the bus; connects again when the connection is lost or given up.
-pub(super) async fn dispatch(door: Door, mut stream: MessageStream, connection: watch::Sender<Option<Connection>>, shared: Weak<Shared>) {
+///
+/// A fence is answered when no message is left in front of it; one that comes while there is no connection waits for the next.
+pub(super) async fn dispatch(
+    door: Door,
+    mut stream: MessageStream,
+    mut fences: mpsc::Receiver<oneshot::Sender<()>>,
+    connection: watch::Sender<Option<Connection>>,
+    shared: Weak<Shared>,
+) {
     let Some(suspect) = shared.upgrade().map(|shared| Arc::clone(&shared.suspect)) else { return };
     loop {
         let Some(current) = connection.borrow().clone() else { return };
         loop {
             let message = tokio::select! {
+                biased;
                 message = stream.next() => message,
+                Some(fence) = fences.recv() => {
+                    // Who asked may have gone.
+                    let _ = fence.send(());
+                    continue;
+                }
                 () = suspect.notified() => if is_alive(&door, &current).await { continue } else { None },
             };
             let Some(Ok(message)) = message else { break };
@@ -194,7 +208,7 @@ fn heed(door: &Door, message: &Message, connection: &Connection, shared: &Arc<Sh
     }
 }
 
-fn tell(shared: &Shared, change: Change) {
+pub(super) fn tell(shared: &Shared, change: Change) {
     // Without a reader there is nobody to tell.
     let _ = shared.changes.send(change);
 }

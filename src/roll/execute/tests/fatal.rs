@@ -66,6 +66,9 @@ impl Systemd for Fatal {
     async fn reset_failed(&self, unit: &str) -> Result<(), Error> {
         self.fake.reset_failed(unit).await
     }
+    async fn settle(&self) -> Result<(), Error> {
+        self.fake.settle().await
+    }
     fn changes(&self) -> tokio::sync::broadcast::Receiver<Change> {
         self.fake.changes()
     }
