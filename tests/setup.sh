@@ -32,6 +32,7 @@ if [ "${1-}" != demo ]; then
     need python3 test -x /usr/bin/python3
     need golang-go command -v go
     need wrk command -v wrk
+    need npm command -v npm
 fi
 if [ "${1-}" = proof ]; then
     need ruby test -x /usr/bin/ruby
@@ -57,6 +58,14 @@ fi
 
 if [ "${1-}" = demo ]; then
     exit 0
+fi
+# The first version, for its client; as pinned as a lock file can.
+original=${CARGO_TARGET_DIR:-target}/original
+if ! cmp -s tests/original/package-lock.json "$original/package-lock.json" || ! [ -x "$original/node_modules/.bin/cluster" ]; then
+    echo "setup: installing the first version with npm"
+    mkdir -p "$original"
+    cp tests/original/package.json tests/original/package-lock.json "$original"
+    (cd "$original" && npm ci --ignore-scripts --no-audit --no-fund)
 fi
 for component in fmt clippy; do
     if ! cargo $component --version > /dev/null 2>&1; then

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
+use axum::http::{Method, Uri};
+use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
@@ -12,6 +14,8 @@ use tokio::sync::oneshot;
 
 use super::error::{Code, Refusal};
 use super::extract::{Path, Query};
+use super::healthz::healthz;
+use super::original::Original;
 use super::types::{App, Done, Health, Roll, Worker};
 use crate::intent::Change;
 use crate::master::Master;
@@ -20,13 +24,14 @@ use crate::say::say;
 use crate::systemd::Systemd;
 
 /// Longest wait of one request for a roll to change; a client asks again.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
+pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 type Shared<S> = State<Arc<Master<S>>>;
 type Answer<T> = Result<Json<T>, Refusal>;
 
 /// All routes.
 pub fn routes<S: Systemd>(master: Arc<Master<S>>) -> Router {
+    let original = Original::new(master.clone());
     Router::new()
         .route("/v1/health", get(health::<S>))
         .route("/v1/apps", get(apps::<S>))
@@ -44,7 +49,13 @@ pub fn routes<S: Systemd>(master: Arc<Master<S>>) -> Router {
         .route("/v1/apps/{app}/apply", post(apply::<S>))
         .route("/v1/apps/{app}/rolls/{id}", get(roll::<S>))
         .route("/v1/events", get(super::stream::events::<S>))
-        .fallback(async || Refusal::new(Code::NotFound, "there is no such route; the routes begin with /v1/"))
+        .route("/healthz", get(healthz::<S>))
+        .fallback(async move |method: Method, uri: Uri| match uri.path() {
+            path if path == "/v1" || path.starts_with("/v1/") => {
+                Refusal::new(Code::NotFound, "there is no such route; docs/rest.md lists them").into_response()
+            }
+            _ => original.answer(method, uri).await,
+        })
         .method_not_allowed_fallback(async || Refusal::new(Code::MethodNotAllowed, "GET reads, POST changes"))
         .with_state(master)
 }

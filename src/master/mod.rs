@@ -149,6 +149,15 @@ impl<S: Systemd> Master<S> {
         self.intent_of(name).wanted(Self::target(app))
     }
 
+    /// The slots of an app, with those that are stopped.
+    ///
+    /// # Errors
+    /// When there is no such app.
+    pub fn slots(&self, name: &AppName) -> Result<BTreeSet<Slot>, Refusal> {
+        let settings = self.settings();
+        Ok(self.intent_of(name).slots(Self::target(Self::app_settings(&settings, name)?)))
+    }
+
     fn app_settings<'a>(settings: &'a Settings, name: &AppName) -> Result<&'a settings::App, Refusal> {
         settings.apps.get(name).ok_or_else(|| Refusal::new(Code::NotFound, format!("there is no app `{name}`")))
     }

@@ -23,6 +23,7 @@ mod loops;
 mod machine;
 mod master;
 mod meddling;
+mod original;
 mod pins;
 mod ports;
 mod proof;

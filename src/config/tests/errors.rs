@@ -85,6 +85,10 @@ fn of_an_apps_name() {
     let long = "x".repeat(65);
     for (name, code, words) in [
         ("all", "reserved-name", "`all` is reserved"),
+        ("v1", "reserved-name", "reserved"),
+        ("stat", "reserved-name", "reserved"),
+        ("healthz", "reserved-name", "reserved"),
+        ("metrics", "reserved-name", "reserved"),
         ("relay", "reserved-name", "reserved"),
         ("\"../etc\"", "bad-app-name", "letters, digits"),
         ("\"a b\"", "bad-app-name", "letters, digits"),
