@@ -22,6 +22,7 @@ use tokio::time::timeout;
 
 use super::error::{Code, Refusal};
 use super::limits::{self, ANSWER_TIME, BODY, BODY_TIME, Budget, TURN, URL};
+use super::server::VERSION;
 use super::token::Hash;
 use crate::config::settings::Auth;
 use crate::journal::harmless;
@@ -150,6 +151,10 @@ impl Door {
                 let mut response = refusal.into_response();
                 response.headers_mut().extend(header.map(|header| *header));
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                // Who knocks over TCP without a token is told no version.
+                if !matches!(peer, Peer::Tcp { .. }) {
+                    response.headers_mut().insert(VERSION, HeaderValue::from_static(env!("CARGO_PKG_VERSION")));
+                }
                 response
             }
         };

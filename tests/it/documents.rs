@@ -214,7 +214,11 @@ fn the_json_of_each_verb_is_what_the_table_says() {
         let row = table.lines().find(|line| line.starts_with('|') && line.split('|').nth(1).unwrap().contains(&format!("`{verb}`")));
         let answer = row.unwrap_or_else(|| panic!("the table has `{verb}`")).split('|').nth(2).unwrap();
         match answer.split_once("rest.md#") {
-            Some((before, _)) => (before.contains("array"), fields(before.rsplit('[').next().unwrap().split(']').next().unwrap())),
+            Some((before, behind)) => {
+                let mut fields = fields(before.rsplit('[').next().unwrap().split(']').next().unwrap());
+                fields.extend(behind.split("plus `").nth(1).map(|more| more.split('`').next().unwrap().to_owned()));
+                (before.contains("array"), fields)
+            }
             None => {
                 let object = answer.split("`{").nth(1).unwrap().split("}`").next().unwrap();
                 (false, object.split(", ").map(|key| key.trim_matches('"').to_owned()).collect())

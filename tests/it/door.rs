@@ -22,8 +22,9 @@ fn a_token_opens_it_and_its_own_master_cannot_read_that() {
     assert_eq!(curl(&cluster, "-X POST http://127.0.0.1:8887/v1/apps/api/stop"), 401);
     assert_eq!(cluster.workers("api").len(), 1);
     // What the document says to type.
-    let document = include_str!("../../docs/architecture.md");
-    let line = document.lines().find(|line| line.starts_with("curl ")).expect("the document has the command");
+    let document = include_str!("../../docs/rest.md");
+    let line =
+        document.lines().find(|line| line.starts_with("curl ") && line.contains("Authorization")).expect("the document has the command");
     let answer = cluster.sh(&format!("sudo() {{ \"$@\"; }}; {}", line.replace("curl ", "curl -sS "))).ok();
     assert!(answer.contains("\"name\":\"api\""), "{answer}");
     assert_eq!(with_token(&cluster, "/v1/workers"), 200);
@@ -60,7 +61,10 @@ fn a_token_opens_it_and_its_own_master_cannot_read_that() {
     // Another install leaves it; the documented way renews it, without a new master.
     cluster.cli(&["install"]).ok();
     assert_eq!(cluster.read(TOKEN), token);
-    let renew = document.split('`').find(|text| text.starts_with("sudo rm ")).expect("the document has the command");
+    let renew = include_str!("../../docs/architecture.md")
+        .split('`')
+        .find(|text| text.starts_with("sudo rm "))
+        .expect("the document has the command");
     cluster.sh(&format!("sudo() {{ \"$@\"; }}; {renew}")).ok();
     assert_ne!(cluster.read(TOKEN), token);
     cluster.wait_until("the new one opens", SOON, || with_token(&cluster, "/v1/health") == 200);

@@ -76,7 +76,7 @@ fn a_mistyped_request_changes_nothing_and_every_refusal_has_the_same_form() {
         refused(&ask(&cluster, method, path), (400, "bad-request", field));
     }
     refused(&ask_with(&cluster, "POST", "v1/apps/api/stop", "-d '{\"slots\":[1]}'"), (400, "unexpected-body", None));
-    refused(&ask_with(&cluster, "POST", "v1/apps/api/stop", "-H 'Transfer-Encoding: chunked' -d x"), (400, "unexpected-body", None));
+    refused(&ask_with(&cluster, "POST", "v1/apps/api/stop", "-H 'Transfer-Encoding: chunked' -d x"), (411, "length-required", None));
     for path in ["apps/apo", "apps/apo/workers", "apps/apo/rolls"] {
         refused(&ask(&cluster, "GET", path), (404, "not-found", Some("app")));
     }
