@@ -82,7 +82,9 @@ fn a_mistyped_request_changes_nothing_and_every_refusal_has_the_same_form() {
     }
     refused(&ask(&cluster, "GET", "workers/api:09"), (404, "not-found", Some("uid")));
     refused(&ask(&cluster, "GET", "nothing"), (404, "not-found", None));
-    refused(&ask_with(&cluster, "GET", "nothing", ""), (404, "not-found", None));
+    // What is not below /v1 is answered as the first version did.
+    let elsewhere = ask_with(&cluster, "GET", "nothing", "");
+    assert_eq!((elsewhere.status, elsewhere.text.contains("Cannot GET /nothing")), (404, true), "{}", elsewhere.text);
     let method = ask(&cluster, "DELETE", "apps/api");
     refused(&method, (405, "method-not-allowed", None));
     assert_eq!(method.header("allow"), Some("GET,HEAD"));
