@@ -26,6 +26,7 @@ use super::server::VERSION;
 use super::token::Hash;
 use crate::config::settings::Auth;
 use crate::journal::harmless;
+use crate::master::thrift;
 use crate::panics;
 use crate::say::say;
 
@@ -125,11 +126,7 @@ impl Door {
     pub(super) fn left(&self) {
         if self.connections.available_permits() == self.most && self.done.load(Relaxed) > MUCH {
             self.done.store(0, Relaxed);
-            #[cfg(target_env = "gnu")]
-            // SAFETY: it has no preconditions.
-            unsafe {
-                libc::malloc_trim(0);
-            }
+            thrift::trim();
         }
     }
 

@@ -22,7 +22,7 @@ mod places;
 mod renew;
 pub mod rolls;
 mod run;
-mod thrift;
+pub(crate) mod thrift;
 mod ticks;
 pub mod under_way;
 pub mod usage;

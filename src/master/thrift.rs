@@ -23,8 +23,8 @@ pub(super) fn give_back() {
     trim();
 }
 
-/// Returns free memory to the kernel: a start of a whole cluster leaves holes.
-pub(super) fn trim() {
+/// Returns free memory to the kernel: a start of a whole cluster, or a crowd of clients, leaves holes.
+pub(crate) fn trim() {
     #[cfg(target_env = "gnu")]
     // SAFETY: it has no preconditions.
     unsafe {
