@@ -205,8 +205,7 @@ fn progress(row: &Row) -> (String, String) {
 
 /// What it waits for and at most how long: `; api:03 starts (at most 30 s)`.
 fn bounds(row: &Row, limit: Option<Duration>) -> String {
-    let mut said =
-        limit.map_or_else(String::new, |limit| format!(" of {}", table::duration(u64::try_from(limit.as_millis()).unwrap_or(u64::MAX))));
+    let mut said = limit.map_or_else(String::new, |limit| format!(" of {}", table::time(limit)));
     let Some(app) = &row.seen else { return said };
     let of = |states: &[WorkerState]| {
         let mut uids = app.workers.iter().filter(|worker| states.contains(&worker.state)).map(|worker| worker.uid.to_string());

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::client::Client;
 use super::select::selection;
 use super::show::golden::{Facts, app as shown_app, worker as shown_worker};
-use super::{Failure, list, operate, time};
+use super::{Failure, list, outcome, time};
 use crate::api::types::App;
 
 /// What is shown is what the file says.
@@ -107,9 +107,9 @@ async fn errors_say_what_happened_why_and_what_to_type() {
     let nobody = Client::new(&"nowhere".parse().unwrap());
     let unreachable = nobody.call::<Vec<App>>(hyper::Method::GET, "/v1/apps", super::READ).await.unwrap_err();
     let failures = [
-        operate::failed(&roll),
-        operate::unfinished("api", "reload"),
-        operate::unfinished("api", "stop"),
+        Failure::Failed(outcome::failed(&roll)),
+        Failure::Failed(outcome::unfinished("api", "reload")),
+        Failure::Failed(outcome::unfinished("api", "stop")),
         selection(&apps, &typos).unwrap_err(),
         unreachable.into(),
     ];

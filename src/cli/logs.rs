@@ -25,7 +25,7 @@ const LONGEST: u64 = 1 << 20;
 const COMPLAINT: u64 = 8192;
 
 pub(crate) async fn run(context: &Context, options: &Logs) -> Result<(), Failure> {
-    let apps = context.apps().await?;
+    let apps = context.client.apps().await?;
     let all = ["all".to_owned()];
     let select = if options.select.is_empty() { &all[..] } else { &options.select };
     let chosen = past_selection(&apps, select)?;

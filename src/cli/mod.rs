@@ -7,6 +7,7 @@ mod board;
 pub mod client;
 pub mod complete;
 mod entry;
+mod errand;
 mod events;
 mod follow;
 #[cfg(test)]
@@ -18,6 +19,7 @@ pub mod look;
 mod marks;
 mod operate;
 mod out;
+mod outcome;
 mod plain;
 mod select;
 mod setup;
@@ -111,10 +113,18 @@ impl Context {
             _ => Err(Failure::Failed("nothing was done: the answer was not `y`. `--yes` does it without asking".into())),
         }
     }
+}
 
+impl Client {
     /// All apps of the cluster.
     async fn apps(&self) -> Result<Vec<App>, Failure> {
-        Ok(self.client.insist(Method::GET, "/v1/apps", READ).await?)
+        match self.insist(Method::GET, "/v1/apps", READ).await {
+            Err(client::Error::Late(limit, _)) if self.left().is_some_and(|left| left.is_zero()) => Err(Failure::Failed(format!(
+                "`--timeout` ({}) was over before the master had told its apps; nothing was asked of it. Give it more time, or `--no-wait`",
+                table::time(limit)
+            ))),
+            apps => Ok(apps?),
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use crate::api::types::{App, AppState, Worker};
 use crate::config::{self, Loaded, SystemAccounts};
 use crate::journal::{Journal, monotonic_us_now};
 use crate::names::AppUnits;
+use crate::units::diff::Conflict;
 use crate::units::install::{self, Options, Report};
 use crate::units::model::Host;
 
@@ -39,7 +40,7 @@ pub(crate) fn check(context: &Context) -> Result<(), Failure> {
             Err(problems) => problems,
         };
         print_json(&problems.to_json())?;
-        return loaded.map(drop).map_err(|_| Failure::Usage(String::new()));
+        return loaded.map(drop).map_err(|found| Failure::Usage(format!("{} in {}", found.summary(), context.config.display())));
     }
     let loaded = loaded.map_err(|found| problems(context, &found))?;
     warn(context, &loaded);
@@ -79,11 +80,7 @@ pub(super) fn load(context: &Context) -> Result<Loaded, Failure> {
 }
 
 pub(crate) fn install(context: &Context, options: &Install, runtime: &Runtime) -> Result<(), Failure> {
-    install_loaded(context, &load(context)?, options, runtime)
-}
-
-/// The same with a configuration that was read already.
-pub(super) fn install_loaded(context: &Context, loaded: &Loaded, options: &Install, runtime: &Runtime) -> Result<(), Failure> {
+    let loaded = &load(context)?;
     let settings = &loaded.settings;
     let root = options.root.clone().unwrap_or_else(|| PathBuf::from("/"));
     let here = options.root.is_none();
@@ -97,7 +94,7 @@ pub(super) fn install_loaded(context: &Context, loaded: &Loaded, options: &Insta
         } else {
             print(if preview.text.is_empty() { "nothing would change\n" } else { &preview.text });
         }
-        return if preview.plan.conflicts.is_empty() { Ok(()) } else { Err(Failure::Failed(String::new())) };
+        return no_conflicts(&preview.plan.conflicts);
     }
     if !here {
         let report = install::install(settings, &install, None).map_err(|why| Failure::Failed(why.to_string()))?;
@@ -127,6 +124,19 @@ pub(super) fn install_loaded(context: &Context, loaded: &Loaded, options: &Insta
     Ok(())
 }
 
+/// Fails, in short, where files are in the way; the answer has them.
+pub(super) fn no_conflicts(conflicts: &[Conflict]) -> Result<(), Failure> {
+    match conflicts {
+        [] => Ok(()),
+        [one] => Err(Failure::Failed(format!("{} is in the way: `install` would refuse and change nothing", one.path.display()))),
+        [one, more @ ..] => Err(Failure::Failed(format!(
+            "{} and {} more are in the way: `install` would refuse and change nothing",
+            one.path.display(),
+            more.len()
+        ))),
+    }
+}
+
 /// The table, and failure when an app did not start, with what its handle said since then.
 async fn show(
     context: &Context,
@@ -136,7 +146,7 @@ async fn show(
 ) -> Result<(), Failure> {
     let end = Instant::now() + CATCH_UP;
     let apps = loop {
-        let apps = context.apps().await?;
+        let apps = context.client.apps().await?;
         let settled = |app: &App| !matches!(app.state, AppState::Starting | AppState::Stopping);
         let told = |app: &App| (app.state == AppState::Failed) == handles.contains(&app.handle) && settled(app);
         if apps.iter().all(told) || Instant::now() > end {

@@ -2,6 +2,8 @@
 //!
 //! Pure. It must not know what the rows mean. Widths are columns of a terminal, not characters (`unicode-width`).
 
+use std::time::Duration;
+
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 /// A colour of a cell.
@@ -191,6 +193,11 @@ pub fn duration(ms: u64) -> String {
         () if h < 24 => format!("{h} h {} min", min % 60),
         () => format!("{} d {} h", h / 24, h % 24),
     }
+}
+
+/// The same of a [`Duration`].
+pub fn time(time: Duration) -> String {
+    duration(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]

@@ -173,8 +173,13 @@ impl Problems {
         if more > 0 {
             out.push_str(&format!("and {more} more\n"));
         }
-        out.push_str(&format!("{}, {}\n", plural(self.errors, "error"), plural(self.warnings, "warning")));
+        out.push_str(&format!("{}\n", self.summary()));
         out
+    }
+
+    /// How many there are: `2 errors, 1 warning`.
+    pub fn summary(&self) -> String {
+        format!("{}, {}", plural(self.errors, "error"), plural(self.warnings, "warning"))
     }
 
     /// The problems for editors: an array of [`Problem`] objects.

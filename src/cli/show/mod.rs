@@ -62,7 +62,7 @@ struct Shown<'a, T> {
 }
 
 pub(crate) async fn run(context: &Context, select: &[String]) -> Result<(), Failure> {
-    let mut apps = context.apps().await?;
+    let mut apps = context.client.apps().await?;
     marks::mark(context, &mut apps);
     let mut chosen = selection(&apps, select)?;
     let mut seen = Vec::new();

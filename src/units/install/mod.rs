@@ -23,6 +23,7 @@ use super::diff::{self, Change, Conflict, Disk, Found, Plan};
 use super::model::{self, Host, Tree};
 use super::render::{self, APP_DROP_IN, render_beside};
 
+pub use api::tell as tell_api;
 pub use before::{following, installed, outdated};
 pub use live::{Live, LiveError};
 pub use report::{Action, Report};
