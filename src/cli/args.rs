@@ -163,7 +163,7 @@ pub struct Sure {
     #[command(flatten)]
     /// What, and how it is waited for
     pub operate: Operate,
-    /// Does it to `all` without asking; without a terminal nobody is asked
+    /// Does it to `all` without asking; where stdin is no terminal nobody is asked
     #[arg(short, long)]
     pub yes: bool,
 }
@@ -174,7 +174,7 @@ pub struct Uninstall {
     /// Remove from this directory instead of `/`; nothing that runs is touched
     #[arg(long, value_name = "DIR")]
     pub root: Option<PathBuf>,
-    /// Does it without asking; without a terminal nobody is asked
+    /// Does it without asking; where stdin is no terminal nobody is asked
     #[arg(short, long)]
     pub yes: bool,
 }

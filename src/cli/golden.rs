@@ -12,7 +12,7 @@ use crate::api::types::App;
 
 /// What is shown is what the file says.
 #[track_caller]
-fn is_golden(name: &str, text: &str) {
+pub(super) fn is_golden(name: &str, text: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/cli/{name}.txt"));
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -93,6 +93,9 @@ fn what_people_see_at_80_and_at_200_columns() {
         assert!(rows.clone().all(|row| super::table::width(row) <= width), "{table}");
         is_golden(&format!("ls-{width}"), &fixed(table));
         is_golden(&format!("show-{width}"), &fixed(shown_app(&apps[0], &facts(), &log, width)));
+        let mut other = facts();
+        other.of_another_time(&["node", "apps/api/old.js"]);
+        is_golden(&format!("show-changed-{width}"), &fixed(shown_app(&apps[0], &other, &log, width)));
         is_golden(&format!("show-worker-{width}"), &fixed(shown_worker(&apps[0], &apps[0].workers[2], &facts(), &log, width)));
     }
 }

@@ -6,6 +6,8 @@ pub mod args;
 mod board;
 pub mod client;
 pub mod complete;
+#[cfg(test)]
+mod documents;
 mod entry;
 mod errand;
 mod events;
@@ -28,7 +30,7 @@ mod sse;
 mod table;
 mod time;
 
-use std::io::{BufRead as _, Read as _};
+use std::io::{BufRead as _, IsTerminal as _, Read as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -105,7 +107,15 @@ impl Context {
         if yes || !self.look.asks {
             return Ok(());
         }
-        complain(&format!("{question} [y/N] "));
+        let question = format!("{question} [y/N] ");
+        // It must be seen: stderr may go to a file or another program.
+        if std::io::stderr().is_terminal() {
+            complain(&question);
+        } else if let Err(why) = out::ask(&question) {
+            return Err(Failure::Failed(format!(
+                "nothing was done: stderr is no terminal, and /dev/tty cannot be asked ({why}). `--yes` does it without asking"
+            )));
+        }
         let mut answer = String::new();
         let read = std::io::stdin().lock().take(ANSWER).read_line(&mut answer);
         match answer.trim().to_ascii_lowercase().as_str() {

@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use miette::{
     Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteError, MietteSpanContents, SourceCode, SourceSpan, SpanContents,
+    ThemeStyles,
 };
 use serde::Serialize;
 
@@ -157,7 +158,11 @@ impl Problems {
 
     /// The rendering for people.
     pub fn render(&self, colour: bool) -> String {
-        let theme = if colour { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
+        let theme = GraphicalTheme {
+            // The terminal's own colours, which are seen on dark and on light.
+            styles: if colour { ThemeStyles::ansi() } else { ThemeStyles::none() },
+            ..GraphicalTheme::unicode_nocolor()
+        };
         let handler = GraphicalReportHandler::new_themed(theme).with_width(120).with_links(false);
         let mut out = String::new();
         for problem in self.list.iter().take(MAX_SHOWN) {

@@ -14,6 +14,7 @@ use crate::names::Address;
 
 /// The connections of one address.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Connections {
     /// How many wait to be accepted.
     pub waiting: u64,

@@ -1,6 +1,7 @@
 //! What systemd says of units that the master does not: drop-ins, limits, when one became active and how it last ended.
 //!
-//! Asks `systemctl show`, which anybody may; without an answer in time nothing of it is shown.
+//! Asks `systemctl show`, which anybody may, once for all of them; without an answer in time nothing of it is shown. It knows
+//! the type of each property of each kind of unit, which over D-Bus would be ours to know.
 
 use std::collections::BTreeMap;
 use std::process::Stdio;
@@ -21,6 +22,7 @@ const LIMITS: [&str; 8] =
 
 /// What is known of one unit.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Unit {
     /// Its name.
     pub unit: String,
@@ -36,6 +38,7 @@ pub struct Unit {
 
 /// How a main process ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Ended {
     /// When, milliseconds of Unix time.
     pub time_ms: u64,
