@@ -183,10 +183,12 @@ fn foot(rows: &[Row], elapsed: Duration, limit: Option<Duration>, width: usize, 
         }
         let mut line = format!("{name}{gap}  {count}{seconds:>3} s");
         for part in parts {
-            if table::width(&line) + table::width(&part) > room {
-                break;
+            match table::width(&line) + table::width(&part) <= room {
+                true => line.push_str(&part),
+                // Without its limit it says less; without who is meant a limit says nothing.
+                false if part.starts_with(" (") => {}
+                false => break,
             }
-            line.push_str(&part);
         }
         table::cut(&line, room)
     };
@@ -213,7 +215,7 @@ fn progress(row: &Row) -> (String, String) {
     (format!("[{}{}] ", "#".repeat(full), ".".repeat(BAR - full)), format!("{count} of {of} {what}  "))
 }
 
-/// What it waits for and at most how long, the most important first: ` of 60 s`, `  api:03 starting (timeout.start 30 s)`.
+/// What it waits for and at most how long, the most important first: ` of 60 s`, `  api:03 starting`, ` (timeout.start 30 s)`.
 fn bounds(row: &Row, limit: Option<Duration>) -> Vec<String> {
     let mut said: Vec<String> = limit.iter().map(|limit| format!(" of {}", table::time(*limit))).collect();
     let Some(app) = &row.seen else { return said };
@@ -229,17 +231,17 @@ fn bounds(row: &Row, limit: Option<Duration>) -> Vec<String> {
     let again = of(&[WorkerState::Restarting, WorkerState::CrashLoop]);
     let soaks = starts.is_none() && ends.is_none() && again.is_none();
     if let Some(who) = starts {
-        said.push(format!("  {who} starting{}", most(row.bounds.map(|bounds| bounds.start), "timeout.start")));
+        said.extend([format!("  {who} starting"), most(row.bounds.map(|bounds| bounds.start), "timeout.start")]);
     }
     if let Some(who) = again {
         said.push(format!("  {who} ended and is tried again"));
     }
     if let Some(who) = ends {
-        said.push(format!("  {who} ending{}", most(row.bounds.map(|bounds| bounds.kill), "timeout.kill")));
+        said.extend([format!("  {who} ending"), most(row.bounds.map(|bounds| bounds.kill), "timeout.kill")]);
     }
     if app.roll.as_ref().is_some_and(|roll| roll.under_way()) {
         if soaks {
-            said.push(format!("  proving itself{}", most(row.bounds.map(|bounds| bounds.min_ready), "min_ready")));
+            said.extend(["  proving itself".into(), most(row.bounds.map(|bounds| bounds.min_ready), "min_ready")]);
         }
         let deadline = row.bounds.map(|bounds| table::duration(bounds.deadline));
         said.extend(deadline.map(|deadline| format!("  deadline {deadline}")));
@@ -322,12 +324,12 @@ mod tests {
         let mut rows = [row("reload", &[Online, Online, Starting, Retiring], Some((2, 4))), row("reload", &[Online, Online], Some((1, 2)))];
         rows[1].app = "background".into();
         let steps = [
-            "  16 ms  api:01 (generation 13) starts",
-            " 412 ms  api:01 (generation 13) is ready",
-            "   1.4 s  api:01 (generation 12) retires",
+            ("16 ms", "api:01 (generation 13) starts"),
+            ("412 ms", "api:01 (generation 13) is ready"),
+            ("1.4 s", "api:01 (generation 12) retires"),
         ];
         for width in [80, 200] {
-            let said: String = steps.iter().map(|step| format!("api: {step:>8}\n")).collect();
+            let said: String = steps.iter().map(|(at, text)| format!("api: {at:>8}  {text}\n")).collect();
             let foot = foot(&rows, Duration::from_secs(12), Some(Duration::from_secs(60)), width, 24).join("\n");
             crate::cli::golden::is_golden(&format!("reload-{width}"), &format!("{said}{foot}\n"));
         }

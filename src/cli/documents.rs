@@ -3,7 +3,8 @@
 use schemars::{JsonSchema, schema_for};
 use serde_json::Value;
 
-use super::outcome::Outcome;
+use super::entry::Entry;
+use super::outcome::{End, Outcome};
 use super::show::Facts;
 use crate::config::schema::tests::committed;
 
@@ -15,8 +16,21 @@ fn fields<T: JsonSchema>(parts: &[&str]) -> String {
     out
 }
 
+/// The values of a choice.
+fn choice<T: JsonSchema>() -> String {
+    let schema = serde_json::to_value(schema_for!(T)).unwrap();
+    let mut out = format!("### {}\n\n{}\n\n| value | meaning |\n|---|---|\n", schema["title"].as_str().unwrap(), text(&schema));
+    for value in schema["oneOf"].as_array().unwrap_or_else(|| panic!("values: {schema}")) {
+        out.push_str(&format!("| `{}` | {} |\n", value["const"].as_str().unwrap(), text(value)));
+    }
+    out + "\n"
+}
+
+fn text(schema: &Value) -> String {
+    schema["description"].as_str().unwrap_or_default().replace('\n', " ")
+}
+
 fn table(name: &str, schema: &Value) -> String {
-    let text = |schema: &Value| schema["description"].as_str().unwrap_or_default().replace('\n', " ");
     let mut out = format!("### {name}\n\n{}\n\n| field | meaning |\n|---|---|\n", text(schema));
     for (field, schema) in schema["properties"].as_object().unwrap_or_else(|| panic!("{name} has fields: {schema}")) {
         assert!(!text(schema).is_empty(), "{name}.{field} says what it is");
@@ -27,7 +41,7 @@ fn table(name: &str, schema: &Value) -> String {
 
 #[test]
 fn the_fields_of_the_command_line_are_those_of_its_types() {
-    let generated = fields::<Outcome>(&[]) + &fields::<Facts>(&["Connections", "Unit", "Ended"]);
+    let generated = fields::<Outcome>(&[]) + &choice::<End>() + &fields::<Facts>(&["Connections", "Unit", "Ended"]) + &fields::<Entry>(&[]);
     let (begin, end) = ("<!-- fields: generated, `UPDATE_DOCS=1 cargo test --lib` writes it -->", "<!-- end of fields -->");
     committed("cli.md", |current| {
         let (before, rest) = current.split_once(begin).expect("a place for the fields");

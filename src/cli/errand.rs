@@ -63,7 +63,10 @@ impl Errand {
         let uri = || self.uri((!wait.no_wait).then(|| client.patience(LONGEST)));
         let answer = tokio::select! {
             answer = client.persist::<Done>(Method::POST, uri, limit, self.repeatable) => answer,
-            Ok(()) = stop.changed() => return self.left(client).await,
+            Ok(()) = stop.changed() => {
+                say("interrupted; asking the master how it stands");
+                return self.left(client).await;
+            }
         };
         let mut done = match answer {
             Ok(done) => done,

@@ -35,13 +35,13 @@ pub(super) enum End {
 pub(super) struct Outcome {
     /// The app.
     pub app: String,
-    /// How it ended: `done`, `begun`, `failed`, `refused`, `unknown` or `unreachable`.
+    /// How it ended, an [End](#end).
     pub outcome: End,
     /// Of what the master refused or could not do the code of [problems.md](problems.md); null of all else.
     pub code: Option<String>,
     /// For people: what was done, or why not and what to type next.
     pub message: String,
-    /// The roll that carried or carries it out; null where it took none.
+    /// The [Roll](rest.md#roll) that carried or carries it out; null where it took none.
     pub roll: Option<Roll>,
     /// What the exit code is made of.
     #[serde(skip)]

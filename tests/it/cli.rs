@@ -77,9 +77,11 @@ fn start_and_stop_take_several_apps_and_wait_as_told() {
     assert!(cluster.cli(&["stop", "all", "--no-wait"]).ok().contains("ordered"));
     cluster.wait_until("all are stopped", SOON, || all_in("stopped"));
     assert!(cluster.cli(&["stop", "all"]).ok().contains("stopped"), "again is no error");
+    // One time for all of it: too little to hear which apps there are, and nothing is asked for.
     let late = cluster.cli(&["start", "api", "--timeout", "1ms"]).exits(1);
-    assert!(late.stderr.contains("it goes on. `project-cluster show api`"), "{}", late.stderr);
-    cluster.wait_until("it went on", SOON, || cluster.workers("api").len() == 2);
+    assert!(late.stderr.contains("`--timeout` (1 ms) was over") && late.stderr.contains("nothing was asked of it"), "{}", late.stderr);
+    assert_eq!(cluster.workers("api"), Vec::<String>::new());
+    cluster.cli(&["start", "api"]).ok();
     let refused = cluster.cli(&["sleep", "api"]).exits(1);
     assert!(refused.stderr.contains("not on_demand") && refused.stderr.contains("`project-cluster stop api`"), "{}", refused.stderr);
     assert_eq!(cluster.workers("api").len(), 2);
@@ -96,7 +98,9 @@ fn start_and_stop_take_several_apps_and_wait_as_told() {
     assert!(cluster.cli(&["ls", "api:09"]).exits(2).stderr.contains("`project-cluster ls api`"));
     assert!(cluster.cli(&["relaod", "api"]).exits(2).stderr.contains("reload"));
     cluster.cli(&["start"]).exits(2);
-    cluster.cli(&["reload", "api", "--timeout", "soon"]).exits(2);
+    for wrong in ["soon", "30", "0s"] {
+        cluster.cli(&["reload", "api", "--timeout", wrong]).exits(2);
+    }
 }
 
 #[test]
@@ -133,6 +137,35 @@ fn logs_are_those_of_the_chosen_workers() {
     cluster.wait_until("it follows the worker into the next generation", SOON, || one.stdout().contains("hello from api:02"));
     assert!(!one.stdout().contains("hello from api:01"), "{}", one.stdout());
     assert!(cluster.cli(&["logs", "apo"]).exits(2).stderr.contains("Did you mean `api`?"));
+    assert!(cluster.cli(&["logs", "--grep", "("]).exits(2).stderr.contains("project-cluster logs --help"));
+    // That journalctl cannot be run, or cannot read, is no matter of how it was asked.
+    let none = cluster.sh("PATH=/nowhere /usr/local/bin/project-cluster logs api 2>&1; echo $?").ok();
+    assert!(none.contains("journalctl cannot be run") && none.ends_with("\n1"), "{none}");
+
+    // A worker of which nothing was written yet: what comes from the command's begin on is shown.
+    let first = cluster.spawn(&["project-cluster", "logs", "bg", "-f", "-n", "0", "--grep", "Stopped|Stopping"]);
+    cluster.wait_until("it follows", SOON, || cluster.sh("pgrep -f 'journalctl.*--follow.*Stopped'").success());
+    cluster.cli(&["stop", "bg"]).ok();
+    cluster.wait_until("it shows the first line", SOON, || first.stdout().contains("bg:01"));
+}
+
+#[test]
+fn where_the_master_hangs_there_are_logs_and_no_order_is_said_to_go_on() {
+    let cluster = shop(1, "");
+    let master = cluster.main_pid("project-cluster.service").unwrap();
+    cluster.program("v1", &format!("console.log('before it hung'); {HELLO}"));
+    cluster.cli(&["reload", "api"]).ok();
+    cluster.run(&["journalctl", "--sync"]).ok();
+    cluster.kill(master, "STOP");
+    // The lines are journald's.
+    let logs = cluster.cli(&["logs", "api"]).exits(0);
+    assert!(logs.stdout.contains("before it hung"), "{}", logs.stdout);
+    assert!(logs.stderr.contains("no answer from the master") && logs.stderr.contains("last installed"), "{}", logs.stderr);
+    assert_eq!(cluster.cli(&["logs", "api", "--json", "-n", "1"]).exits(0).stderr, "");
+    let late = cluster.cli(&["stop", "api", "--timeout", "1s"]).exits(1);
+    assert!(late.stderr.contains("nothing was asked of it"), "{}", late.stderr);
+    cluster.kill(master, "CONT");
+    cluster.cli(&["ls"]).ok();
 }
 
 #[track_caller]

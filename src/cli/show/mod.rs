@@ -60,11 +60,11 @@ pub struct Facts {
     min_ready_ms: Option<u64>,
     /// How long one roll may take, milliseconds.
     deadline_ms: Option<u64>,
-    /// The connections of each address.
+    /// Of each address that listens its [Connections](#connections).
     connections: BTreeMap<String, Connections>,
-    /// The last end of a worker that nobody asked for, as far as the master remembers.
+    /// The last end of a worker that nobody asked for, an [Event](rest.md#event); null where the master remembers none.
     ended: Option<Event>,
-    /// Its units: of an app handle, slice, sockets and one of its workers; of a worker its own and the slice.
+    /// Its units, each a [Unit](#unit): of an app handle, slice, sockets and one of its workers; of a worker its own and the slice.
     units: Vec<Unit>,
 }
 

@@ -163,7 +163,7 @@ fn becomes(page: &mut Page, app: &App, facts: &Facts) {
         _ => {}
     }
     if !facts.in_effect {
-        page.line("next", "start, not before:");
+        page.line("next", "what its next start takes:");
         for (name, value) in [("command", shell_words::join(&app.command)), ("cwd", app.cwd.clone()), ("user", app.user.clone())] {
             page.short("", &format!("{name:<9}{value}"));
         }

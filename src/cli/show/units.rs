@@ -28,11 +28,11 @@ pub struct Unit {
     pub unit: String,
     /// Files that change it.
     pub drop_ins: Vec<String>,
-    /// Its limits, as systemd says them: bytes, numbers, `CPUQuotaPerSecUSec` a time.
+    /// Its limits, as systemd says them: bytes, numbers, `CPUQuotaPerSecUSec` a time. What is not limited is left out.
     pub limits: BTreeMap<String, String>,
-    /// When it last became active, milliseconds of Unix time.
+    /// When it last became active, milliseconds of Unix time; null where it has not.
     pub active_since_ms: Option<u64>,
-    /// How its main process last ended, where it has not been started again since.
+    /// How its main process last ended, an [Ended](#ended), where it has not been started again since; else null.
     pub ended: Option<Ended>,
 }
 
@@ -44,9 +44,9 @@ pub struct Ended {
     pub time_ms: u64,
     /// `Result` of the unit: `success`, `exit-code`, `signal`, `oom-kill`, `timeout`, `watchdog`, ...
     pub result: String,
-    /// Its exit code, where it exited.
+    /// Its exit code; null where a signal ended it.
     pub exit_code: Option<i32>,
-    /// The number of the signal that ended it, where one did.
+    /// The number of the signal that ended it; null where it exited.
     pub signal: Option<i32>,
 }
 
