@@ -139,14 +139,26 @@ fn logs_are_those_of_the_chosen_workers() {
     assert!(cluster.cli(&["logs", "apo"]).exits(2).stderr.contains("Did you mean `api`?"));
     assert!(cluster.cli(&["logs", "--grep", "("]).exits(2).stderr.contains("project-cluster logs --help"));
     // That journalctl cannot be run, or cannot read, is no matter of how it was asked.
-    let none = cluster.sh("PATH=/nowhere /usr/local/bin/project-cluster logs api 2>&1; echo $?").ok();
+    let none = cluster.sh("program=$(command -v project-cluster); PATH=/nowhere $program logs api 2>&1 || echo $?").ok();
     assert!(none.contains("journalctl cannot be run") && none.ends_with("\n1"), "{none}");
+}
 
-    // A worker of which nothing was written yet: what comes from the command's begin on is shown.
-    let first = cluster.spawn(&["project-cluster", "logs", "bg", "-f", "-n", "0", "--grep", "Stopped|Stopping"]);
-    cluster.wait_until("it follows", SOON, || cluster.sh("pgrep -f 'journalctl.*--follow.*Stopped'").success());
-    cluster.cli(&["stop", "bg"]).ok();
-    cluster.wait_until("it shows the first line", SOON, || first.stdout().contains("bg:01"));
+#[test]
+fn what_is_written_behind_a_first_reading_that_found_nothing_is_followed() {
+    let cluster = shop(1, "");
+    cluster.program("v1", &format!("process.on('SIGUSR2', () => console.log('written between')); {HELLO}"));
+    cluster.cli(&["reload", "api"]).ok();
+    let worker = cluster.pids("api")[0];
+    // Between the two readings the worker writes its first line, and journald has it.
+    let between = format!(
+        "#!/bin/sh\ncase \"$*\" in\n*--follow*--grep=between*) exec /usr/bin/journalctl \"$@\" ;;\n*--grep=between*) /usr/bin/journalctl \"$@\"\n\
+         kill -USR2 {worker}; until /usr/bin/journalctl --quiet | grep -q 'written between'; do sleep 0.05; done ;;\n\
+         *) exec /usr/bin/journalctl \"$@\" ;;\nesac\n"
+    );
+    cluster.write("/usr/local/sbin/journalctl", &between);
+    cluster.run(&["chmod", "755", "/usr/local/sbin/journalctl"]).ok();
+    let follow = cluster.spawn(&["project-cluster", "logs", "api", "-f", "--grep", "between"]);
+    cluster.wait_until("it shows the line", SOON, || follow.stdout().contains("api:01  written between"));
 }
 
 #[test]
