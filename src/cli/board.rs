@@ -92,10 +92,11 @@ impl Shared {
         then(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Says a line for good, of one of several apps with its name.
+    /// Says a line for good, of one of several apps with its name, once.
     pub fn say(&self, app: &str, text: &str) {
         self.with(|board| {
-            let line = if board.rows.len() > 1 { format!("{app}: {text}\n") } else { format!("{text}\n") };
+            let named = board.rows.len() == 1 || text.strip_prefix(app).is_some_and(|rest| rest.starts_with(": "));
+            let line = if named { format!("{text}\n") } else { format!("{app}: {text}\n") };
             match (board.says, board.live) {
                 (false, _) => {}
                 (true, false) => print(&line),

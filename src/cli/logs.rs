@@ -76,19 +76,24 @@ async fn apps(context: &Context) -> Result<Vec<App>, Failure> {
     Ok(marks::apps_of(&settings))
 }
 
-/// The last lines of what is chosen, as `logs` shows them, without colours: at most so many, none where the journal cannot be
-/// read.
+/// How many entries are read for each line that is wanted: a start and an end are six of systemd's own.
+const AROUND: u32 = 20;
+
+/// The last lines that workers themselves wrote, of what is chosen, as `logs` shows them, without colours: at most so many, none
+/// where the journal cannot be read.
 pub(super) async fn last(context: &Context, apps: &[App], chosen: &[Choice], count: u32) -> Vec<String> {
-    let mut arguments = vec![format!("--lines={count}")];
+    let mut arguments = vec![format!("--lines={}", count * AROUND)];
     arguments.extend(past(context, apps, chosen));
     let show = Show { context, wide: widest(apps, chosen), chosen };
     let mut lines = Vec::new();
     let read = journal(context, &arguments, |entry| {
-        lines.extend(entry.line(show.wide, false).lines().map(str::to_owned));
+        if !entry.systemd {
+            lines.extend(entry.line(show.wide, false).lines().map(str::to_owned));
+        }
         Ok(())
     });
     let read = tokio::time::timeout(super::READ, read).await.is_ok_and(|read| read.is_ok());
-    if read { lines } else { Vec::new() }
+    if read { lines.split_off(lines.len().saturating_sub(count as usize)) } else { Vec::new() }
 }
 
 /// Which of the lines.

@@ -14,6 +14,7 @@ mod events;
 mod follow;
 #[cfg(test)]
 mod golden;
+mod habits;
 mod list;
 mod live;
 mod logs;
@@ -36,6 +37,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use hyper::Method;
 
 use self::args::{Cli, Verb};
@@ -145,6 +147,18 @@ pub fn main() -> ExitCode {
         Err(error) => {
             // Help and version are no errors; usage is exit code 2 in clap as in ours.
             let code = if error.use_stderr() { 2 } else { 0 };
+            if let (ErrorKind::InvalidSubcommand, Some(ContextValue::String(verb))) =
+                (error.kind(), error.get(ContextKind::InvalidSubcommand))
+                && let Some(hint) = habits::hint(verb)
+            {
+                let text = format!("there is no verb `{verb}` here: {hint}");
+                if std::env::args_os().any(|word| word == "--json") {
+                    complain_json(&text, code);
+                } else {
+                    complain(&format!("project-cluster: {text}\n"));
+                }
+                return ExitCode::from(code);
+            }
             if code == 2 && std::env::args_os().any(|word| word == "--json") {
                 complain_json(error.render().to_string().trim_end(), code);
             } else {

@@ -120,22 +120,7 @@ fn colour(text: &str) -> Option<usize> {
 
 /// What `table` and the rendering of configuration errors use: plain, bold, dim, underlined, and foregrounds that are seen on
 /// dark and on light. No background, nothing concealed, blinking or turned round.
-const OURS: [Option<u8>; 14] = [
-    Some(0),
-    Some(1),
-    Some(2),
-    Some(4),
-    Some(31),
-    Some(32),
-    Some(33),
-    Some(34),
-    Some(35),
-    Some(36),
-    Some(90),
-    Some(94),
-    Some(95),
-    Some(96),
-];
+const OURS: [Option<u8>; 11] = [Some(0), Some(1), Some(2), Some(4), Some(31), Some(32), Some(33), Some(34), Some(35), Some(36), Some(90)];
 
 #[cfg(test)]
 mod tests {

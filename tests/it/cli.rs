@@ -97,6 +97,10 @@ fn start_and_stop_take_several_apps_and_wait_as_told() {
     }
     assert!(cluster.cli(&["ls", "api:09"]).exits(2).stderr.contains("`project-cluster ls api`"));
     assert!(cluster.cli(&["relaod", "api"]).exits(2).stderr.contains("reload"));
+    // Of another program's words it is said what they are called here.
+    let list = cluster.cli(&["list"]).exits(2).stderr;
+    assert_eq!(list, "project-cluster: there is no verb `list` here: `project-cluster ls` lists the workers\n");
+    assert!(cluster.cli(&["delete", "api", "--json"]).exits(2).stderr.contains("`project-cluster apply`"));
     cluster.cli(&["start"]).exits(2);
     for wrong in ["soon", "30", "0s"] {
         cluster.cli(&["reload", "api", "--timeout", wrong]).exits(2);

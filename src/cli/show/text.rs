@@ -64,7 +64,7 @@ pub fn app(app: &App, facts: &Facts, log: &[String], look: Look) -> String {
     }
     sockets(&mut page, app, facts);
     configured(&mut page, facts);
-    units(&mut page, facts);
+    units(&mut page, app, facts);
     if let Some(text) = list::changed(app) {
         page.line("config", &text);
     }
@@ -123,7 +123,7 @@ pub fn worker(app: &App, row: &Worker, facts: &Facts, log: &[String], look: Look
     }
     sockets(&mut page, app, facts);
     configured(&mut page, facts);
-    units(&mut page, facts);
+    units(&mut page, app, facts);
     ended(&mut page, facts);
     lines(&mut page, log);
     page.out
@@ -155,12 +155,11 @@ fn becomes(page: &mut Page, app: &App, facts: &Facts) {
     // A dynamic user has no name of its own; one that was changed is systemd's matter, and takes its next start.
     let dynamic = |uid: &str| app.user.ends_with("(dynamic)") && uid.parse().is_ok_and(|uid| DYNAMIC.contains(&uid));
     match &facts.runs_as {
-        Some(user) if facts.in_effect && *user != app.user && !dynamic(user) => {
-            page.line("user", &harmless(&format!("{user} (from its next start on {})", app.user)));
-        }
-        Some(user) if !facts.in_effect => page.line("user", &harmless(user)),
-        _ if facts.in_effect => page.line("user", &harmless(&app.user)),
-        _ => {}
+        Some(user) if *user == app.user || dynamic(user) => page.line("user", &harmless(&app.user)),
+        Some(user) if facts.in_effect => page.line("user", &harmless(&format!("{user} (from its next start on {})", app.user))),
+        Some(user) => page.line("user", &harmless(user)),
+        None if facts.in_effect => page.line("user", &harmless(&app.user)),
+        None => {}
     }
     if !facts.in_effect {
         page.line("next", "what its next start takes:");
@@ -188,12 +187,14 @@ fn configured(page: &mut Page, facts: &Facts) {
 }
 
 /// What changes its units, and what limits them.
-fn units(page: &mut Page, facts: &Facts) {
+fn units(page: &mut Page, app: &App, facts: &Facts) {
     let said = |unit: &Unit| {
         let limits: Vec<String> = unit.limits.iter().map(|(name, value)| limit(name, value)).collect();
         (!limits.is_empty()).then(|| format!("{}: {}", unit.unit, limits.join(", ")))
     };
-    named(page, "limits", facts.units.iter().filter_map(said));
+    // Of what runs: handle and sockets have systemd's own, which bind nothing.
+    let runs = |unit: &&Unit| unit.unit.ends_with(".slice") || unit.unit.contains('@') && unit.unit != app.handle;
+    named(page, "limits", facts.units.iter().filter(runs).filter_map(said));
     named(page, "drop-ins", facts.units.iter().flat_map(|unit| unit.drop_ins.iter().cloned()));
 }
 
