@@ -131,8 +131,8 @@ impl Client {
     /// All apps of the cluster.
     async fn apps(&self) -> Result<Vec<App>, Failure> {
         match self.insist(Method::GET, "/v1/apps", READ).await {
-            Err(client::Error::Late(limit, _)) if self.left().is_some_and(|left| left.is_zero()) => Err(Failure::Failed(format!(
-                "`--timeout` ({}) was over before the master had told its apps; nothing was asked of it. Give it more time, or `--no-wait`",
+            Err(client::Error::Late(limit, master)) if self.left().is_some_and(|left| left.is_zero()) => Err(Failure::Failed(format!(
+                "`--timeout` ({}) was over before the master had told its apps; nothing was asked of it. Give it more time; or is it stopped? `systemctl status {master}`",
                 table::time(limit)
             ))),
             apps => Ok(apps?),
@@ -216,7 +216,7 @@ fn end(result: Result<(), Failure>, context: &Context) -> ExitCode {
             if json && !text.is_empty() {
                 complain_json(text.trim_end(), code);
             } else if !text.is_empty() {
-                complain(&format!("project-cluster: {}\n", text.trim_end()));
+                out::complain_wrapped(&format!("project-cluster: {}\n", text.trim_end()));
             }
             ExitCode::from(code)
         }

@@ -11,7 +11,7 @@ use serde::Serialize;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::Failure;
+use super::{Failure, table};
 use crate::say;
 use crate::units::text::hidden;
 
@@ -22,10 +22,14 @@ pub(crate) fn print(text: &str) {
 
 /// Columns and rows of the terminal at stdout; a pipe has no end of either.
 pub(crate) fn size() -> (usize, usize) {
+    size_of(libc::STDOUT_FILENO)
+}
+
+fn size_of(descriptor: i32) -> (usize, usize) {
     // SAFETY: TIOCGWINSZ fills the winsize that it is given; zeroes are a valid one.
     let size = unsafe {
         let mut size: libc::winsize = std::mem::zeroed();
-        if libc::ioctl(libc::STDOUT_FILENO, libc::TIOCGWINSZ, &raw mut size) == 0 { [size.ws_col, size.ws_row] } else { [0; 2] }
+        if libc::ioctl(descriptor, libc::TIOCGWINSZ, &raw mut size) == 0 { [size.ws_col, size.ws_row] } else { [0; 2] }
     };
     let [columns, rows] = size.map(|size| if size == 0 { usize::MAX } else { size.into() });
     (columns, rows)
@@ -66,6 +70,35 @@ pub(crate) fn ask(text: &str) -> std::io::Result<()> {
 /// Writes to stderr.
 pub(crate) fn complain(text: &str) {
     say::complain(&safe(text));
+}
+
+/// The same of prose: on a terminal its lines break between words, and never within what is to be typed.
+pub(crate) fn complain_wrapped(text: &str) {
+    complain(&wrapped(text, size_of(libc::STDERR_FILENO).0));
+}
+
+/// Lines of at most so many columns, where their words allow it; those that are indented are quoted, or drawn, and stay as they are.
+fn wrapped(text: &str, columns: usize) -> String {
+    let mut out = String::with_capacity(text.len());
+    for line in text.lines() {
+        let (mut at, mut quoted) = (0, false);
+        // A command between backticks is one word.
+        let words = line.split_inclusive(|ch| {
+            quoted ^= ch == '`';
+            ch == ' ' && !quoted
+        });
+        for word in words {
+            if at > 0 && at + table::width(word.trim_end()) > columns && !line.starts_with(' ') {
+                out.truncate(out.trim_end_matches(' ').len());
+                out.push('\n');
+                at = 0;
+            }
+            out.push_str(word);
+            at += table::width(word);
+        }
+        out.push('\n');
+    }
+    out
 }
 
 /// Tells on stderr why the command failed; stdout has the answer alone, as far as there is one.
@@ -134,6 +167,17 @@ mod tests {
         assert_eq!(safe("\u{1b}[8mhidden\u{1b}[m\u{1b}["), "[8mhidden\u{1b}[m[");
         for hides in ["08", "0;8", "30;40", "37;47", "31;41", "38;5;0;48;5;0", "7", "5", "38;2;0;0;0", "264"] {
             assert_eq!(safe(&format!("\u{1b}[{hides}mx")), format!("[{hides}mx"), "{hides}");
+        }
+    }
+
+    #[test]
+    fn prose_breaks_between_words_and_never_within_a_command() {
+        let text = "one two `project-cluster show api`, or three\n  a quoted line that is long\n";
+        assert_eq!(wrapped(text, usize::MAX), text);
+        assert_eq!(wrapped(text, 20), "one two\n`project-cluster show api`,\nor three\n  a quoted line that is long\n");
+        assert_eq!(wrapped("a `b c`d e", 6), "a\n`b c`d\ne\n");
+        for odd in ["`", "a `b", "``` ` `", "ä`ö ü`"] {
+            assert_eq!(wrapped(odd, 1).split_whitespace().collect::<Vec<_>>(), odd.split_whitespace().collect::<Vec<_>>(), "{odd}");
         }
     }
 

@@ -97,7 +97,7 @@ fn bring_up(settings: &Settings, live: &Running<'_>, report: &mut Report) -> Res
     live.enable(&target).map_err(refused)?;
     live.start(&cluster.api_socket()).map_err(refused)?;
     live.begin(&target).map_err(refused)?;
-    report.notes.push(format!("enabled and started {target}"));
+    report.notes.push(format!("enabled {target}; systemd starts it"));
     if settings.api.enabled {
         // Its port may be taken; that is said, and no reason for the rest not to start.
         let _ = live.start(&cluster.tcp_socket());
