@@ -25,6 +25,11 @@ pub(crate) fn size() -> (usize, usize) {
     size_of(libc::STDOUT_FILENO)
 }
 
+/// Columns of the terminal at stderr.
+pub(crate) fn error_columns() -> usize {
+    size_of(libc::STDERR_FILENO).0
+}
+
 fn size_of(descriptor: i32) -> (usize, usize) {
     // SAFETY: TIOCGWINSZ fills the winsize that it is given; zeroes are a valid one.
     let size = unsafe {
@@ -74,7 +79,7 @@ pub(crate) fn complain(text: &str) {
 
 /// The same of prose: on a terminal its lines break between words, and never within what is to be typed.
 pub(crate) fn complain_wrapped(text: &str) {
-    complain(&wrapped(text, size_of(libc::STDERR_FILENO).0));
+    complain(&wrapped(text, error_columns()));
 }
 
 /// Lines of at most so many columns, where their words allow it; those that are indented are quoted, or drawn, and stay as they are.

@@ -8,7 +8,7 @@ use tokio::runtime::Runtime;
 
 use super::args::{Install, Uninstall};
 use super::live::Running;
-use super::{Context, Failure, complain, list, print, print_json, width};
+use super::{Context, Failure, complain, list, out, print, print_json, width};
 use crate::api::types::{App, AppState, Worker};
 use crate::config::{self, Loaded, SystemAccounts};
 use crate::journal::{Journal, monotonic_us_now};
@@ -59,14 +59,18 @@ pub(crate) fn schema() -> Result<(), Failure> {
     Ok(())
 }
 
+fn shown(context: &Context, problems: &config::Problems) -> String {
+    problems.render_within(context.look.error_colours, out::error_columns())
+}
+
 fn problems(context: &Context, problems: &config::Problems) -> Failure {
-    Failure::Usage(format!("the configuration is wrong; nothing was changed.\n{}", problems.render(context.look.error_colours)))
+    Failure::Usage(format!("the configuration is wrong; nothing was changed.\n{}", shown(context, problems)))
 }
 
 /// Warnings go to stderr: they are no part of an answer.
 fn warn(context: &Context, loaded: &Loaded) {
     if !loaded.warnings.list.is_empty() {
-        complain(&format!("{}\n", loaded.warnings.render(context.look.error_colours).trim_end()));
+        complain(&format!("{}\n", shown(context, &loaded.warnings).trim_end()));
     }
 }
 

@@ -60,6 +60,31 @@ fn ls_and_show_tell_of_the_whole_control_group() {
 }
 
 #[test]
+fn show_tells_apart_what_runs_and_what_is_installed() {
+    let cluster = shop(1, "");
+    cluster.config(&app("api", 1, "node app.js 3000 --later", "listen = 3000\nuser = \"games\""));
+    cluster.cli(&["install"]).ok();
+    cluster.sh("usermod -aG project-cluster games").ok();
+    let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
+    let (now, next) = ("  command  node app.js 3000", "           command  node app.js 3000 --later");
+    for selector in ["api", "api:01"] {
+        let shown = lines(&cluster.cli(&["show", selector]).ok());
+        let at = |line: &str| shown.iter().position(|shown| shown == line).unwrap_or_else(|| panic!("`{line}`: {shown:#?}"));
+        assert!(at(now) < at("  next     what its next start takes:") && at("           user     games") > at(next));
+        assert!(!shown.iter().any(|line| line.starts_with("  user") && line.contains("games")), "{shown:#?}");
+    }
+    let facts = |text: &str| serde_json::from_str::<Value>(text).unwrap()[0]["facts"].clone();
+    let root = facts(&cluster.cli(&["show", "api", "--json"]).ok());
+    assert_eq!((&root["in_effect"], &root["command"]), (&false.into(), &serde_json::json!(["node", "app.js", "3000"])));
+    // Who may not read what runs is not told that it is what is installed.
+    let member = facts(&cluster.run_as("games", &["project-cluster", "show", "api", "--json"]).ok());
+    assert_eq!((&member["in_effect"], &member["command"], &member["release"]), (&false.into(), &Value::Null, &Value::Null));
+    cluster.cli(&["reload", "api"]).ok();
+    let shown = lines(&cluster.cli(&["show", "api"]).ok());
+    assert!(shown.contains(&"  command  node app.js 3000 --later".into()) && shown.contains(&"  user     games".into()), "{shown:#?}");
+}
+
+#[test]
 fn start_and_stop_take_several_apps_and_wait_as_told() {
     let cluster = cluster(&two_apps());
     let all_in = |state: &str| {
