@@ -113,7 +113,7 @@ pub(super) async fn all(context: &Context, client: &Client, errands: Vec<Errand>
                 if stop.send_replace(true) {
                     board.clear();
                     return Err(Failure::Failed(
-                        "interrupted twice: what the master has taken goes on, and it was not waited for which that is. `project-cluster ls`".into(),
+                        "interrupted twice, so it is not known what the master has taken; that goes on. `project-cluster ls` tells how it stands".into(),
                     ));
                 }
                 continue;
