@@ -10,7 +10,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::sse::{self, Sse};
 use axum::response::{IntoResponse, Response};
-use futures_util::stream;
+use futures_util::{StreamExt as _, stream};
 use serde::Deserialize;
 
 use super::error::{Code, Refusal};
@@ -66,6 +66,8 @@ pub async fn events<S: Systemd>(
         });
     }
     let reader = master.events().reader(after)?;
+    // Who gave no number learns where he begins, so that he can resume there though nothing has happened yet.
+    let begin = after.is_none().then(|| Ok(sse::Event::default().id(reader.position().to_string())));
     let events = stream::unfold((reader, VecDeque::new()), |(mut reader, mut batch): (Reader, VecDeque<Event>)| async move {
         if batch.is_empty() {
             tokio::select! {
@@ -76,7 +78,7 @@ pub async fn events<S: Systemd>(
         let event = batch.pop_front()?;
         Some((Ok::<_, Infallible>(frame(&event)), (reader, batch)))
     });
-    Ok(Sse::new(events).into_response())
+    Ok(Sse::new(stream::iter(begin).chain(events)).into_response())
 }
 
 /// Ends every [`HEARTBEAT`] by the clock, for all readers at once: however many there are, the master wakes once.

@@ -89,7 +89,7 @@ pub(super) fn all() -> Vec<Operation> {
 fn reads() -> Vec<Operation> {
     let events = Answer {
         status: 200,
-        text: "The events: as a stream the `data` of each is one Event, its `id` the number to resume behind; a comment every 20 s says that the master is there.",
+        text: "The events: as a stream the `data` of each is one Event, its `id` the number to resume behind; a stream that was asked for without a number begins with an `id` alone, so that who has heard nothing yet can resume too; a comment every 20 s says that the master is there.",
         content: vec![
             ("text/event-stream", text, Some(examples::stream())),
             (JSON, schema::<Vec<Event>>, Some(examples::list(&examples::event()))),

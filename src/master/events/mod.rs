@@ -96,6 +96,11 @@ pub struct Reader {
 }
 
 impl Reader {
+    /// The number behind which the next event is.
+    pub fn position(&self) -> u64 {
+        self.after
+    }
+
     /// The next events, some at once, as soon as there are any; a gap where some were missed. Empty when the master ends.
     pub async fn next(&mut self) -> Vec<Event> {
         loop {
