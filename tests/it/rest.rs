@@ -58,12 +58,12 @@ fn a_mistyped_request_changes_nothing_and_every_refusal_has_the_same_form() {
     let wrong = [
         ("POST", "apps/api/stop?slot=1", Some("slot")),
         ("POST", "apps/api/rolls?slots=", Some("slots")),
-        ("POST", "apps/api/rolls?slots=1&slots=2", None),
+        ("POST", "apps/api/rolls?slots=1&slots=2", Some("slots")),
         ("POST", "apps/api/sleep?slots=1", Some("slots")),
-        ("POST", "apps/api/remove", None),
+        ("POST", "apps/api/remove", Some("slots")),
         ("POST", "apps/api/scale?count=many", Some("count")),
         ("POST", "apps/api/scale?count=1025", Some("count")),
-        ("POST", "apps/api/add", None),
+        ("POST", "apps/api/add", Some("count")),
         ("POST", "apps/api/start?wait=30", Some("wait")),
         ("GET", "apps/api/rolls/last", Some("id")),
         ("GET", "apps/%ff", Some("app")),
@@ -71,6 +71,8 @@ fn a_mistyped_request_changes_nothing_and_every_refusal_has_the_same_form() {
         ("GET", "health?verbose=1", Some("verbose")),
         ("GET", "rolls?limit=0", Some("limit")),
         ("GET", "events?follow=maybe", Some("follow")),
+        ("GET", "events?follow=true&limit=5", Some("limit")),
+        ("GET", "events?limit=5", Some("limit")),
     ];
     for (method, path, field) in wrong {
         refused(&ask(&cluster, method, path), (400, "bad-request", field));
