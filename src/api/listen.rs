@@ -149,7 +149,14 @@ mod tests {
     use tokio::time::{sleep, timeout};
 
     use super::*;
+    use crate::api::events::{Happening, Kind};
     use crate::api::limits::{STALL, UNIX};
+    use crate::api::server;
+    use crate::intent::Intent;
+    use crate::journal::Journal;
+    use crate::master::events::READERS;
+    use crate::master::{Master, Places};
+    use crate::systemd::fake::{App, Fake};
 
     fn door() -> Arc<Door> {
         Door::unix(Router::new().route("/", get(async || "fine")).route("/large", get(async || vec![b'x'; 1 << 20])))
@@ -201,6 +208,38 @@ mod tests {
         let serving = tokio::spawn(converse(near, OPERATOR, door()));
         far.write_all(b"GET /large HTTP/1.1\r\n\r\n").await.unwrap();
         timeout(2 * STALL, serving).await.expect("it has ended").unwrap();
+    }
+
+    /// The whole way: the ring, the route, the door, the connection.
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_of_events_that_takes_nothing_is_let_go_and_its_place_is_free() {
+        let directory = tempfile::tempdir().unwrap();
+        let config = directory.path().join("cluster.toml");
+        std::fs::write(&config, "[apps.api]\nworkers = 1\ncommand = \"/bin/true\"\n").unwrap();
+        let settings = crate::config::load(&config, &crate::config::SystemAccounts).unwrap().settings;
+        let places = Places { var: directory.path().join("var"), run: directory.path().join("run") };
+        let fake = Arc::new(Fake::new(|_, _| App::ready_after(Duration::ZERO)));
+        let master = Master::new(fake, settings, Intent::default(), places, Journal::read_by("true"));
+        let door = Door::unix(server::routes(master.clone()));
+        let (near, mut far) = tokio::io::duplex(1024);
+        let serving = tokio::spawn(converse(near, OPERATOR, door));
+        far.write_all(b"GET /v1/events HTTP/1.1\r\n\r\n").await.unwrap();
+        let mut head = [0; 15];
+        far.read_exact(&mut head).await.unwrap();
+        assert_eq!(&head, b"HTTP/1.1 200 OK");
+        // One that reads lives beside it for as long as that takes.
+        let (other, mut reads) = tokio::io::duplex(1024);
+        let beside = tokio::spawn(converse(other, OPERATOR, Door::unix(server::routes(master.clone()))));
+        reads.write_all(b"GET /v1/events HTTP/1.1\r\n\r\n").await.unwrap();
+        let reading = tokio::spawn(async move { while reads.read(&mut [0; 256]).await.is_ok_and(|count| count > 0) {} });
+        for _ in 0..500 {
+            master.events().tell(Happening::new(Kind::Start, "x".repeat(100)));
+        }
+        timeout(2 * STALL, serving).await.expect("it has ended").unwrap();
+        assert!(!beside.is_finished());
+        let free: Vec<_> = std::iter::from_fn(|| master.events().reader(None).ok()).collect();
+        assert_eq!(free.len(), READERS - 1);
+        reading.abort();
     }
 
     #[tokio::test]

@@ -2,7 +2,7 @@
 
 Says `begun` once it is at its height, goes on for so many seconds, and says what it saw as JSON. Every wait is bounded.
 """
-import collections, json, re, resource, socket, struct, sys, time
+import collections, json, re, resource, socket, struct, subprocess, sys, time
 
 ADDRESS = ("127.0.0.1", 8887)
 TOKEN = open("/var/lib/project-cluster/operators/token").read().strip()
@@ -98,6 +98,44 @@ class Held:
         return dict(found)
 
 
+class Rolled(Held):
+    """Those connections, and a roll after the other meanwhile."""
+
+    def __init__(self, *held):
+        super().__init__(*held)
+        self.rolls = collections.Counter()
+
+    def go_on(self):
+        code = subprocess.run(["project-cluster", "reload", "api"], capture_output=True, timeout=LIMIT).returncode
+        self.rolls["rolled" if code == 0 else "failed"] += 1
+
+    def result(self):
+        return {**super().result(), **self.rolls}
+
+
+class Readers(Held):
+    """So many readers of events on the unix socket; each takes what comes."""
+
+    def __init__(self, count):
+        self.clients = []
+        for _ in range(count):
+            client = socket.socket(socket.AF_UNIX)
+            client.settimeout(LIMIT)
+            client.connect("/run/project-cluster/api.sock")
+            client.sendall(b"GET /v1/events HTTP/1.1\r\nHost: x\r\n\r\n")
+            got = b""
+            while b"\r\n\r\n" not in got:
+                got += client.recv(4096)
+            assert statuses(got) == [200], got
+            self.clients.append(client)
+
+    def go_on(self):
+        time.sleep(0.1)
+
+    def result(self):
+        return {"readers": len(self.clients)}
+
+
 class Again:
     """The same over and over; `once` gives what came of it."""
 
@@ -151,7 +189,8 @@ def early():
     return {"closed": 100}
 
 
-BODY = b"POST /v1/apps/api/reload HTTP/1.1\r\n" + AUTHORIZED
+# What would be carried out, were it let through: a roll, which the journal has.
+BODY = b"POST /v1/apps/api/rolls HTTP/1.1\r\n" + AUTHORIZED
 STRANGE = {
     # Each with the statuses that may come of it, or none at all; one answer at most.
     "bytes in the path": (b"GET /v1/\xff\xfe HTTP/1.1\r\n%s\r\n" % AUTHORIZED, [400, 404]),
@@ -207,6 +246,8 @@ ABUSES = {
     "slow-body": lambda: Held(32, BODY + b"Content-Length: 1000\r\n\r\n", b"x"),
     "slow-reader": lambda: Held(100, b"GET /v1/apps HTTP/1.1\r\n%s\r\n" % AUTHORIZED * 200),
     "streams": streams,
+    "streams-in-rolls": lambda: Rolled(48, b"GET /v1/events HTTP/1.1\r\n%s\r\n" % AUTHORIZED),
+    "readers": lambda: Readers(200),
     "pipelined": lambda: Again(pipelined(b"/v1/health", 10_000)),
     "pipelined-workers": lambda: Again(pipelined(b"/v1/workers", 10_000)),
     "strange": lambda: Again(strange),

@@ -10,7 +10,7 @@ use pulldown_cmark::{Event, Options, Parser};
 use crate::{cli, documents, repository};
 
 /// What stands for something in a usage or in a message.
-const PLACEHOLDERS: [(&str, &str); 12] = [
+const PLACEHOLDERS: [(&str, &str); 14] = [
     ("SEL", "api"),
     ("APP", "api"),
     ("TYPE", "api"),
@@ -23,6 +23,8 @@ const PLACEHOLDERS: [(&str, &str); 12] = [
     ("VERB", "ls"),
     ("SHELL", "bash"),
     ("PATTERN", "x"),
+    ("ROLE", "view"),
+    ("COMMAND", "ls"),
 ];
 /// What `{}` of a message may become.
 const FILLED: [&str; 4] = ["api", "api:01", "2", "start"];
