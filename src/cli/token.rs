@@ -35,7 +35,7 @@ pub(crate) fn run(context: &Context, verb: &Verb, runtime: &Runtime) -> Result<(
 }
 
 fn add(context: &Context, options: &TokenAdd, runtime: &Runtime) -> Result<(), Failure> {
-    root_only("add NAME")?;
+    root_only("token add NAME")?;
     let token = Token::fresh().map_err(|why| Failure::Failed(format!("the kernel gives no randomness: {why}")))?;
     let apps = (!options.apps.is_empty()).then(|| options.apps.iter().cloned().collect());
     let entry = Entry { name: options.name.clone(), role: options.role, apps, sha256: token.hash().text(), made_ms: time::now_ms() };
@@ -130,7 +130,7 @@ fn revoke(context: &Context, name: &str, runtime: &Runtime) -> Result<(), Failur
             context.cluster
         )));
     }
-    root_only("revoke NAME")?;
+    root_only("token revoke NAME")?;
     let name: TokenName = name.parse().map_err(Failure::Usage)?;
     change(context, |tokens, _| {
         let before = tokens.tokens.len();
@@ -205,5 +205,5 @@ fn root_only(verb: &str) -> Result<(), Failure> {
     if is_root() {
         return Ok(());
     }
-    Err(Failure::Failed(format!("tokens are root's to make and withdraw: `sudo project-cluster token {verb}`")))
+    Err(Failure::Failed(format!("tokens are root's to make and withdraw: `sudo project-cluster {verb}`")))
 }

@@ -70,7 +70,12 @@ fn parses(command: &str) -> Result<(), String> {
         Ok(_) => Ok(()),
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => Ok(()),
         // A verb alone is its name; with options it is a command.
-        Err(error) if error.kind() == ErrorKind::MissingRequiredArgument && words.len() == 2 => Ok(()),
+        Err(error)
+            if matches!(error.kind(), ErrorKind::MissingRequiredArgument | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand)
+                && words.len() == 2 =>
+        {
+            Ok(())
+        }
         Err(error) => Err(error.to_string()),
     }
 }
