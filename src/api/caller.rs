@@ -137,7 +137,7 @@ impl Caller {
     /// 503 when as many are under way as one listener takes on.
     pub fn place(&self) -> Result<OwnedSemaphorePermit, Refusal> {
         Arc::clone(&self.orders).try_acquire_owned().map_err(|_| {
-            Refusal::new(Code::Busy, "too many orders are under way that came over this listener; try again when one of them has ended")
+            Refusal::new(Code::Busy, "too many orders are under way that came over this listener; try again when one of them has ended. What hangs in its start is ended by `systemctl stop NAME@APP`")
         })
     }
 

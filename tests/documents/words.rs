@@ -69,10 +69,10 @@ fn parses(command: &str) -> Result<(), String> {
     match Cli::try_parse_from(&words) {
         Ok(_) => Ok(()),
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => Ok(()),
-        // A verb alone is its name; with options it is a command.
+        // A verb alone, or one behind `token`, is its name; with options it is a command.
         Err(error)
             if matches!(error.kind(), ErrorKind::MissingRequiredArgument | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand)
-                && words.len() == 2 =>
+                && (words.len() == 2 || words.len() == 3 && words[1] == "token") =>
         {
             Ok(())
         }

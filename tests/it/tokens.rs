@@ -214,6 +214,14 @@ fn they_are_roots_to_make_and_a_damaged_file_opens_nothing() {
     assert!(cluster.cli(&["token", "add", "y"]).exits(2).stderr.contains("it is damaged"));
     cluster.write(FILE, &file);
     assert_eq!(ask(&cluster, &watch, "GET", "v1/apps").0, 200);
+    // What goes by a job of systemd's and not by a roll says as well who asked.
+    cluster.cli(&["stop", "bg"]).ok();
+    cluster.wait_until("the event of it says who", SOON, || {
+        let events: Value = serde_json::from_str(&cluster.cli(&["events", "bg", "--json"]).ok()).unwrap();
+        let told = |kind: &str| events.as_array().unwrap().iter().any(|event| event["kind"] == kind && event["asked_by"] == "user 0");
+        told("stop") && told("worker.stop")
+    });
+    assert!(cluster.cli(&["events", "bg"]).ok().contains("bg is stopped  (user 0)"));
     cluster.cli(&["uninstall"]).ok();
     assert!(!cluster.exists("/var/lib/project-cluster"));
 }
