@@ -322,7 +322,7 @@ pub struct Roll {
     pub app: AppName,
     /// Its number, unique within the app: the time it was asked for, milliseconds of Unix time.
     pub id: u64,
-    /// Who asked for it: `user 1000` over the unix socket, `token ci` over TCP, an address where no token is asked for; the
+    /// Who asked for it: `"user 1000"` over the unix socket, `"token ci"` over TCP, an address where no token is asked for; the
     /// first of those whose requests became this one. None where `systemctl` did.
     #[serde(default)]
     pub asked_by: Option<String>,

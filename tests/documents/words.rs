@@ -27,7 +27,7 @@ const PLACEHOLDERS: [(&str, &str); 14] = [
     ("COMMAND", "ls"),
 ];
 /// What `{}` of a message may become.
-const FILLED: [&str; 4] = ["api", "api:01", "2", "start"];
+const FILLED: [&str; 5] = ["api", "api:01", "2", "start", "view"];
 
 /// The commands that a usage stands for: without what is in brackets, and with each bracket alone.
 fn spelled_out(usage: &str) -> Vec<String> {

@@ -32,7 +32,7 @@ pub struct Who {
     pub by: By,
     /// The roll's number.
     pub roll: Option<u64>,
-    /// Which person, program or token, where that is known: `user 1000`, `token ci`.
+    /// Which person, program or token, where that is known: `"user 1000"`, `"token ci"`.
     pub asked_by: Option<String>,
 }
 
