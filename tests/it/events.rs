@@ -166,7 +166,7 @@ fn followed_over_a_restart_of_the_master_it_tells_the_gap_and_ends_when_nobody_r
     let roll = |event: &Value| event["roll"].as_u64();
     let all = heard();
     let begin = all.iter().find(|event| event["kind"] == "roll.begin").expect("it begins");
-    assert_eq!(begin["by"], "outside", "by systemctl");
+    assert_eq!((&begin["by"], &begin["asked_by"]), (&"outside".into(), &Value::Null), "by systemctl, and its reload step is nobody");
     let id = roll(begin).expect("the roll has a number");
     let steps: Vec<&str> = all
         .iter()

@@ -1,5 +1,6 @@
 //! The tokens of the API over TCP that root makes: `/var/lib/NAME/tokens.json`, which the master reads.
 
+use std::io::ErrorKind;
 use std::path::Path;
 
 use crate::api::tokens::{FILE, Tokens};
@@ -58,11 +59,10 @@ pub fn change_tokens(
 
 fn read(root: &Root, cluster: &ClusterName) -> Result<Tokens, Error> {
     let path = model::tokens(cluster);
+    let bad = |why: String| Error::File { what: "read", path: path.clone(), source: std::io::Error::new(ErrorKind::InvalidData, why) };
     match root.find(&path)? {
         None => Ok(Tokens::default()),
-        Some(Found::File { contents, .. }) => Tokens::read(&contents).map_err(|why| {
-            Error::Token(format!("{}: {why}. Restore it, or remove it, which ends all tokens but that of `install`", path.display()))
-        }),
-        Some(_) => Err(Error::Token(format!("{} is no file; remove it", path.display()))),
+        Some(Found::File { contents, .. }) => Tokens::read(&contents).map_err(bad),
+        Some(_) => Err(bad("it is no file".into())),
     }
 }
