@@ -51,6 +51,14 @@ fn none_of_it_keeps_operators_out_or_stays_behind() {
     let streams = saw("streams");
     let (open, refused) = (streams["200"].as_u64().unwrap_or(0), streams["503"].as_u64().unwrap_or(0));
     assert!(open + refused == 100 && (1..=TCP.streams as u64).contains(&open), "{streams}");
+    // Answered later and later, and said together.
+    let wrong = saw("wrong-tokens");
+    assert!(
+        wrong["401"].as_u64() >= Some(4) && wrong.as_object().unwrap().keys().all(|what| what == "401" || what == "nothing"),
+        "{wrong}"
+    );
+    let lines = cluster.journal_of(MASTER).matches("with a wrong token from 127.0.0.1").count();
+    assert!((1..=3).contains(&lines), "{lines} lines");
     saw("early");
     let strange = saw("strange");
     assert_eq!(strange.as_object().map(|found| found.keys().map(String::as_str).collect()), Some(vec!["as expected"]), "{strange}");
