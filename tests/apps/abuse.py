@@ -248,6 +248,7 @@ ABUSES = {
     "slow-reader": lambda: Held(100, b"GET /v1/apps HTTP/1.1\r\n%s\r\n" % AUTHORIZED * 200),
     "wrong-tokens": lambda: Held(100, b"GET /v1/apps HTTP/1.1\r\n%sAuthorization: Bearer wrong\r\n\r\n" % HOST),
     "streams": streams,
+    "rolls": lambda: Rolled(0),
     "streams-in-rolls": lambda: Rolled(48, b"GET /v1/events HTTP/1.1\r\n%s\r\n" % AUTHORIZED),
     "readers": lambda: Readers(200),
     "pipelined": lambda: Again(pipelined(b"/v1/health", 10_000)),
