@@ -231,13 +231,13 @@ impl Door {
         let mut request = whole(request).await?;
         let (method, path) = (request.method().clone(), request.uri().path_and_query().map_or("/", |path| path.as_str()));
         let question = method == Method::GET || method == Method::HEAD;
-        if !question {
-            match &caller {
-                Some(caller) if matches!(caller.who(), Who::Token(_)) => {
-                    say!(Info, "{}, {peer} orders {method} {}", caller.who(), harmless(path));
-                }
-                _ => say!(Info, "{peer} orders {method} {}", harmless(path)),
-            }
+        let order = (!question).then(|| {
+            let token = caller.as_ref().map(Caller::who).filter(|who| matches!(who, Who::Token(_)));
+            let who = token.map_or_else(|| peer.to_string(), |token| format!("{token}, {peer}"));
+            (who, format!("{method} {}", harmless(path)))
+        });
+        if let Some((who, what)) = &order {
+            say!(Info, "{who} orders {what}");
         }
         if let Some(caller) = caller {
             request.extensions_mut().insert(caller);
@@ -249,6 +249,9 @@ impl Door {
             Ok(None) => return Err((Refusal::new(Code::Failed, "a mistake in the master; its journal says where"), None)),
             Err(_) => return Err((Refusal::new(Code::Unavailable, format!("no answer within {ANSWER_TIME:?}")), None)),
         };
+        if let Some((who, what)) = order.filter(|_| response.status().is_client_error()) {
+            say!(Info, "{who} is refused {what} ({})", response.status().as_u16());
+        }
         let stream = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
         if !stream {
             return Ok(response);

@@ -78,7 +78,7 @@ impl<S: Systemd> Master<S> {
         }
         let count = keys.len();
         if self.keys.send_replace(Arc::new(keys)).len() != count {
-            say!(Info, "{count} {} open the API over TCP", if count == 1 { "token" } else { "tokens" });
+            say!(Info, "{count} {} the API over TCP", if count == 1 { "token opens" } else { "tokens open" });
         }
     }
 

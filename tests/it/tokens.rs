@@ -136,6 +136,9 @@ fn each_opens_what_its_role_and_apps_allow_and_ends_at_once() {
     cluster.wait_until("the journal has it all", SOON, || {
         let (said, changes) = (cluster.journal_of(MASTER), cluster.sh("journalctl -t project-cluster -o cat").ok());
         said.lines().any(|line| line.contains("token ci, 127.0.0.1:") && line.contains(" orders POST /v1/apps/api/rolls"))
+            && said
+                .lines()
+                .any(|line| line.contains("token watch, 127.0.0.1:") && line.contains(" is refused POST /v1/apps/api/stop (403)"))
             && said.contains("with a wrong token from 127.0.0.1")
             && changes.contains("token ci: role operate, apps: api; made by user 0")
             && changes.contains("token ci: withdrawn by user 0")
