@@ -217,10 +217,9 @@ struct Told {
 fn told(table: &str, verb: &str) -> Told {
     let row = table.lines().find(|line| line.starts_with('|') && line.split('|').nth(1).unwrap().contains(&format!("`{verb}`")));
     let answer = row.unwrap_or_else(|| panic!("the table has `{verb}`")).split('|').nth(2).unwrap().trim();
-    if let Some((_, object)) = answer.split_once("`{") {
-        // An array in an object has a link of its own.
+    if let Some((before, object)) = answer.split_once("`{") {
         let fields: BTreeSet<String> = object.split("}`").next().unwrap().split(", ").map(|key| key.trim_matches('"').to_owned()).collect();
-        return Told { array: false, always: fields.clone(), fields };
+        return Told { array: before.contains("array"), always: fields.clone(), fields };
     }
     let (before, link) = answer.split_once("](").unwrap_or_else(|| panic!("`{verb}` has a link: {answer}"));
     let name = before.rsplit('[').next().unwrap();
@@ -312,6 +311,9 @@ fn the_json_of_each_verb_is_what_the_table_says() {
         ("scale", &["scale", "api", "3"]),
         ("remove", &["remove", "api:02"]),
         ("reset", &["reset", "api"]),
+        ("token add", &["token", "add", "ci"]),
+        ("token ls", &["token", "ls"]),
+        ("token revoke", &["token", "revoke", "ci"]),
         ("sleep", &["sleep", "lazy"]),
     ];
     for (verb, words) in done {
@@ -331,7 +333,7 @@ fn the_json_of_each_verb_is_what_the_table_says() {
     assert_eq!((outcome(&objects[0]), &objects[0]["roll"]["state"]), (["api", "failed", "failed"].map(String::from), &"failed".into()));
     assert!(why.contains("the roll to generation"), "{why}");
     ends(0, "uninstall", &["uninstall"]);
-    assert_eq!(seen.len(), 20, "{seen:?}");
+    assert_eq!(seen.len(), 23, "{seen:?}");
 
     let wrong = |words: &[&str]| {
         let output = cluster.cli(&[words, &["--json"]].concat());
