@@ -330,14 +330,13 @@ time.sleep(3)
 fn a_master_that_takes_no_more_connections_fails_neither_who_follows_a_roll_nor_systemctl() {
     let cluster = shop(2, "");
     cluster.deploy("v2", &format!("setTimeout(() => {{ {HELLO} }}, 1500);"));
-    // The connection of each of its questions ends with the answer, so that the next finds no place.
-    for (command, waits) in [(&["project-cluster", "reload", "api"][..], "waiting for it"), (&["systemctl", "reload", HANDLE], "")] {
+    // Whether a question of theirs falls into the crowd is a matter of time; that one that does is asked again, `follow` tests.
+    for command in [&["project-cluster", "reload", "api"][..], &["systemctl", "reload", HANDLE]] {
         let reload = cluster.spawn(command);
         cluster.wait_until("it has begun", SOON, || cluster.app("api")["state"] == "rolling");
         let crowd = cluster.spawn(&["python3", "-c", CROWD]);
         cluster.wait_until("no place is left", SOON, || crowd.stdout().contains("503"));
-        let ended = reload.wait(3 * SOON).exits(0);
-        assert!(ended.stdout.contains(waits), "{command:?}: {}", ended.stdout);
+        reload.wait(3 * SOON).exits(0);
         crowd.wait(SOON).exits(0);
     }
     assert_eq!(cluster.generations("api"), [3]);
