@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use super::error::Error;
 use super::paths::Paths;
 use super::pin::{Copy, Pin};
+use super::release::Owner;
 use super::store::{Lock, Store};
 use super::{crashes, ports, sys};
 use crate::config::settings::Spawn;
@@ -69,9 +70,12 @@ fn checked(cluster: &ClusterName, app: &AppName, instance: &str, paths: &Paths, 
 
 fn finish(cluster: &ClusterName, app: &AppName, instance: Instance, paths: &Paths, directory: &Path) -> Result<(), Error> {
     let store = Store::open(cluster, paths);
+    let failed = |error: io::Error| Error::new(format!("{} cannot be looked at: {error}", directory.display()));
+    let owner = directory.symlink_metadata().map_err(failed)?;
+    let owner = Owner { uid: owner.uid(), gid: owner.gid() };
     let until = Instant::now() + PORT_WAIT;
     let copy = loop {
-        match copy_for(&store, cluster, app, instance, paths)? {
+        match copy_for(&store, cluster, app, instance, paths, owner)? {
             Ok(copy) => break copy,
             Err(full) if Instant::now() >= until => return Err(full),
             Err(_) => std::thread::sleep(PORT_LOOK),
@@ -81,9 +85,16 @@ fn finish(cluster: &ClusterName, app: &AppName, instance: Instance, paths: &Path
 }
 
 /// What the worker gets; the inner error says that no port is free. The app's lock is held no longer than this takes.
-fn copy_for(store: &Store, cluster: &ClusterName, app: &AppName, instance: Instance, paths: &Paths) -> Result<Result<Copy, Error>, Error> {
+fn copy_for(
+    store: &Store,
+    cluster: &ClusterName,
+    app: &AppName,
+    instance: Instance,
+    paths: &Paths,
+    owner: Owner,
+) -> Result<Result<Copy, Error>, Error> {
     let lock = store.lock(app)?;
-    let pin = pin_for(store, &lock, app, &instance)?;
+    let pin = pin_for(store, &lock, app, &instance, owner)?;
     let port = match pin.spawn {
         Spawn::Child { port: Some(first), ports } => match ports::assign(&lock, paths, cluster, app, instance, first, ports)? {
             Ok(port) => Some(port),
@@ -96,7 +107,7 @@ fn copy_for(store: &Store, cluster: &ClusterName, app: &AppName, instance: Insta
 }
 
 /// The pin of a worker's generation: the existing one, else made now if the generation is the next one.
-fn pin_for(store: &Store, lock: &Lock, app: &AppName, instance: &Instance) -> Result<Pin, Error> {
+fn pin_for(store: &Store, lock: &Lock, app: &AppName, instance: &Instance, owner: Owner) -> Result<Pin, Error> {
     let older = instance.pin.map(|older| existing(store, app, older)).transpose()?;
     if let Some(pin) = store.pin(app, instance.generation)? {
         return match older {
@@ -113,7 +124,7 @@ fn pin_for(store: &Store, lock: &Lock, app: &AppName, instance: &Instance) -> Re
     }
     match older {
         Some(older) => store.copy_pin(lock, app, instance.generation, &older).map(|()| older),
-        None => store.make_pin(lock, app, instance.generation),
+        None => store.make_pin(lock, app, instance.generation, owner),
     }
 }
 
