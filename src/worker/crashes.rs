@@ -14,7 +14,7 @@ use std::time::Duration;
 use super::error::{Priority, say};
 use super::files;
 use super::paths::Paths;
-use crate::health::{Count, Known, LOOP, STEP};
+use crate::health::{Count, Known, LONGEST, LOOP, STEP};
 use crate::journal::monotonic_us_now;
 use crate::names::{AppName, AppUnits, ClusterName, Instance, Slot, Uid};
 use crate::systemd::dbus::Bus;
@@ -44,7 +44,8 @@ pub(super) fn before_start(cluster: &ClusterName, app: &AppName, instance: Insta
         Some(_) => write(&path, &count),
     };
     if let Err(why) = written {
-        return say(Priority::Warning, &format!("the ends of {app} {instance} cannot be counted in {}: {why}", path.display()));
+        say(Priority::Warning, &format!("the ends of {app} {instance} cannot be counted in {}: {why}", path.display()));
+        return hold_back(&AppUnits::new(cluster, app).worker(&instance));
     }
     if count.ends == LOOP && last.is_none_or(|last| last.ends < LOOP) {
         let uid = Uid { app: app.clone(), slot: instance.slot };
@@ -57,6 +58,14 @@ pub(super) fn before_start(cluster: &ClusterName, app: &AppName, instance: Insta
     }
     if let Some(wait) = count.next_start(now) {
         linger(count.ends, wait);
+    }
+}
+
+/// Waits where systemd starts a worker again and again whose ends are not counted: one that can never start, say, of a name that
+/// the master made up.
+pub(super) fn hold_back(unit: &str) {
+    if let Some(known) = known(unit).filter(|known| known.restarts > 1) {
+        linger(known.restarts, LONGEST);
     }
 }
 

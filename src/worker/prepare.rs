@@ -18,7 +18,7 @@ use super::release::Owner;
 use super::store::{Lock, Store};
 use super::{crashes, ports, sys};
 use crate::config::settings::Spawn;
-use crate::names::{AppName, ClusterName, Generation, Instance};
+use crate::names::{AppName, AppUnits, ClusterName, Generation, Instance};
 
 /// How long a worker waits for a port. A roll starts the next one as soon as an old one retires, and that one gives its
 /// port back only when it has ended: after SIGTERM and perhaps `timeout.kill`.
@@ -40,7 +40,8 @@ const FILE: &CStr = c"pin.json";
 pub fn run(cluster: &ClusterName, app: &AppName, instance: &str, paths: &Paths, restart: Duration) -> Result<(), Error> {
     let directory = std::env::var_os("RUNTIME_DIRECTORY").unwrap_or_default();
     let directory = Path::new(&directory);
-    let instance = checked(cluster, app, instance, paths, directory)?;
+    let instance = checked(cluster, app, instance, paths, directory)
+        .inspect_err(|_| crashes::hold_back(&format!("{}@{instance}.service", AppUnits::new(cluster, app).prefix())))?;
     // Before anything that can fail: a step that fails each time is a crash loop too.
     crashes::before_start(cluster, app, instance, paths, restart);
     finish(cluster, app, instance, paths, directory)
