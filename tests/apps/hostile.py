@@ -56,6 +56,17 @@ def call(number, *arguments):
     return result
 
 
+class Piece(ctypes.Structure):
+    _fields_ = [("base", ctypes.c_void_p), ("length", ctypes.c_size_t)]
+
+
+def peek(pid, address=0x400000):
+    """Reads another process's memory."""
+    here = ctypes.create_string_buffer(16)
+    there, place = Piece(address, 16), Piece(ctypes.addressof(here), 16)
+    return call(310, pid, ctypes.byref(place), 1, ctypes.byref(there), 1, 0)
+
+
 def run(*command):
     """What it wrote, or how it ended."""
     done = subprocess.run(command, capture_output=True, text=True, timeout=30)
@@ -67,6 +78,8 @@ def manager(method, signature="", *arguments):
     place = ["org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager"]
     said = run("busctl", "--timeout=20", "call", *place, method, *([signature] if signature else []), *arguments)
     refused = ("Access denied", "authentication required", "Permission denied")
+    if "Transport endpoint is not connected" in said:
+        return "hung up"
     return "denied" if any(word in said for word in refused) else said
 
 
