@@ -34,6 +34,7 @@ mod rest;
 mod sandbox;
 mod schemathesis;
 mod secrets;
+mod security;
 mod stopping;
 mod swap;
 mod terminal;
