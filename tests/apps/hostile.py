@@ -78,7 +78,7 @@ def manager(method, signature="", *arguments):
     place = ["org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager"]
     said = run("busctl", "--timeout=20", "call", *place, method, *([signature] if signature else []), *arguments)
     refused = ("Access denied", "authentication required", "Permission denied")
-    if "Transport endpoint is not connected" in said:
+    if "Transport endpoint is not connected" in said or "Failed to connect to system scope bus" in said:
         return "hung up"
     return "denied" if any(word in said for word in refused) else said
 

@@ -40,11 +40,12 @@ fn a_log_line_is_text() {
         bad.bytes().map(|byte| format!("{byte:02x}")).collect::<String>()
     );
     let cluster = cluster(
-        &[app("api", 0, "node /srv/talks.js", "ready = \"none\""), app("other", 1, "node /srv/apps/worker.js", "ready = \"none\"")]
+        &[app("api", 0, "node /srv/talks.js", "ready = \"notify\""), app("other", 1, "node /srv/apps/worker.js", "ready = \"none\"")]
             .concat(),
     );
     cluster.write("/srv/talks.js", script);
-    cluster.systemctl(&["start", "project-cluster-api@1.1.1.service"]).ok();
+    // It never says that it is ready.
+    cluster.systemctl(&["start", "--no-block", "project-cluster-api@1.1.1.service"]).ok();
     cluster.wait_until("it has spoken", SOON, || cluster.journal_of("project-cluster-api@1.1.1.service").contains("last\n"));
     let mut by = Tries::by("a hostile log line");
     let raw = |text: &str| text.chars().any(|ch| ch.is_control() && !matches!(ch, '\n' | '\t' | '\r'));
