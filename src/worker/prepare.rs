@@ -38,6 +38,8 @@ const FILE: &CStr = c"pin.json";
 /// When the instance is none that may be started, the app or its `cwd` is not there, no port is free, or a file cannot be
 /// written.
 pub fn run(cluster: &ClusterName, app: &AppName, instance: &str, paths: &Paths, restart: Duration) -> Result<(), Error> {
+    // A unit's `UMask=` is the app's; what root leaves for the master is to be readable.
+    sys::process::usual_umask();
     let directory = std::env::var_os("RUNTIME_DIRECTORY").unwrap_or_default();
     let directory = Path::new(&directory);
     let instance = checked(cluster, app, instance, paths, directory)

@@ -17,6 +17,17 @@ def write(path, text="x"):
         file.write(text)
 
 
+def writable(*roots):
+    """The first file below these that may be written, in one file system each."""
+    for root in roots:
+        for place, directories, files in os.walk(root):
+            for name in files:
+                path = os.path.join(place, name)
+                if os.access(path, os.W_OK) and not os.path.islink(path):
+                    return path
+    return None
+
+
 def unix(path, kind=socket.SOCK_STREAM):
     with socket.socket(socket.AF_UNIX, kind) as client:
         client.connect(path)

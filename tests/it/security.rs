@@ -232,3 +232,13 @@ fn the_master_works_under_its_filter() {
     assert!(journal.contains("the words of a broken release"), "{journal}");
     assert!(!journal.contains("Operation not permitted") && !journal.contains("os error 1)"), "{journal}");
 }
+
+#[test]
+fn an_app_s_umask_is_the_app_s_alone() {
+    let cluster = super::cluster::cluster(&app("api", 1, "node /srv/apps/worker.js", "ready = \"none\"\nsystemd = { UMask = \"0077\" }"));
+    let main = cluster.main_pid("project-cluster-api@1.1.1.service").unwrap();
+    assert!(cluster.read(format!("/proc/{main}/status")).contains("Umask:\t0077"));
+    let places = ["/run/project-cluster/crashes", "/run/project-cluster/crashes/api", "/var/lib/project-cluster/generations"];
+    let modes = cluster.run(&[&["stat", "-c", "%a"][..], &places].concat()).ok();
+    assert_eq!(modes, "755\n755\n755", "the master reads there");
+}

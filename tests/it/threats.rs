@@ -1,6 +1,7 @@
 //! What a hostile process, user, client or file can and cannot do: each try is a row, and the rows are the tables of
 //! docs/security.md, which these tests compare, or write with `UPDATE_DOCS=1` (`-j1`).
 
+mod answers;
 mod api;
 mod clusters;
 pub mod deploy;

@@ -221,6 +221,12 @@ pub fn kill_group(group: u32, signal: i32) {
     unsafe { libc::kill(-(group as libc::pid_t), signal) };
 }
 
+/// From now on files are made with the modes that are asked for, less what nobody but the owner should write.
+pub fn usual_umask() {
+    // SAFETY: takes a number and cannot fail.
+    unsafe { libc::umask(0o022) };
+}
+
 /// Starts a session of its own, out of reach of signals to the old process group.
 pub fn new_session() {
     // SAFETY: takes nothing. It fails only for a group leader, which has such a session already.

@@ -39,6 +39,7 @@ fn a_hostile_worker_stays_in_its_place() {
         ("becomes root by a set-user-ID program", "runs as itself", "run('/srv/rootid', '-u') == str(os.getuid())".into(), "True"),
         ("makes a set-user-ID file", eperm, "os.chmod('/tmp/mine', 0o4755)".into(), "EPERM"),
         ("changes kernel settings (/proc/sys, /sys)", read_only, writes(&["/proc/sys/kernel/core_pattern", "/proc/sys/vm/swappiness", "/proc/sysrq-trigger", "/sys/power/state", "/proc/irq/default_smp_affinity"]), "EACCES|EROFS|EACCES+EROFS|EACCES+ENOENT|ENOENT+EROFS|EACCES+ENOENT+EROFS"),
+        ("finds anything at all below /proc/sys and /sys that it may write", "there is none", "writable('/proc/sys', '/sys')".into(), "None"),
         ("loads or unloads a kernel module", eperm, calls(&["175, 0, 0, 0", "313, 0, 0, 0", "176, 0, 0"]), "EPERM"),
         ("reads the kernel's log", "EPERM, and no device", each(&["call(103, 3, 0, 0)".into(), "read('/dev/kmsg')".into(), "read('/proc/kmsg')".into()]), "EACCES+ENOENT+EPERM"),
         ("moves itself to another control group, lifts its limits, makes a group", read_only, "each(\"write('/sys/fs/cgroup/init.scope/cgroup.procs', '0')\", \"write('/sys/fs/cgroup' + read('/proc/self/cgroup').strip().split('::')[1] + '/cgroup.procs', '0')\", \"write('/sys/fs/cgroup' + read('/proc/self/cgroup').strip().split('::')[1] + '/pids.max', 'max')\", \"os.mkdir('/sys/fs/cgroup/mine')\")".into(), "EACCES|EROFS|EACCES+EROFS"),
