@@ -18,13 +18,17 @@ def write(path, text="x"):
 
 
 def writable(*roots):
-    """The first file below these that may be written, in one file system each."""
+    """The first file below these that takes what is in it already."""
     for root in roots:
         for place, directories, files in os.walk(root):
             for name in files:
                 path = os.path.join(place, name)
-                if os.access(path, os.W_OK) and not os.path.islink(path):
-                    return path
+                try:
+                    if os.access(path, os.W_OK) and not os.path.islink(path):
+                        write(path, read(path))
+                        return path
+                except OSError:
+                    pass
     return None
 
 

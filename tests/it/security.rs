@@ -17,8 +17,6 @@ const UNITS: [(&str, &str, f64); 4] = [
 
 /// Why a point stays. A setting that is not here may not cost one.
 const WHY: &[(&str, &str)] = &[
-    ("AmbientCapabilities=", "none is given"),
-    ("CapabilityBoundingSet=", "none is left"),
     ("DeviceAllow=", "`ProtectClock=` itself lets the real-time clock be read; nothing writes it"),
     (
         "IPAddressDeny=",
@@ -34,16 +32,6 @@ const WHY: &[(&str, &str)] = &[
         "the master sees workers' memory and CPU; a worker with it is hidden from the step that sees whether it is ready (`users` in `[apps.X.sandbox]`)",
     ),
     ("ProcSubset=", "runtimes size themselves by /proc/meminfo and /proc/cpuinfo; the master tells memory and CPU"),
-    (
-        "ProtectClock=",
-        "a worker has no capability and is not root, so that it cannot set the clock; what it would add costs a worker's start time",
-    ),
-    (
-        "ProtectControlGroups=",
-        "a worker has no capability and is not root: the groups' files are not writable for it; what it would add costs a worker's start time",
-    ),
-    ("ProtectHostname=", "a worker has no capability: it cannot set the name"),
-    ("ProtectKernelLogs=", "a worker has no capability and no device of the kernel's log"),
     ("ProtectKernelModules=", "a worker has no capability and no call for it"),
     (
         "ProtectKernelTunables=",

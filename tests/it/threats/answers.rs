@@ -44,13 +44,17 @@ fn root_s_command_line_takes_a_lying_master_for_what_it_is() {
     let rows = [
         ("names and states with escape sequences for root's terminal", escapes, "shown as text, or refused"),
         ("JSON of another shape", "{\"a\": [1, 2".into(), "exit 1 or 3, with a message"),
-        ("numbers beyond all bounds", true_answer.replace("\"generation\":1", "\"generation\":99999999999999999999999"), "exit 1 or 3, with a message"),
+        (
+            "numbers beyond all bounds",
+            true_answer.replace("\"generation\":1", "\"generation\":99999999999999999999999"),
+            "exit 1 or 3, with a message",
+        ),
         ("an answer without an end", "endless".into(), "read up to a bound; exit 1 or 3, with a message"),
     ];
     for (what, answer, happens) in rows {
         cluster.write("/srv/answer", &answer);
         // Its memory is bounded, so that what it would gather of an endless answer shows.
-        let ends: Vec<_> = [&["ls"][..], &["show", "api"], &["reload", "api"]]
+        let ends: Vec<_> = [&["ls"][..], &["show", "api"], &["reset", "api"]]
             .into_iter()
             .map(|command| {
                 let bounded = [&["sh", "-c", "ulimit -v 400000; exec project-cluster \"$@\"", "sh"][..], command].concat();
@@ -59,7 +63,8 @@ fn root_s_command_line_takes_a_lying_master_for_what_it_is() {
             .collect();
         let holds = ends.iter().all(|end| {
             let text = format!("{}{}", end.stdout, end.stderr);
-            !raw(&text) && (end.success() || ([1, 3].contains(&end.code) && !end.stderr.trim().is_empty() && !end.stderr.contains("panicked")))
+            !raw(&text)
+                && (end.success() || ([1, 3].contains(&end.code) && !end.stderr.trim().is_empty() && !end.stderr.contains("panicked")))
         });
         let failed = ends.iter().any(|end| !end.success()) || what.contains("escape");
         by.row(what, happens, holds && failed, ends);
