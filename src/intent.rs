@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 pub use change::Change;
 
 use crate::files;
+use crate::formats::{self, Unread};
 use crate::names::{AppName, ClusterName, Generation, Slot};
 
 /// Format of the file; raised when an older program could misread it. 2: `slots` and `stopped`, without which it would
@@ -33,6 +34,8 @@ pub struct Intent {
     /// By app.
     pub apps: BTreeMap<AppName, AppIntent>,
 }
+
+formats::numbered!(Intent, FORMAT);
 
 impl Default for Intent {
     fn default() -> Self {
@@ -109,12 +112,15 @@ impl Intent {
             Err(why) if why.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
             other => other?,
         };
-        let damaged = |why| io::Error::new(io::ErrorKind::InvalidData, format!("{} is damaged: {why}", path.display()));
-        let mut intent: Self = serde_json::from_slice(&bytes).map_err(damaged)?;
-        if intent.format > FORMAT {
-            let why = format!("{} has format {}, this program knows {FORMAT}", path.display(), intent.format);
-            return Err(io::Error::new(io::ErrorKind::InvalidData, why));
-        }
+        Self::parse(&bytes).map_err(|why| io::Error::new(io::ErrorKind::InvalidData, format!("{} {why}", path.display())))
+    }
+
+    /// From what lies in the file, whichever program wrote it.
+    ///
+    /// # Errors
+    /// See [`Unread`].
+    pub fn parse(bytes: &[u8]) -> Result<Self, Unread> {
+        let mut intent: Self = formats::parse(bytes)?;
         intent.format = FORMAT;
         Ok(intent)
     }

@@ -3,6 +3,8 @@ pub mod converge;
 pub mod error;
 pub mod events;
 mod extract;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 pub mod guard;
 pub mod healthz;
 pub mod limits;

@@ -9,6 +9,8 @@ pub mod complete;
 mod entry;
 mod events;
 mod follow;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 #[cfg(test)]
 mod golden;
 mod list;

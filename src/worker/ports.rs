@@ -20,7 +20,7 @@ pub struct Book {
     /// Format of this file, 1.
     format: u32,
     /// The ports of workers that were alive when it was last written.
-    ports: BTreeMap<Instance, u16>,
+    pub(super) ports: BTreeMap<Instance, u16>,
 }
 
 impl Book {

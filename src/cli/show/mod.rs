@@ -3,6 +3,8 @@
 //!
 //! None of the second half is worth a failure: what cannot be read is left out.
 
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzz;
 mod sockets;
 mod text;
 mod units;

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::life::Phase;
 use super::strays::Stray;
 use crate::files;
+use crate::formats::{self, Unread};
 use crate::names::{AppName, Instance, Slot};
 
 /// Format of the file, raised when another program could misread it.
@@ -42,6 +43,8 @@ struct File {
     format: u32,
     apps: All,
 }
+
+formats::numbered!(File, FORMAT);
 
 /// A worker now: where it stands in its life, and whether systemd has a job for it.
 pub type Row = (Instance, Phase, bool);
@@ -116,12 +119,22 @@ pub fn read(path: &Path) -> io::Result<All> {
         Err(why) if why.kind() == io::ErrorKind::NotFound => return Ok(All::new()),
         other => other?,
     };
-    let damaged = |why: String| io::Error::new(io::ErrorKind::InvalidData, why);
-    let File { format, apps } = serde_json::from_slice(&bytes).map_err(|why| damaged(why.to_string()))?;
-    if format > FORMAT {
-        return Err(damaged(format!("it has format {format}, this program knows {FORMAT}")));
+    parse(&bytes).map_err(|why| io::Error::new(io::ErrorKind::InvalidData, format!("it {why}")))
+}
+
+fn parse(bytes: &[u8]) -> Result<All, Unread> {
+    formats::parse(bytes).map(|File { apps, .. }| apps)
+}
+
+/// The file as the master before may have left it.
+#[cfg(any(test, fuzzing))]
+pub(in crate::master) fn fuzz(data: &[u8]) {
+    for (_, serving) in parse(data).map(|all| crate::fuzz::comes_back(&all)).unwrap_or_default() {
+        let wanted = Slot::first(Slot::MAX).collect();
+        let found = Found { since_us: Some(serving.since_us), workers: &[], wanted: &wanted, stopped: &BTreeSet::new(), rolled: false };
+        let meanwhile = serving.meanwhile(&found);
+        assert!(meanwhile.started.is_empty() && meanwhile.stopped.iter().all(|worker| serving.workers.contains(worker)));
     }
-    Ok(apps)
 }
 
 /// Replaces it. Where that cannot be, it goes: what is no longer true would be taken for somebody's wish.

@@ -14,6 +14,7 @@ use super::{Begun, clock, lock, what};
 use crate::api::events::{By, Kind};
 use crate::api::types;
 use crate::files;
+use crate::formats::{self, Unread};
 use crate::intent::Hold;
 use crate::master::events::asked::Who;
 use crate::master::{Master, Places};
@@ -70,6 +71,9 @@ struct Waiting {
     ticket: Option<u64>,
 }
 
+formats::numbered!(Kept, FORMAT);
+formats::numbered!(Waiting, NEXT_FORMAT);
+
 impl Kept {
     /// One that goes on.
     pub fn under_way(record: types::Roll, begin: u64, handle_since: u64, culprit: Option<Instance>, roll: &Roll) -> Self {
@@ -90,11 +94,8 @@ impl Kept {
     }
 
     /// From what lies in the file, whichever program wrote it.
-    fn parse(bytes: &[u8]) -> io::Result<Self> {
-        let mut kept: Self = serde_json::from_slice(bytes)?;
-        if kept.format > FORMAT {
-            return Err(io::Error::other(format!("it has format {}, this program knows {FORMAT}", kept.format)));
-        }
+    fn parse(bytes: &[u8]) -> Result<Self, Unread> {
+        let mut kept: Self = formats::parse(bytes)?;
         if kept.format < FORMAT {
             kept.roll = kept.roll.map(Roll::upgraded);
         }
@@ -118,7 +119,25 @@ pub(super) fn write(path: &Path, kept: &Kept) -> io::Result<()> {
 }
 
 fn read(path: &Path) -> io::Result<Kept> {
-    Kept::parse(&files::read_bounded(path, FILE)?)
+    Kept::parse(&files::read_bounded(path, FILE)?).map_err(unread)
+}
+
+fn unread(why: Unread) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("it {why}"))
+}
+
+/// A file as the master before may have left it; its roll.
+#[cfg(any(test, fuzzing))]
+pub(in crate::master) fn fuzz(data: &[u8]) -> Option<Roll> {
+    if let Ok(waiting) = Waiting::parse(data) {
+        let written = serde_json::to_vec(&waiting).ok();
+        let again = written.and_then(|written| Waiting::parse(&written).ok());
+        assert!(again.is_some_and(|again| (&again.order, again.ticket) == (&waiting.order, waiting.ticket)), "{waiting:?}");
+    }
+    let kept = Kept::parse(data).ok()?;
+    crate::fuzz::comes_back(&kept.record);
+    assert!(short(kept.record).steps.len() <= STEPS);
+    kept.roll
 }
 
 /// Writes down what waits behind a roll, or that nothing does.
@@ -141,15 +160,11 @@ pub(in crate::master) fn mark_next(places: &Places, name: &AppName, waits: Optio
 
 impl Waiting {
     /// From what lies in the file, whichever program wrote it.
-    fn parse(bytes: &[u8]) -> io::Result<Self> {
+    fn parse(bytes: &[u8]) -> Result<Self, Unread> {
         if bytes.is_empty() {
             return Ok(Self { format: NEXT_FORMAT, order: Order::deploy(), ticket: None });
         }
-        let waiting: Self = serde_json::from_slice(bytes)?;
-        if waiting.format > NEXT_FORMAT {
-            return Err(io::Error::other(format!("it has format {}, this program knows {NEXT_FORMAT}", waiting.format)));
-        }
-        Ok(waiting)
+        formats::parse(bytes)
     }
 }
 
@@ -157,7 +172,7 @@ impl Waiting {
 /// wanted is made to run, which takes no more than what is remembered.
 fn next(places: &Places, name: &AppName) -> Option<Waiting> {
     let path = places.next_roll(name);
-    match files::read_bounded(&path, FILE).and_then(|bytes| Waiting::parse(&bytes)) {
+    match files::read_bounded(&path, FILE).and_then(|bytes| Waiting::parse(&bytes).map_err(unread)) {
         Ok(waiting) => Some(waiting),
         Err(why) if why.kind() == io::ErrorKind::NotFound => None,
         Err(why) => {

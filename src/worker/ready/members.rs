@@ -25,8 +25,8 @@ pub fn members(main: u32) -> BTreeSet<u32> {
 }
 
 /// Where a group lies; none for the root group, which holds other units' processes too, and for one outside of our namespace.
-fn directory(root: &str, group: &str) -> Option<PathBuf> {
-    let below = group.strip_prefix('/').filter(|below| !below.is_empty() && !below.split('/').any(|part| part == ".."))?;
+pub(in crate::worker) fn directory(root: &str, group: &str) -> Option<PathBuf> {
+    let below = group.strip_prefix('/').filter(|below| !below.is_empty() && !below.split('/').any(|part| matches!(part, "" | "..")))?;
     Some(Path::new(root).join(below))
 }
 
