@@ -4,8 +4,25 @@
 //! refuses by that number, also where it could not make sense of the rest: it is not damaged, and must not be thrown away or
 //! written over. `docs/architecture.md` has the table.
 
+use std::io;
+use std::path::Path;
+
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+
+use crate::config::settings::Settings;
+use crate::files;
+use crate::intent::Intent;
+use crate::master::events::away;
+use crate::master::rolls::kept::{Kept, Waiting};
+use crate::units::install::Ledger;
+use crate::worker::pin::Pin;
+use crate::worker::ports::Book;
+use crate::worker::published;
+use crate::worker::store::Counter;
+
+/// Largest file that is looked at: that of all rolls and workers has less.
+const LIMIT: u64 = 64 << 20;
 
 /// A kind of file with a number of its format.
 pub trait Format: DeserializeOwned {
@@ -20,7 +37,10 @@ pub trait Format: DeserializeOwned {
 #[derive(Debug, thiserror::Error)]
 pub enum Unread {
     /// It is of a newer format.
-    #[error("was written by a newer project-cluster (format {found}, this one knows {known}): install that version again")]
+    #[error(
+        "was written by a newer project-cluster (format {found}, this one knows {known}): install that version again, or begin anew: \
+         `project-cluster uninstall` with that version, then `project-cluster install --now` with this one"
+    )]
     Newer {
         /// Its number.
         found: u64,
@@ -30,6 +50,14 @@ pub enum Unread {
     /// It is no JSON, or not of this kind.
     #[error("is damaged: {0}")]
     Damaged(#[from] serde_json::Error),
+}
+
+impl Unread {
+    /// The same of this file: `Unsupported` where it is newer, `InvalidData` where it is damaged.
+    pub fn of(&self, path: &Path) -> io::Error {
+        let kind = if matches!(self, Self::Newer { .. }) { io::ErrorKind::Unsupported } else { io::ErrorKind::InvalidData };
+        io::Error::new(kind, format!("{} {self}", path.display()))
+    }
 }
 
 /// Reads a file of any format that this program knows.
@@ -50,8 +78,56 @@ pub fn newer(bytes: &[u8], known: u32) -> Option<Unread> {
     struct Numbered {
         format: u64,
     }
-    let Numbered { format: found } = serde_json::from_slice(bytes).ok()?;
+    let in_text = || bytes.strip_prefix(published::FORMAT_LINE.as_bytes())?.split(|byte| *byte == b'\n').next();
+    let found = match serde_json::from_slice(bytes) {
+        Ok(Numbered { format }) => format,
+        Err(_) => std::str::from_utf8(in_text()?).ok()?.parse().ok()?,
+    };
     (found > known.into()).then_some(Unread::Newer { found, known })
+}
+
+/// The number of the format that this program writes of a cluster's file; none of what is no such file. `path` is below
+/// `/var/lib/NAME` or `/run/NAME`.
+fn known(path: &Path) -> Option<u32> {
+    let parts: Vec<&str> = path.iter().map(|part| part.to_str()).collect::<Option<_>>()?;
+    Some(match parts[..] {
+        ["settings.json"] | ["pins", "settings.json"] => Settings::NUMBER,
+        ["pins", "installed.json"] => Ledger::NUMBER,
+        ["pins", _, "counter.json"] => Counter::NUMBER,
+        ["pins", _, pin] if pin.ends_with(".json") => Pin::NUMBER,
+        ["state", "apps.json"] => Intent::NUMBER,
+        ["state", "serving.json"] => away::File::NUMBER,
+        ["state", roll] if roll.starts_with("roll-") && roll.ends_with(".json") => Kept::NUMBER,
+        ["state", roll] if roll.starts_with("roll-") && roll.ends_with(".next") => Waiting::NUMBER,
+        ["generations", _] => published::FORMAT,
+        ["ports", book] if book.ends_with(".json") => Book::NUMBER,
+        _ => return None,
+    })
+}
+
+/// Refuses a cluster of which some file is newer than this program: whoever went on would lose what it says.
+/// `directories` are `/var/lib/NAME` and `/run/NAME`. What cannot be read is passed over: whoever needs it says so.
+///
+/// # Errors
+/// `Unsupported`, with the paragraph to show.
+pub fn refuse_newer(directories: [&Path; 2]) -> io::Result<()> {
+    for top in directories {
+        let mut left = vec![top.to_owned()];
+        while let Some(directory) = left.pop() {
+            for entry in std::fs::read_dir(&directory).into_iter().flatten().flatten() {
+                let path = entry.path();
+                let Ok(below) = path.strip_prefix(top) else { continue };
+                if entry.file_type().is_ok_and(|kind| kind.is_dir()) && below.iter().count() < 3 {
+                    left.push(path);
+                } else if let Some(known) = known(below)
+                    && let Some(why) = files::read_bounded(&path, LIMIT).ok().and_then(|bytes| newer(&bytes, known))
+                {
+                    return Err(why.of(&path));
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Says of which field of a kind of file the number is.
@@ -66,3 +142,6 @@ macro_rules! numbered {
     };
 }
 pub(crate) use numbered;
+
+#[cfg(test)]
+mod tests;

@@ -106,13 +106,14 @@ impl Intent {
     /// Reads it; a file that is not there is an empty intent.
     ///
     /// # Errors
-    /// `InvalidData` when it is damaged, of a newer format or no regular file; else those of the file system.
+    /// `InvalidData` when it is damaged or no regular file, `Unsupported` when it is of a newer format; else those of the file
+    /// system.
     pub fn read(path: &Path) -> io::Result<Self> {
         let bytes = match files::read_bounded(path, LIMIT) {
             Err(why) if why.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
             other => other?,
         };
-        Self::parse(&bytes).map_err(|why| io::Error::new(io::ErrorKind::InvalidData, format!("{} {why}", path.display())))
+        Self::parse(&bytes).map_err(|why| why.of(path))
     }
 
     /// From what lies in the file, whichever program wrote it.
@@ -188,10 +189,16 @@ mod tests {
         intent.write(&path).unwrap();
         assert_eq!(Intent::read(&path).unwrap(), intent);
         for damaged in
-            ["", "{", r#"{"format":3,"apps":{}}"#, r#"{"format":2,"apps":{"api":{"stopped":[0]}}}"#, r#"{"format":1,"apps":{"../x":{}}}"#]
+            ["", "{", r#"{"format":2,"apps":{"api":{"stopped":[0]}}}"#, r#"{"format":1,"apps":{"../x":{}}}"#]
         {
             std::fs::write(&path, damaged).unwrap();
             assert_eq!(Intent::read(&path).unwrap_err().kind(), io::ErrorKind::InvalidData, "{damaged}");
+        }
+        for newer in [r#"{"format":3,"apps":{}}"#, r#"{"format":3,"apps":[{"name":"api"}]}"#] {
+            std::fs::write(&path, newer).unwrap();
+            let why = Intent::read(&path).unwrap_err();
+            assert_eq!(why.kind(), io::ErrorKind::Unsupported, "{newer}");
+            assert!(why.to_string().contains("apps.json was written by a newer project-cluster (format 3, this one knows 2)"), "{why}");
         }
     }
 }

@@ -9,9 +9,10 @@ use std::path::Path;
 
 use super::Context;
 use crate::api::types::{App, Changed};
-use crate::config::settings::{self, Settings};
+use crate::config::settings::Settings;
 use crate::config::{self, SystemAccounts};
 use crate::files;
+use crate::formats;
 use crate::names::ClusterName;
 use crate::units::model;
 
@@ -61,8 +62,8 @@ pub(super) fn master_settings(cluster: &ClusterName) -> Option<Settings> {
 }
 
 fn installed(path: &Path, cluster: &ClusterName) -> Option<Settings> {
-    let settings: Settings = serde_json::from_slice(&files::read_bounded(path, LIMIT).ok()?).ok()?;
-    (settings.format <= settings::FORMAT && settings.name == *cluster).then_some(settings)
+    let settings: Settings = formats::parse(&files::read_bounded(path, LIMIT).ok()?).ok()?;
+    (settings.name == *cluster).then_some(settings)
 }
 
 /// When a file, or what is in a directory, last changed, by the kernel's own clock: a file that was copied or moved there keeps

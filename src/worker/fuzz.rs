@@ -83,7 +83,7 @@ fn ended(count: &Count) {
 fn published(text: &str) {
     let published = Published::parse(text);
     let written = published.to_string();
-    assert!(written.len() as u64 <= Published::LIMIT && written.lines().count() <= 65, "{written}");
+    assert!(written.len() as u64 <= Published::LIMIT && written.lines().count() <= 66, "{written}");
     assert_eq!(Published::parse(&written), published);
     if let Some(highest) = published.highest() {
         assert!(published.revision(highest).is_some() && published.highest_revision().is_some());
@@ -181,7 +181,7 @@ pub fn sockets(data: &[u8]) {
         min_ready: Duration::from_secs(1),
     };
     let instance = Instance::first(Slot::first(1).next().unwrap_or_else(|| unreachable!("there is a first slot")), Generation(7));
-    let copy = Copy { cluster: ClusterName::default(), app, instance, port: None, nonblocking: None, pin };
+    let copy = Copy { format: pin::FORMAT, cluster: ClusterName::default(), app, instance, port: None, nonblocking: None, pin };
     let Ok(order) = order(&passed, names, &copy) else { return };
     assert!(order.iter().all(|place| *place < passed.len()) && order.len() >= declared.len());
     assert_eq!(order.iter().collect::<BTreeSet<_>>().len(), order.len(), "a socket twice: {order:?}");

@@ -39,7 +39,7 @@ pub type All = BTreeMap<AppName, Serving>;
 
 /// The file.
 #[derive(Debug, Serialize, Deserialize)]
-struct File {
+pub(crate) struct File {
     format: u32,
     apps: All,
 }
@@ -113,16 +113,16 @@ impl Serving {
 /// What the master before has written; nothing where there is no such file.
 ///
 /// # Errors
-/// `InvalidData` when it is damaged or of a newer format; else those of the file system.
+/// `InvalidData` when it is damaged, `Unsupported` when it is of a newer format; else those of the file system.
 pub fn read(path: &Path) -> io::Result<All> {
     let bytes = match files::read_bounded(path, LIMIT) {
         Err(why) if why.kind() == io::ErrorKind::NotFound => return Ok(All::new()),
         other => other?,
     };
-    parse(&bytes).map_err(|why| io::Error::new(io::ErrorKind::InvalidData, format!("it {why}")))
+    parse(&bytes).map_err(|why| why.of(path))
 }
 
-fn parse(bytes: &[u8]) -> Result<All, Unread> {
+pub(crate) fn parse(bytes: &[u8]) -> Result<All, Unread> {
     formats::parse(bytes).map(|File { apps, .. }| apps)
 }
 

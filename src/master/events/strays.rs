@@ -113,8 +113,7 @@ impl<S: Systemd> Master<S> {
         let known = away::read(&path).unwrap_or_else(|why| {
             say!(
                 Warning,
-                "{}: {why}; so workers that somebody stopped with systemctl while no master ran are started again",
-                path.display()
+                "{why}; so workers that somebody stopped with systemctl while no master ran are started again"
             );
             away::All::new()
         });

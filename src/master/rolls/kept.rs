@@ -36,7 +36,7 @@ const FORMAT: u32 = 2;
 
 /// A roll as it lies in its file: under way, or ended and kept for who still waits for it.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Kept {
+pub(crate) struct Kept {
     /// Format at the time of writing; the first had no number.
     #[serde(default = "Kept::first_format")]
     format: u32,
@@ -60,7 +60,7 @@ const NEXT_FORMAT: u32 = 2;
 
 /// What waits behind a roll, as it lies beside it.
 #[derive(Debug, Serialize, Deserialize)]
-struct Waiting {
+pub(crate) struct Waiting {
     /// Format at the time of writing; some that are read have none.
     #[serde(default)]
     format: u32,
@@ -94,7 +94,7 @@ impl Kept {
     }
 
     /// From what lies in the file, whichever program wrote it.
-    fn parse(bytes: &[u8]) -> Result<Self, Unread> {
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, Unread> {
         let mut kept: Self = formats::parse(bytes)?;
         if kept.format < FORMAT {
             kept.roll = kept.roll.map(Roll::upgraded);
@@ -119,11 +119,7 @@ pub(super) fn write(path: &Path, kept: &Kept) -> io::Result<()> {
 }
 
 fn read(path: &Path) -> io::Result<Kept> {
-    Kept::parse(&files::read_bounded(path, FILE)?).map_err(unread)
-}
-
-fn unread(why: Unread) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("it {why}"))
+    Kept::parse(&files::read_bounded(path, FILE)?).map_err(|why| why.of(path))
 }
 
 /// A file as the master before may have left it; its roll.
@@ -160,7 +156,7 @@ pub(in crate::master) fn mark_next(places: &Places, name: &AppName, waits: Optio
 
 impl Waiting {
     /// From what lies in the file, whichever program wrote it.
-    fn parse(bytes: &[u8]) -> Result<Self, Unread> {
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, Unread> {
         if bytes.is_empty() {
             return Ok(Self { format: NEXT_FORMAT, order: Order::deploy(), ticket: None });
         }
@@ -172,7 +168,7 @@ impl Waiting {
 /// wanted is made to run, which takes no more than what is remembered.
 fn next(places: &Places, name: &AppName) -> Option<Waiting> {
     let path = places.next_roll(name);
-    match files::read_bounded(&path, FILE).and_then(|bytes| Waiting::parse(&bytes).map_err(unread)) {
+    match files::read_bounded(&path, FILE).and_then(|bytes| Waiting::parse(&bytes).map_err(|why| why.of(&path))) {
         Ok(waiting) => Some(waiting),
         Err(why) if why.kind() == io::ErrorKind::NotFound => None,
         Err(why) => {
