@@ -142,6 +142,33 @@ fn a_second_install_changes_nothing() {
 }
 
 #[test]
+fn what_a_newer_version_wrote_is_refused_before_anything_is_done() {
+    let (directory, options) = furnished();
+    let settings = samples::minimal();
+    install(&settings, &options, None).unwrap();
+    let var = directory.path().join(settings.name.var().strip_prefix("/").unwrap());
+    let master = fs::read_to_string(var.join("settings.json")).unwrap();
+    let newer = |text: &str| text.replacen("\"format\": 2", "\"format\": 3", 1).replacen("\"command\"", "\"becomes\"", 1);
+    for (file, text) in [("settings.json", newer(&master)), ("state/apps.json", "{\"format\":3,\"workers\":[]}".into())] {
+        fs::create_dir_all(var.join(file).parent().unwrap()).unwrap();
+        fs::write(var.join(file), text).unwrap();
+        let mut changed = settings.clone();
+        changed.apps.values_mut().for_each(|app| app.command.push("more".into()));
+        let before = everything(directory.path());
+        let told = install(&changed, &options, None).unwrap_err();
+        let looked = preview(&changed, &options, None).unwrap_err();
+        assert_eq!(everything(directory.path()), before, "a refused install changes nothing");
+        assert!(matches!((&told, &looked), (Error::Newer(_), Error::Newer(_))), "{told}, {looked}");
+        let told = told.to_string();
+        for part in ["nothing was changed: ", &var.join(file).display().to_string(), "format 3, this one knows 2", "install that version again"] {
+            assert!(told.contains(part) && !told.contains('\n'), "{part}: {told}");
+        }
+        fs::write(var.join(file), if file == "settings.json" { &master } else { "{\"format\":2,\"apps\":{}}" }).unwrap();
+        install(&settings, &options, None).unwrap();
+    }
+}
+
+#[test]
 fn uninstall_leaves_the_tree_as_before() {
     for furnish in [false, true] {
         let (directory, options) = if furnish { furnished() } else { root() };
