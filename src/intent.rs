@@ -188,9 +188,7 @@ mod tests {
         intent.apps.insert("api".parse().unwrap(), AppIntent { generation: Some(Generation(3)), ..AppIntent::default() });
         intent.write(&path).unwrap();
         assert_eq!(Intent::read(&path).unwrap(), intent);
-        for damaged in
-            ["", "{", r#"{"format":2,"apps":{"api":{"stopped":[0]}}}"#, r#"{"format":1,"apps":{"../x":{}}}"#]
-        {
+        for damaged in ["", "{", r#"{"format":2,"apps":{"api":{"stopped":[0]}}}"#, r#"{"format":1,"apps":{"../x":{}}}"#] {
             std::fs::write(&path, damaged).unwrap();
             assert_eq!(Intent::read(&path).unwrap_err().kind(), io::ErrorKind::InvalidData, "{damaged}");
         }

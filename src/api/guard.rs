@@ -279,7 +279,8 @@ fn addressed(rule: &Rule, to: SocketAddr, uri: &Uri, headers: &HeaderMap) -> Res
             Err(_) => name.eq_ignore_ascii_case("localhost"),
         };
         // A user name in it has no use here but to deceive, and a port is a number.
-        let port = authority.as_str().strip_prefix(name).is_some_and(|port| port.trim_start_matches(':').bytes().all(|b| b.is_ascii_digit()));
+        let port =
+            authority.as_str().strip_prefix(name).is_some_and(|port| port.trim_start_matches(':').bytes().all(|b| b.is_ascii_digit()));
         known && port
     };
     let Some(host) = host.filter(ours).filter(|_| uri.authority().is_none_or(ours)) else {

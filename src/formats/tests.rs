@@ -70,7 +70,9 @@ fn told(specimen: &str) -> Vec<(&'static str, Value)> {
     let env = ("/pin/env/A", json!("b"));
     match specimen {
         // Changes per number became the keys in which each number differs.
-        "settings-1" => vec![("/apps/api/revision/differs/3", json!(["cwd"])), ("/apps/api/revision/differs/1", json!(["command", "cwd", "env"]))],
+        "settings-1" => {
+            vec![("/apps/api/revision/differs/3", json!(["cwd"])), ("/apps/api/revision/differs/1", json!(["command", "cwd", "env"]))]
+        }
         "settings-2" => vec![("/apps/api/revision/differs/4", json!(["cwd"])), ("/apps/api/earlier/0/cwd", json!("/srv/old"))],
         "pin-1" => vec![("/revision", json!(0)), ("/env/A", json!("b")), ("/cwd", json!("/srv/shop/releases/1"))],
         "pin-1-revision" => vec![("/revision", json!(2))],
@@ -85,7 +87,9 @@ fn told(specimen: &str) -> Vec<(&'static str, Value)> {
         "apps-1" => vec![("/format", json!(2)), ("/apps/api/generation", json!(1)), ("/apps/api/slots", json!(null))],
         "apps-2" => vec![("/apps/api/stopped", json!([2])), ("/apps/api/held/generation", json!(8))],
         // New are those of the new generation, which the second format says of each.
-        "roll-1" => vec![("/roll/workers/1.2.1/new", json!(true)), ("/roll/workers/3.1.1/new", json!(false)), ("/record/generation", json!(2))],
+        "roll-1" => {
+            vec![("/roll/workers/1.2.1/new", json!(true)), ("/roll/workers/3.1.1/new", json!(false)), ("/record/generation", json!(2))]
+        }
         "roll-2" => vec![("/roll/workers/1.2.1/new", json!(true)), ("/roll/plan/scope", json!("app")), ("/record/generation", json!(2))],
         // An empty file was a reload.
         "next-0" | "next-1" => vec![("/deploy", json!(true)), ("/ticket", json!(null))],

@@ -30,8 +30,30 @@ impl Chance {
 
 /// Bytes at which parsers decide.
 const SHARP: [&[u8]; 24] = [
-    b"\0", b"\n", b"\r\n", b"\"", b"\\", b"%", b"=", b":", b"/", b"..", b"[", b"]", b"{", b"}", b"-1", b"0", b"65536", b"4294967296",
-    b"18446744073709551615", b"\x1b[2J", b"\xc2\x9b", b"\xff", b"\xe2\x80\xae", b"null",
+    b"\0",
+    b"\n",
+    b"\r\n",
+    b"\"",
+    b"\\",
+    b"%",
+    b"=",
+    b":",
+    b"/",
+    b"..",
+    b"[",
+    b"]",
+    b"{",
+    b"}",
+    b"-1",
+    b"0",
+    b"65536",
+    b"4294967296",
+    b"18446744073709551615",
+    b"\x1b[2J",
+    b"\xc2\x9b",
+    b"\xff",
+    b"\xe2\x80\xae",
+    b"null",
 ];
 
 /// A change of `input`; `other` is another input of the target.

@@ -11,8 +11,11 @@ use crate::config::values::milliseconds;
 use crate::fuzz::harmless;
 use crate::journal;
 
-/// Section, key and value of each directive, as systemd reads a unit's file; a line that a backslash ends goes on.
-fn directives(unit: &str) -> Vec<(String, String, String)> {
+/// Section, key and value.
+type Directive = (String, String, String);
+
+/// The directives of a unit, as systemd reads its file; a line that a backslash ends goes on.
+fn directives(unit: &str) -> Vec<Directive> {
     let (mut found, mut section, mut joined) = (Vec::new(), String::new(), String::new());
     for line in unit.lines() {
         if joined.is_empty() && (line.starts_with(['#', ';']) || line.trim().is_empty()) {
@@ -38,9 +41,9 @@ fn directives(unit: &str) -> Vec<(String, String, String)> {
 }
 
 /// Of every unit, what no word of others may change: all but descriptions.
-fn shape(tree: &Tree) -> Vec<(&Path, Vec<(String, String, String)>)> {
+fn shape(tree: &Tree) -> Vec<(&Path, Vec<Directive>)> {
     let units = tree.files.iter().filter(|(path, _)| path.starts_with("/etc/systemd"));
-    let told = |(section, key, value): (String, String, String)| {
+    let told = |(section, key, value): Directive| {
         let value = if key == "Description" { String::new() } else { value };
         (section, key, value)
     };

@@ -70,7 +70,8 @@ fn ended(count: &Count) {
                 let next = count.next(now, restart, known);
                 assert!(next.next_start(now).is_none_or(|wait| wait <= LONGEST), "{count:?} at {now}, {restart:?}: {next:?}");
                 assert!(known.is_none_or(|known| next.ends <= known.restarts));
-                let well = known.is_some_and(|known| known.ready_us > 0) && count.start_us.checked_add(HEALTHY.as_micros() as u64 * 2) < Some(now);
+                let well =
+                    known.is_some_and(|known| known.ready_us > 0) && count.start_us.checked_add(HEALTHY.as_micros() as u64 * 2) < Some(now);
                 assert!(!well || restart != Duration::ZERO || next.ends == 0 || count.start_us == 0, "{count:?} at {now}: {next:?}");
             }
             count.is_plain(now, restart);
@@ -117,7 +118,9 @@ pub fn proc(data: &[u8]) {
     for (address, inode) in procfs::tcp_listeners(text) {
         let words: String = match address {
             SocketAddr::V4(v4) => format!("{:08X}", u32::from_ne_bytes(v4.ip().octets())),
-            SocketAddr::V6(v6) => v6.ip().octets().as_chunks::<4>().0.iter().map(|word| format!("{:08X}", u32::from_ne_bytes(*word))).collect(),
+            SocketAddr::V6(v6) => {
+                v6.ip().octets().as_chunks::<4>().0.iter().map(|word| format!("{:08X}", u32::from_ne_bytes(*word))).collect()
+            }
         };
         let port = address.port();
         let table = format!("sl\n 0: {words}:{port:04X} 0:0 0A 0:0 0:0 0 0 0 {inode} 1\n");

@@ -93,7 +93,10 @@ mod tests {
         assert_eq!(published.revision(Generation(6)), Some(0), "no program told that");
         (8..200).for_each(|generation| published.add(Generation(generation), generation / 2));
         let text = published.to_string();
-        assert!(text.lines().count() == 65 && text.starts_with("format 3\n") && text.ends_with("198 99\n199 99\n") && text.len() < 4096, "{text}");
+        assert!(
+            text.lines().count() == 65 && text.starts_with("format 3\n") && text.ends_with("198 99\n199 99\n") && text.len() < 4096,
+            "{text}"
+        );
         let read = Published::parse(&text);
         assert_eq!(read, published);
         assert_eq!([136, 199, 135].map(|generation| read.revision(Generation(generation))), [Some(68), Some(99), None]);

@@ -160,7 +160,9 @@ fn what_a_newer_version_wrote_is_refused_before_anything_is_done() {
         assert_eq!(everything(directory.path()), before, "a refused install changes nothing");
         assert!(matches!((&told, &looked), (Error::Newer(_), Error::Newer(_))), "{told}, {looked}");
         let told = told.to_string();
-        for part in ["nothing was changed: ", &var.join(file).display().to_string(), "format 3, this one knows 2", "install that version again"] {
+        for part in
+            ["nothing was changed: ", &var.join(file).display().to_string(), "format 3, this one knows 2", "install that version again"]
+        {
             assert!(told.contains(part) && !told.contains('\n'), "{part}: {told}");
         }
         fs::write(var.join(file), if file == "settings.json" { &master } else { "{\"format\":2,\"apps\":{}}" }).unwrap();

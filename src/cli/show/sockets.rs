@@ -52,7 +52,9 @@ pub(super) fn tcp(table: impl BufRead, listener: SocketAddr) -> Option<Connectio
             // The receive queue of one that listens is its accept queue.
             "0A" if local == listener => {
                 listens = true;
-                counted.waiting = counted.waiting.saturating_add(queues.split_once(':').and_then(|(_, waiting)| u64::from_str_radix(waiting, 16).ok()).unwrap_or(0));
+                counted.waiting = counted
+                    .waiting
+                    .saturating_add(queues.split_once(':').and_then(|(_, waiting)| u64::from_str_radix(waiting, 16).ok()).unwrap_or(0));
             }
             "0A" => {}
             // One without an inode belongs to no process: it waits to be accepted, or is over.

@@ -193,7 +193,8 @@ fn marks_and_what_was_started_are_remembered() {
 fn a_sibling_is_told_how_the_last_ready_one_wants_its_sockets() {
     let world = World::new();
     let listen = |app: &mut App| {
-        app.listen = vec![crate::config::settings::Listen { address: "3000".parse().unwrap(), mode: None, owner: None, group: None, backlog: 4096 }];
+        app.listen =
+            vec![crate::config::settings::Listen { address: "3000".parse().unwrap(), mode: None, owner: None, group: None, backlog: 4096 }];
     };
     world.install(listen);
     assert_eq!(world.prepare("1.1.1").unwrap().nonblocking, None, "nothing is known yet");
