@@ -1,11 +1,11 @@
 #!/bin/bash
-# Writes the table of docs/fuzzing.md from fuzz/figures.tsv, in which each run of a fuzzer is a line: day, target, seconds,
+# Writes the table of docs/fuzzing.md from fuzz/figures.tsv, in which each run of a fuzzer is a line: day, target, seconds of a processor,
 # executions, edges of code reached, findings.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 table() {
-    echo "| target | minutes without a finding | executions | edges of code reached | committed inputs | findings, all mended | last run |"
+    echo "| target | processor minutes without a finding | executions | edges of code reached | committed inputs | findings, all mended | last run |"
     echo "|---|---|---|---|---|---|---|"
     for target in $(sed -n 's/^name = "\([a-z]*\)"$/\1/p' fuzz/Cargo.toml); do
         inputs=$(find "fuzz/seeds/$target" "fuzz/corpus/$target" -type f 2> /dev/null | wc -l)

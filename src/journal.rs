@@ -180,6 +180,8 @@ pub fn harmless(line: &str) -> String {
         out = out.chars().take(WIDTH).collect();
         out.push('…');
     }
+    // What was hidden may have stood behind blanks.
+    out.truncate(out.trim_end().len());
     out
 }
 

@@ -2,23 +2,34 @@
 
 use std::cell::RefCell;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::Query;
-use axum::http::{HeaderMap, Request, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, header};
+use axum::middleware::map_response;
+use axum::response::Response;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Bytes;
 use tokio::runtime::{Builder, Runtime};
+use tokio::sync::broadcast;
 
 use super::guard::{Door, Peer, Rule};
 use super::original::request;
 use super::query::{Limit, Slots, Wait, Which};
-use super::server::LONGEST_WAIT;
+use super::server::{self, LONGEST_WAIT};
 use super::token::{Hash, Token};
+use crate::config;
 use crate::config::settings::Auth;
 use crate::fuzz::harmless;
+use crate::intent::Intent;
+use crate::journal::Journal;
+use crate::master::{Master, Places};
 use crate::names::Slot;
+use crate::systemd::{self, Change, Details, JobEnd, Systemd, UnitState, Verb};
 
 /// The only token that opens the door.
 const TOKEN: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
@@ -63,7 +74,7 @@ fn parse(data: &[u8]) -> Option<Request<Full<Bytes>>> {
 }
 
 /// What the first version's routes make of it: an order for a selector, or a page on which all is text.
-fn first_version(method: &axum::http::Method, path: &str) {
+fn first_version(method: &Method, path: &str) {
     if let request::Asked::Change(selector, _) = request::read(method, path) {
         assert!(!selector.is_empty() && path.len() >= selector.len(), "{selector:?} of {path:?}");
     }
@@ -73,11 +84,60 @@ fn first_version(method: &axum::http::Method, path: &str) {
     assert_eq!(page.matches("<pre>").count(), 1, "{page}");
 }
 
+/// A systemd that has none of our units and refuses all jobs.
+struct Bare(broadcast::Sender<Change>);
+
+impl Bare {
+    fn refused<T>(what: &str) -> Result<T, systemd::Error> {
+        Err(systemd::Error::Refused { what: what.into(), why: "there is no such unit".into() })
+    }
+}
+
+impl Systemd for Bare {
+    async fn units(&self, _: &[String]) -> Result<Vec<UnitState>, systemd::Error> {
+        Ok(Vec::new())
+    }
+    async fn details(&self, unit: &str) -> Result<Details, systemd::Error> {
+        Self::refused(unit)
+    }
+    async fn active_since(&self, unit: &str) -> Result<u64, systemd::Error> {
+        Self::refused(unit)
+    }
+    async fn job(&self, _: Verb, unit: &str, _: Duration) -> Result<JobEnd, systemd::Error> {
+        Self::refused(unit)
+    }
+    async fn reset_failed(&self, unit: &str) -> Result<(), systemd::Error> {
+        Self::refused(unit)
+    }
+    async fn settle(&self) -> Result<(), systemd::Error> {
+        Ok(())
+    }
+    fn changes(&self) -> broadcast::Receiver<Change> {
+        self.0.subscribe()
+    }
+}
+
+/// The routes of a master with one app that does not run, and a mark on what they answered: it was let in.
+fn routes() -> Router {
+    let toml = b"[apps.api]\ncommand = \"/bin/true\"\nlisten = 3000\n";
+    let loaded = config::load::from_bytes(&[(Path::new("cluster.toml"), toml)], &config::fuzz::Few);
+    let settings = loaded.unwrap_or_else(|problems| unreachable!("{problems}")).settings;
+    let places = Places { var: "/nowhere/var".into(), run: "/nowhere/run".into() };
+    let journal = Journal::read_by("/nowhere/journalctl");
+    let master = Master::new(Arc::new(Bare(broadcast::Sender::new(1))), settings, Intent::default(), places, journal);
+    server::routes(master).layer(map_response(async |mut response: Response| {
+        response.headers_mut().insert(LET_IN, HeaderValue::from_static("yes"));
+        response
+    }))
+}
+
+const LET_IN: HeaderName = HeaderName::from_static("let-in");
+
 thread_local! {
     static RUNTIME: RefCell<Option<(Runtime, Arc<Door>)>> = const { RefCell::new(None) };
 }
 
-/// The door of TCP: who comes in has the token, in one header, and asked for this machine by one name that is its own;
+/// The door of TCP and what is behind it. Who comes in has the token, in one header, and asked for this machine by one name that is its own;
 /// who does not is told why, in JSON that can be shown.
 fn knock(request: Request<Full<Bytes>>) {
     let (headers, method) = (request.headers().clone(), request.method().clone());
@@ -85,27 +145,37 @@ fn knock(request: Request<Full<Bytes>>) {
     let peer = Peer::Tcp { from: SocketAddr::from((Ipv4Addr::LOCALHOST, 50_000)), to };
     let (status, answer, body) = RUNTIME.with_borrow_mut(|kept| {
         let (runtime, door) = kept.get_or_insert_with(|| {
-            let routes = Router::new().fallback(|| async { StatusCode::NO_CONTENT });
             let hash = Token::read(TOKEN.as_bytes()).map(|token| token.hash());
             let rule = Rule { host: IpAddr::V4(Ipv4Addr::LOCALHOST), auth: Auth::Token, hash };
-            let runtime = Builder::new_current_thread().enable_time().build();
-            (runtime.unwrap_or_else(|why| unreachable!("no runtime: {why}")), Door::tcp(routes, Arc::new(move || rule)))
+            let runtime = Builder::new_current_thread().enable_all().start_paused(true).build();
+            let runtime = runtime.unwrap_or_else(|why| unreachable!("no runtime: {why}"));
+            let door = runtime.block_on(async { Door::tcp(routes(), Arc::new(move || rule)) });
+            (runtime, door)
         });
         runtime.block_on(async {
             let response = door.answer(peer, request).await;
             let (parts, body) = response.into_parts();
+            // A stream has no end.
+            let stream = parts.headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes() == b"text/event-stream");
+            let body = if stream { Body::empty() } else { body };
             let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
             (parts.status, parts.headers, body)
         })
     });
-    if status == StatusCode::NO_CONTENT {
+    let text = String::from_utf8_lossy(&body);
+    assert!(!text.contains(TOKEN) && !text.contains("a mistake in the master"), "{status} for {method}: {text}");
+    let kind = answer.get(header::CONTENT_TYPE).map_or(&b""[..], |kind| kind.as_bytes());
+    if kind.ends_with(b"json") && method != Method::HEAD {
+        let json: Option<serde_json::Value> = serde_json::from_slice(&body).ok();
+        assert!(json.is_some(), "{status} for {method}: {text}");
+    }
+    if answer.contains_key(LET_IN) {
         return admitted(&headers);
     }
     assert!(status.is_client_error() && !answer.contains_key("project-cluster-version"), "{status} for {method}");
     let told: Option<serde_json::Value> = serde_json::from_slice(&body).ok();
     let detail = told.as_ref().and_then(|told| told["detail"].as_str());
     harmless(detail.unwrap_or_else(|| unreachable!("{status} without a word: {body:?}")));
-    assert!(!String::from_utf8_lossy(&body).contains(TOKEN));
 }
 
 /// Who may come in.

@@ -192,5 +192,5 @@ pub fn sockets(data: &[u8]) {
         assert!(passed[*place].as_ref().is_some_and(|passed| passed.overlaps(address)), "{address} is not {:?}", passed[*place]);
     }
     let reordered = reorder_names(names, &order);
-    assert!(reordered == names || reordered.split(':').count() == order.len(), "{names:?} became {reordered:?}");
+    assert!(reordered == names || order.is_empty() || reordered.split(':').count() == order.len(), "{names:?} became {reordered:?}");
 }
