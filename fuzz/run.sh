@@ -40,7 +40,7 @@ for target in "${targets[@]}"; do
     if [ "$code" -eq 0 ]; then
         fewest=target/fuzz/$target.fewest
         rm -rf "$fewest" && mkdir -p "$fewest"
-        nice -n 19 "$built/$target" -set_cover_merge=1 -max_len=8192 -close_fd_mask=3 "$fewest" \
+        nice -n 19 "$built/$target" -set_cover_merge=1 -use_counters=0 -max_len=8192 -close_fd_mask=3 "$fewest" \
             "fuzz/seeds/$target" "fuzz/corpus/$target" "fuzz/work/$target" 2>> "$log"
         # What is a seed already is not committed twice.
         for seed in fuzz/seeds/"$target"/*; do rm -f "$fewest/$(sha1sum "$seed" | cut -d ' ' -f 1)"; done

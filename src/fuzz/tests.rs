@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::TARGETS;
 
 /// Changes of each target's inputs that are tried.
-const CHANGES: usize = 3000;
+const CHANGES: usize = 2000;
 /// Longest changed input, bytes.
 const LONGEST: usize = 8 * 1024;
 
