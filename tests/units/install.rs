@@ -501,9 +501,9 @@ fn a_revision_counts_what_makes_other_workers_and_stands_in_both_settings() {
     fs::remove_file(var.join("pins/settings.json")).unwrap();
     install(&settings, &options, None).unwrap();
     assert_eq!(numbers(), [4, 4]);
-    // Of a newer program: whatever it says, the number is above all that are pinned.
-    let newer = fs::read_to_string(var.join("pins/settings.json")).unwrap().replace("\"format\": 2", "\"format\": 3");
-    fs::write(var.join("pins/settings.json"), newer).unwrap();
+    // Damaged: the number is above all that are pinned.
+    let damaged = fs::read_to_string(var.join("pins/settings.json")).unwrap().replace("\"workers\"", "\"w\"");
+    fs::write(var.join("pins/settings.json"), damaged).unwrap();
     fs::write(var.join("generations/api"), "1 0\n2 3\n3 8\n").unwrap();
     install(&settings, &options, None).unwrap();
     assert_eq!(numbers(), [9, 9]);
