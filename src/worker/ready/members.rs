@@ -67,6 +67,8 @@ mod tests {
     fn groups_that_are_not_the_workers_own_are_not_used() {
         assert_eq!(directory("/sys/fs/cgroup", "/"), None);
         assert_eq!(directory("/sys/fs/cgroup", "/../../x"), None);
+        // An absolute path behind the slash would take the place of the root.
+        assert_eq!(directory("/sys/fs/cgroup", "//x"), None);
         assert_eq!(directory("/sys/fs/cgroup", "/system.slice/a.service"), Some("/sys/fs/cgroup/system.slice/a.service".into()));
     }
 
