@@ -1,5 +1,5 @@
-//! A specimen of each format that some program on `main` ever wrote is read, and says what it said then; one more than the
-//! highest is refused by its number.
+//! A specimen of each format that some program on `main` wrote is read, and says what it said then; one more than the highest is
+//! refused by its number. Settings, rolls and `apps-1` come from programs of then, the others are written by hand in their form.
 
 use std::collections::BTreeSet;
 
