@@ -10,6 +10,7 @@ use std::path::Path;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use crate::api::tokens::Tokens;
 use crate::config::settings::Settings;
 use crate::files;
 use crate::intent::Intent;
@@ -92,6 +93,7 @@ fn known(path: &Path) -> Option<u32> {
     let parts: Vec<&str> = path.iter().map(|part| part.to_str()).collect::<Option<_>>()?;
     Some(match parts[..] {
         ["settings.json"] | ["pins", "settings.json"] => Settings::NUMBER,
+        ["tokens.json"] => Tokens::NUMBER,
         ["pins", "installed.json"] => Ledger::NUMBER,
         ["pins", _, "counter.json"] => Counter::NUMBER,
         ["pins", _, pin] if pin.ends_with(".json") => Pin::NUMBER,

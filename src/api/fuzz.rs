@@ -15,16 +15,17 @@ use axum::response::Response;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Bytes;
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 
 use super::guard::{Door, Peer, Rule};
 use super::original::request;
 use super::query::{Limit, Slots, Wait, Which};
 use super::server::{self, LONGEST_WAIT};
 use super::token::{Hash, Token};
+use super::tokens::{Keys, Tokens};
 use crate::config;
 use crate::config::settings::Auth;
-use crate::fuzz::harmless;
+use crate::fuzz::{comes_back, harmless};
 use crate::intent::Intent;
 use crate::journal::Journal;
 use crate::master::{Master, Places};
@@ -47,6 +48,10 @@ struct Parameters {
 pub fn requests(data: &[u8]) {
     for (read, length) in [(Token::read(data).map(|token| token.as_str().to_owned()), 64), (Hash::read(data).map(|hash| hash.text()), 64)] {
         assert!(read.is_none_or(|text| text.len() == length && data.starts_with(text.as_bytes())));
+    }
+    if let Ok(tokens) = Tokens::read(data) {
+        comes_back(&tokens);
+        assert_eq!(Keys::new(None, &tokens).len(), tokens.tokens.len());
     }
     let Some(request) = parse(data) else { return };
     let path = request.uri().path();
@@ -146,10 +151,11 @@ fn knock(request: Request<Full<Bytes>>) {
     let (status, answer, body) = RUNTIME.with_borrow_mut(|kept| {
         let (runtime, door) = kept.get_or_insert_with(|| {
             let hash = Token::read(TOKEN.as_bytes()).map(|token| token.hash());
-            let rule = Rule { host: IpAddr::V4(Ipv4Addr::LOCALHOST), auth: Auth::Token, hash };
+            let (_, keys) = watch::channel(Arc::new(Keys::new(hash, &Tokens::default())));
+            let rule = move || Rule { host: IpAddr::V4(Ipv4Addr::LOCALHOST), auth: Auth::Token, keys: keys.clone() };
             let runtime = Builder::new_current_thread().enable_all().start_paused(true).build();
             let runtime = runtime.unwrap_or_else(|why| unreachable!("no runtime: {why}"));
-            let door = runtime.block_on(async { Door::tcp(routes(), Arc::new(move || rule)) });
+            let door = runtime.block_on(async { Door::tcp(routes(), Arc::new(rule)) });
             (runtime, door)
         });
         runtime.block_on(async {

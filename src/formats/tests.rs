@@ -38,6 +38,7 @@ fn kinds() -> Vec<Kind> {
         kind::<Counter>("counter"),
         kind::<Book>("ports"),
         kind::<Count>("ends"),
+        kind::<Tokens>("tokens"),
         kind::<Ledger>("installed"),
         kind::<away::File>("serving"),
         // As the rooms read them, which make today's of what is older.
@@ -80,6 +81,7 @@ fn told(specimen: &str) -> Vec<(&'static str, Value)> {
         "copy-1" => vec![("/nonblocking", json!(true)), ("/port", json!(4001)), ("/pin/revision", json!(2)), env],
         "sockets-0" | "sockets-1" => vec![("/sockets/0/inode", json!(99)), ("/supervisor", json!(8))],
         "counter-1" => vec![("/generation", json!(9)), ("/started", json!(8))],
+        "tokens-1" => vec![("/tokens/0/name", json!("deploy")), ("/tokens/0/role", json!("operate")), ("/tokens/0/apps", json!(["api"]))],
         "ports-1" => vec![("/ports/1.2.1", json!(4000))],
         "ends-1" => vec![("/ends", json!(4)), ("/start_us", json!(7_000_000))],
         "installed-1" => vec![("/complete", json!(true)), ("/directories/0", json!("/etc/polkit-1/rules.d"))],
@@ -145,6 +147,7 @@ fn every_file_of_a_cluster_is_looked_at_before_anything_is_done() {
     let (var, run) = (directory.path().join("var"), directory.path().join("run"));
     let files = [
         (&var, "settings.json"),
+        (&var, "tokens.json"),
         (&var, "pins/settings.json"),
         (&var, "pins/installed.json"),
         (&var, "pins/api/counter.json"),
