@@ -14,6 +14,7 @@ use std::time::Duration;
 use super::error::{Priority, say};
 use super::files;
 use super::paths::Paths;
+use crate::formats::{self, Unread};
 use crate::health::{Count, Known, LONGEST, LOOP, STEP};
 use crate::journal::monotonic_us_now;
 use crate::names::{AppName, AppUnits, ClusterName, Instance, Slot, Uid};
@@ -110,7 +111,11 @@ pub fn read_in(directory: &Path, instance: &Instance) -> io::Result<Option<Count
 
 fn read(path: &Path) -> io::Result<Option<Count>> {
     match crate::files::read_bounded(path, Count::MAX_BYTES) {
-        Ok(bytes) => Ok(Some(serde_json::from_slice::<Count>(&bytes)?).filter(|count| count.format == 1)),
+        Ok(bytes) => match formats::parse(&bytes) {
+            Ok(count) => Ok(Some(count)),
+            Err(Unread::Newer { .. }) => Ok(None),
+            Err(Unread::Damaged(why)) => Err(why.into()),
+        },
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }

@@ -15,6 +15,8 @@ pub mod crashes;
 pub mod error;
 pub mod exec;
 pub mod files;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 pub mod inherited;
 pub mod paths;
 pub mod pin;

@@ -106,7 +106,7 @@ fn copy_for(
         Spawn::Child { port: None, .. } | Spawn::Cluster => None,
     };
     let nonblocking = if pin.listen.is_empty() { None } else { siblings(store, app, &instance)? };
-    Ok(Ok(Copy { cluster: cluster.clone(), app: app.clone(), instance, port, nonblocking, pin }))
+    Ok(Ok(Copy { format: super::pin::FORMAT, cluster: cluster.clone(), app: app.clone(), instance, port, nonblocking, pin }))
 }
 
 /// The pin of a worker's generation: the existing one, else made now if the generation is the next one.

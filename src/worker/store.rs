@@ -19,7 +19,8 @@ use super::pin::{self, Pin};
 use super::published::Published;
 use super::release::{self, Owner};
 use super::sys;
-use crate::config::settings::{self, App, Settings};
+use crate::config::settings::{App, Settings};
+use crate::formats;
 use crate::names::{AppName, ClusterName, Generation};
 
 /// How long a step waits for another that holds an app's lock. A holder writes two small files; seconds mean a disk that
@@ -36,6 +37,8 @@ pub struct Counter {
     /// The generation that the handle last started, which a reboot starts again.
     pub started: Option<Generation>,
 }
+
+formats::numbered!(Counter, 1);
 
 impl Default for Counter {
     fn default() -> Self {
@@ -75,9 +78,6 @@ impl Store {
                 path.display()
             )));
         };
-        if settings.format > settings::FORMAT {
-            return Err(newer(&path.display().to_string()));
-        }
         Ok(settings)
     }
 
@@ -114,7 +114,6 @@ impl Store {
         let path = self.app(app).join(format!("{generation}.json"));
         let pin = files::read_json::<Pin>(&path)?;
         match pin {
-            Some(pin) if pin.format > pin::FORMAT => Err(newer(&path.display().to_string())),
             Some(pin) if pin.command.is_empty() => Err(Error::new(format!("{} is damaged: it holds no command", path.display()))),
             other => Ok(other),
         }
@@ -309,12 +308,6 @@ fn from_settings(app: &AppName, generation: Generation, wanted: &App, owner: Own
         ready: wanted.ready.clone(),
         min_ready: wanted.reload.min_ready,
     })
-}
-
-fn newer(path: &str) -> Error {
-    Error::new(format!(
-        "{path} was written by a newer project-cluster: install that version again, or run `project-cluster install` of this one"
-    ))
 }
 
 fn io_error(what: &str, path: &str, error: &io::Error) -> Error {
