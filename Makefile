@@ -5,8 +5,14 @@ DESTDIR ?=
 PREFIX ?= /usr/local
 INSTALL ?= install
 KEEP ?=
+# Of `make fuzz`.
+TARGET ?=
+SECONDS_EACH ?=
 # The program that `install` installs, where it is not to build one.
 BINARY ?=
+
+# Where tests/setup.sh installs cargo-deny and cargo-fuzz.
+tools = $(abspath $(or $(CARGO_TARGET_DIR),target))/cargo-tools/bin
 
 bindir = $(DESTDIR)$(PREFIX)/bin
 docdir = $(DESTDIR)$(PREFIX)/share/doc/project-cluster
@@ -30,9 +36,11 @@ setup:
 # Under 15 minutes on 2 cores from a fresh clone: docs/testing.md says where they go.
 test: setup lint unit doc
 
+# deny.toml says what of others may be linked: licences, versions, sources.
 lint:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets -- -D warnings
+	PATH="$(tools):$$PATH" $(CARGO) deny --locked check licenses bans sources
 
 unit:
 	$(CARGO) nextest run
@@ -77,6 +85,12 @@ proof-tests: build
 	$(CARGO) nextest run --profile proof -E 'test(/^proof::/)'
 	machine=$$(tests/machine.sh) && PROJECT_CLUSTER_TEST_MACHINE=$$machine \
 		PROJECT_CLUSTER_BIN=$(CURDIR)/target/release/project-cluster $(CARGO) nextest run --profile proof -E 'test(/^machine::/)'
+
+# The fuzzers, each for half an hour, and their figures in docs/fuzzing.md. TARGET="names proc" SECONDS_EACH=60 chooses.
+.PHONY: fuzz
+fuzz:
+	tests/setup.sh fuzz
+	PATH="$(tools):$$PATH" TARGET="$(TARGET)" SECONDS_EACH="$(SECONDS_EACH)" fuzz/run.sh
 
 # What a package would install. It starts nothing and writes no unit: `project-cluster install` does.
 install: $(if $(BINARY),,build)

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 pub use change::Change;
 
 use crate::files;
+use crate::formats::{self, Unread};
 use crate::names::{AppName, ClusterName, Generation, Slot};
 
 /// Format of the file; raised when an older program could misread it. 2: `slots` and `stopped`, without which it would
@@ -33,6 +34,8 @@ pub struct Intent {
     /// By app.
     pub apps: BTreeMap<AppName, AppIntent>,
 }
+
+formats::numbered!(Intent, FORMAT);
 
 impl Default for Intent {
     fn default() -> Self {
@@ -103,18 +106,22 @@ impl Intent {
     /// Reads it; a file that is not there is an empty intent.
     ///
     /// # Errors
-    /// `InvalidData` when it is damaged, of a newer format or no regular file; else those of the file system.
+    /// `InvalidData` when it is damaged or no regular file, `Unsupported` when it is of a newer format; else those of the file
+    /// system.
     pub fn read(path: &Path) -> io::Result<Self> {
         let bytes = match files::read_bounded(path, LIMIT) {
             Err(why) if why.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
             other => other?,
         };
-        let damaged = |why| io::Error::new(io::ErrorKind::InvalidData, format!("{} is damaged: {why}", path.display()));
-        let mut intent: Self = serde_json::from_slice(&bytes).map_err(damaged)?;
-        if intent.format > FORMAT {
-            let why = format!("{} has format {}, this program knows {FORMAT}", path.display(), intent.format);
-            return Err(io::Error::new(io::ErrorKind::InvalidData, why));
-        }
+        Self::parse(&bytes).map_err(|why| why.of(path))
+    }
+
+    /// From what lies in the file, whichever program wrote it.
+    ///
+    /// # Errors
+    /// See [`Unread`].
+    pub fn parse(bytes: &[u8]) -> Result<Self, Unread> {
+        let mut intent: Self = formats::parse(bytes)?;
         intent.format = FORMAT;
         Ok(intent)
     }
@@ -181,11 +188,15 @@ mod tests {
         intent.apps.insert("api".parse().unwrap(), AppIntent { generation: Some(Generation(3)), ..AppIntent::default() });
         intent.write(&path).unwrap();
         assert_eq!(Intent::read(&path).unwrap(), intent);
-        for damaged in
-            ["", "{", r#"{"format":3,"apps":{}}"#, r#"{"format":2,"apps":{"api":{"stopped":[0]}}}"#, r#"{"format":1,"apps":{"../x":{}}}"#]
-        {
+        for damaged in ["", "{", r#"{"format":2,"apps":{"api":{"stopped":[0]}}}"#, r#"{"format":1,"apps":{"../x":{}}}"#] {
             std::fs::write(&path, damaged).unwrap();
             assert_eq!(Intent::read(&path).unwrap_err().kind(), io::ErrorKind::InvalidData, "{damaged}");
+        }
+        for newer in [r#"{"format":3,"apps":{}}"#, r#"{"format":3,"apps":[{"name":"api"}]}"#] {
+            std::fs::write(&path, newer).unwrap();
+            let why = Intent::read(&path).unwrap_err();
+            assert_eq!(why.kind(), io::ErrorKind::Unsupported, "{newer}");
+            assert!(why.to_string().contains("apps.json was written by a newer project-cluster (format 3, this one knows 2)"), "{why}");
         }
     }
 }

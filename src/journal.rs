@@ -180,7 +180,21 @@ pub fn harmless(line: &str) -> String {
         out = out.chars().take(WIDTH).collect();
         out.push('…');
     }
+    // What was hidden may have stood behind blanks.
+    out.truncate(out.trim_end().len());
     out
+}
+
+/// Entries of a unit as `journalctl` prints them: each line of theirs steers nothing.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn fuzz(text: &str) {
+    for entry in Entry::parse(text) {
+        entry.monotonic_us();
+        for line in clean(&entry.text()) {
+            assert!(!line.is_empty() && !line.contains('\n') && line.chars().count() <= WIDTH + 1, "{line:?}");
+            crate::fuzz::harmless(&line);
+        }
+    }
 }
 
 #[cfg(test)]

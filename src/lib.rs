@@ -22,6 +22,7 @@
 //! | [`cli`] | a client of the API; renders only | |
 //! | [`journal`], [`files`], [`say`], [`status`] | last lines of a unit; files replaced whole; lines for the journal and for `systemctl status` | |
 //! | [`panics`] | what a mistake in this program takes with it | |
+//! | `fuzz` | in tests and fuzzers alone: what is asserted of every parser of foreign text | P |
 //! | `points` | where a test lets the master die; empty in a release build | |
 
 // They panic when nobody reads; `say` does not.
@@ -31,6 +32,10 @@ pub mod api;
 pub mod cli;
 pub mod config;
 pub mod files;
+pub mod formats;
+#[doc(hidden)]
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod handle;
 pub mod health;
 pub mod intent;

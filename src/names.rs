@@ -6,6 +6,8 @@
 //! `systemd-escape(1)`.
 
 mod address;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod instance;
 #[cfg(test)]
 mod tests;

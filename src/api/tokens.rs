@@ -13,6 +13,7 @@ use subtle::ConditionallySelectable as _;
 
 use super::caller::Role;
 use super::token::Hash;
+use crate::formats;
 use crate::names::AppName;
 
 /// The name of the token that `install` makes.
@@ -91,6 +92,8 @@ pub struct Tokens {
     pub tokens: Vec<Entry>,
 }
 
+formats::numbered!(Tokens, FORMAT);
+
 impl Default for Tokens {
     fn default() -> Self {
         Self { format: FORMAT, tokens: Vec::new() }
@@ -103,10 +106,7 @@ impl Tokens {
     /// # Errors
     /// When it is damaged, of a newer program, or holds too many.
     pub fn read(file: &[u8]) -> Result<Self, String> {
-        let read: Self = serde_json::from_slice(file).map_err(|why| format!("it is damaged: {why}"))?;
-        if read.format > FORMAT {
-            return Err(format!("it is of a newer project-cluster (format {}, this one knows {FORMAT})", read.format));
-        }
+        let read: Self = formats::parse(file).map_err(|why| format!("it {why}"))?;
         if read.tokens.len() > MOST {
             return Err(format!("it has {} tokens, at most {MOST} are taken", read.tokens.len()));
         }

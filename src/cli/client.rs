@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::{Method, Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
@@ -232,7 +232,11 @@ impl Client {
     async fn exchange(&self, method: Method, uri: &str) -> Result<(StatusCode, Bytes), Error> {
         let (response, _driver) = self.send(method, uri).await?;
         let status = response.status();
-        let body = Limited::new(response.into_body(), ANSWER).collect().await.map_err(|why| Error::Broken(why.to_string()))?;
+        let body = Limited::new(response.into_body(), ANSWER).collect().await.map_err(|why| match why.is::<LengthLimitError>() {
+            // Asked again it would be as long.
+            true => Error::Strange(format!("it is longer than {ANSWER} bytes")),
+            false => Error::Broken(why.to_string()),
+        })?;
         Ok((status, body.to_bytes()))
     }
 

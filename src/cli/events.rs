@@ -108,7 +108,7 @@ fn wanted(chosen: Option<&[Choice]>, event: &Event) -> bool {
 }
 
 /// One line.
-fn line(event: &Event, colours: bool) -> String {
+pub(super) fn line(event: &Event, colours: bool) -> String {
     let what = &event.what;
     let by = match what.by {
         // Said by its kind.

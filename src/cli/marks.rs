@@ -12,6 +12,7 @@ use crate::api::types::{App, AppState, Changed, Revisions};
 use crate::config::settings::{self, Settings};
 use crate::config::{self, SystemAccounts};
 use crate::files;
+use crate::formats;
 use crate::names::{AppName, AppUnits, ClusterName};
 use crate::units::model;
 
@@ -89,8 +90,8 @@ pub(super) fn apps_of(settings: &Settings) -> Vec<App> {
 }
 
 fn installed(path: &Path, cluster: &ClusterName) -> Option<Settings> {
-    let settings: Settings = serde_json::from_slice(&files::read_bounded(path, LIMIT).ok()?).ok()?;
-    (settings.format <= settings::FORMAT && settings.name == *cluster).then_some(settings)
+    let settings: Settings = formats::parse(&files::read_bounded(path, LIMIT).ok()?).ok()?;
+    (settings.name == *cluster).then_some(settings)
 }
 
 /// When a file, or what is in a directory, last changed, by the kernel's own clock: a file that was copied or moved there keeps

@@ -12,6 +12,8 @@ mod entry;
 mod errand;
 mod events;
 mod follow;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 #[cfg(test)]
 mod golden;
 mod habits;

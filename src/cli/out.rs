@@ -122,7 +122,7 @@ fn json(value: &impl Serialize) -> Result<String, Failure> {
 }
 
 /// JSON whose strings hold no hidden character as itself: the same JSON, harmless on a terminal.
-fn escape(json: &str) -> String {
+pub(super) fn escape(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
     for ch in json.chars() {
         if ch == '\n' || !hidden(ch) {
@@ -135,7 +135,7 @@ fn escape(json: &str) -> String {
 }
 
 /// Text without what would steer the terminal, turn the direction of text around, or not be seen.
-fn safe(text: &str) -> String {
+pub(super) fn safe(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(ch) = rest.chars().next() {
@@ -149,7 +149,7 @@ fn safe(text: &str) -> String {
 }
 
 /// The length of the colour that the text begins with (`ECMA-48` select graphic rendition).
-fn colour(text: &str) -> Option<usize> {
+pub(super) fn colour(text: &str) -> Option<usize> {
     let codes = text.strip_prefix("\u{1b}[")?;
     let end = codes.find(|c: char| !(c.is_ascii_digit() || c == ';'))?;
     let ours = codes[..end].split(';').all(|code| OURS.contains(&if code.is_empty() { Some(0) } else { code.parse().ok() }));

@@ -90,17 +90,17 @@ impl Client {
 
 /// What the head of an answer says.
 #[derive(Debug, PartialEq, Eq)]
-struct Head {
+pub(super) struct Head {
     status: StatusCode,
     /// Where its body begins.
-    begin: usize,
+    pub(super) begin: usize,
     /// Where that ends.
-    end: usize,
+    pub(super) end: usize,
 }
 
 impl Head {
     /// None while it is not whole.
-    fn parse(answer: &[u8], hear: impl FnOnce(&[u8])) -> Result<Option<Self>, Error> {
+    pub(super) fn parse(answer: &[u8], hear: impl FnOnce(&[u8])) -> Result<Option<Self>, Error> {
         let mut headers = [httparse::EMPTY_HEADER; HEADERS];
         let mut response = httparse::Response::new(&mut headers);
         let strange = |why: &dyn std::fmt::Display| Error::Strange(why.to_string());

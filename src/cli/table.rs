@@ -160,7 +160,8 @@ pub fn middle(text: &str, columns: usize) -> String {
 fn beginning(text: &str, columns: usize) -> String {
     let mut left = columns;
     let fits = |ch: &char| {
-        let size = ch.width().unwrap_or(0);
+        // As `width` counts them: a control character, a tab say, takes one.
+        let size = ch.width().unwrap_or(1);
         let fits = size <= left;
         left = if fits { left - size } else { 0 };
         fits

@@ -45,8 +45,22 @@ pub struct Loaded {
 /// Everything that is wrong, all at once, together with the warnings. Where a file is not TOML at all, what the
 /// keys of all files mean together cannot be judged and is not.
 pub fn load(path: &Path, accounts: &impl Accounts) -> Result<Loaded, Problems> {
+    judge(read_all(path), accounts)
+}
+
+/// The same of files that are in memory, in this order.
+///
+/// # Errors
+/// As [`load`].
+#[cfg(any(test, fuzzing))]
+pub fn from_bytes(files: &[(&Path, &[u8])], accounts: &impl Accounts) -> Result<Loaded, Problems> {
+    let (mut read, mut total) = (Files::default(), 0);
+    files.iter().for_each(|(path, bytes)| read.take(path, bytes.to_vec(), &mut total));
+    judge(read, accounts)
+}
+
+fn judge(read: Files, accounts: &impl Accounts) -> Result<Loaded, Problems> {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let read = read_all(path);
     let files = read.sources.0.iter().map(|source| source.path.clone()).collect();
     let mut findings = read.findings;
     let mut settings = None;
@@ -144,6 +158,10 @@ impl Files {
             Ok(bytes) => bytes,
             Err(error) => return self.fail(path, &error),
         };
+        self.take(path, bytes, total);
+    }
+
+    fn take(&mut self, path: &Path, bytes: Vec<u8>, total: &mut u64) {
         let length = bytes.len() as u64;
         *total += length;
         if length > MAX_FILE || *total > MAX_TOTAL {

@@ -12,6 +12,8 @@ pub mod accounts;
 pub mod choices;
 pub mod finding;
 pub mod fragment;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 pub mod init;
 pub mod key;
 pub mod load;

@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use super::finding::{Finding, Findings};
 use super::source::{Place, Source, Sources};
+use crate::units::text::hidden;
 
 /// The most problems kept; who has more will not read them.
 const MAX_PROBLEMS: usize = 1000;
@@ -215,13 +216,7 @@ fn plural(count: usize, word: &str) -> String {
     format!("{count} {word}{}", if count == 1 { "" } else { "s" })
 }
 
-/// Characters that move the cursor, turn the text's direction or cannot be seen.
-fn harmful(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
-}
-
-/// A text with every harmful character spelled out, of bounded length.
+/// A text with every hidden character spelled out, of bounded length.
 pub fn clean(text: &str) -> String {
     let mut out = String::new();
     for (at, c) in text.chars().enumerate() {
@@ -229,7 +224,7 @@ pub fn clean(text: &str) -> String {
             out.push('…');
             break;
         }
-        if harmful(c) { out.extend(c.escape_unicode()) } else { out.push(c) }
+        if hidden(c) { out.extend(c.escape_unicode()) } else { out.push(c) }
     }
     out
 }
@@ -268,7 +263,7 @@ impl Snippet {
             }
             text.push(match c {
                 '\t' => ' ',
-                c if harmful(c) => '\u{fffd}',
+                c if hidden(c) => '\u{fffd}',
                 c => c,
             });
         }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use super::revision::Revision;
+use crate::formats;
 use crate::names::{Address, AppName, ClusterName};
 
 /// Format of the JSON that `install` writes; raised when an older program could misread it.
@@ -75,6 +76,8 @@ pub enum Auth {
     /// Whoever can connect; `host` is loopback then.
     None,
 }
+
+formats::numbered!(Settings, FORMAT);
 
 /// One app type.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

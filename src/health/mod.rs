@@ -40,6 +40,8 @@ pub struct Count {
     pub start_us: u64,
 }
 
+crate::formats::numbered!(Count, 1);
+
 /// What systemd knows of a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Known {

@@ -13,6 +13,8 @@
 mod apply;
 pub mod events;
 mod failed;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod glance;
 mod loops;
 mod marks;

@@ -10,8 +10,9 @@ use super::{Master, Places, lock};
 use crate::api::guard::Rule;
 use crate::api::token::Hash;
 use crate::api::tokens::{self, Keys, Tokens};
-use crate::config::settings::{self, Auth, Settings};
+use crate::config::settings::{Auth, Settings};
 use crate::files;
+use crate::formats::{self, Unread};
 use crate::say::say;
 use crate::systemd::Systemd;
 
@@ -105,15 +106,8 @@ pub(super) fn read_settings(places: &Places) -> Result<Settings, String> {
     let path = places.settings();
     let bytes = files::read_bounded(&path, SETTINGS)
         .map_err(|why| format!("{} cannot be read ({why}): `project-cluster install` writes it", path.display()))?;
-    let settings: Settings = serde_json::from_slice(&bytes)
-        .map_err(|why| format!("{} is damaged ({why}): `project-cluster install` writes it again", path.display()))?;
-    if settings.format > settings::FORMAT {
-        return Err(format!(
-            "{} is of a newer project-cluster (format {}, this one knows {}): `project-cluster install` with this one writes it again",
-            path.display(),
-            settings.format,
-            settings::FORMAT
-        ));
-    }
-    Ok(settings)
+    formats::parse(&bytes).map_err(|why| match why {
+        Unread::Newer { .. } => why.of(&path).to_string(),
+        Unread::Damaged(why) => format!("{} is damaged ({why}): `project-cluster install` writes it again", path.display()),
+    })
 }

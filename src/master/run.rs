@@ -21,6 +21,7 @@ use super::{Master, Places, events, failed, thrift, watch};
 use crate::api::guard::Door;
 use crate::api::listen::Listener;
 use crate::api::server;
+use crate::formats;
 use crate::intent::Intent;
 use crate::journal::Journal;
 use crate::names::ClusterName;
@@ -66,6 +67,8 @@ async fn run(cluster: &ClusterName) -> Result<(), String> {
     let listeners = listeners(cluster)?;
     let places = Places::system(cluster);
     crate::points::arm(places.run.join("state"));
+    // What another version knows more of would be set aside as damaged. Workers go on without a master.
+    formats::refuse_newer([&places.var, &places.run]).map_err(|why| why.to_string())?;
     let settings = read_settings(&places)?;
     let path = places.intent();
     let intent = match Intent::read(&path) {

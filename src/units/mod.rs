@@ -6,6 +6,8 @@
 //! nor speak to D-Bus; `env`, `cwd` and the command reach a worker by its pin and never by a unit.
 
 pub mod diff;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 pub mod install;
 pub mod model;
 pub mod render;

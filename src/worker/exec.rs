@@ -256,7 +256,7 @@ fn tell_ready(copy: &Copy, passed: &[std::os::fd::OwnedFd], directory: &Path) ->
     let sockets = described.map_err(|error| Error::new(format!("the inherited sockets cannot be looked at: {error}")))?;
     let opened = File::open(directory).map_err(|error| Error::new(format!("{} cannot be opened: {error}", directory.display())))?;
     let supervisor = if copy.pin.swap { start_swap(copy, passed, &sockets, &opened)? } else { None };
-    let told = Sockets { pid: std::process::id(), supervisor, sockets };
+    let told = Sockets { format: 1, pid: std::process::id(), supervisor, sockets };
     let write = || -> io::Result<()> {
         let flags = libc::O_CREAT | libc::O_TRUNC | libc::O_WRONLY | libc::O_NOFOLLOW;
         let mut file = sys::files::open_at(opened.as_fd(), c".sockets.json.new", flags, 0o600)?;

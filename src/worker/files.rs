@@ -6,20 +6,18 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 use super::error::Error;
+use crate::formats::{self, Format};
 
 /// Most bytes of a file of ours that are read: the configuration of a large cluster has a few hundred kilobytes.
 pub const MAX_BYTES: u64 = 16 << 20;
 
-/// Reads JSON; `None` where there is no such file. Who owns the directory may have put anything there: a symlink is not
+/// Reads JSON of a format that this program knows; `None` where there is no such file. Who owns the directory may have put anything there: a symlink is not
 /// followed, a FIFO not waited for.
-pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Error> {
+pub fn read_json<T: Format>(path: &Path) -> Result<Option<T>, Error> {
     match crate::files::read_bounded(path, MAX_BYTES) {
-        Ok(bytes) => {
-            serde_json::from_slice(&bytes).map(Some).map_err(|error| Error::new(format!("{} is damaged: {error}", path.display())))
-        }
+        Ok(bytes) => formats::parse(&bytes).map(Some).map_err(|why| Error::new(why.of(path).to_string())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Error::new(format!("{} cannot be read: {error}", path.display()))),
     }
@@ -48,20 +46,21 @@ pub fn make_directory(path: &Path, private: bool) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::store::Counter;
     use super::*;
 
     #[test]
     fn what_a_worker_put_in_the_way_is_not_followed_nor_waited_for() {
         let directory = tempfile::tempdir().unwrap();
         let at = |name: &str| directory.path().join(name);
-        assert_eq!(read_json::<u32>(&at("none")).unwrap(), None);
-        write_json(&at("file"), &7).unwrap();
-        assert_eq!(read_json::<u32>(&at("file")).unwrap(), Some(7));
+        assert_eq!(read_json::<Counter>(&at("none")).unwrap(), None);
+        write_json(&at("file"), &Counter::default()).unwrap();
+        assert_eq!(read_json::<Counter>(&at("file")).unwrap(), Some(Counter::default()));
         std::os::unix::fs::symlink(at("file"), at("link")).unwrap();
-        assert!(read_json::<u32>(&at("link")).is_err());
+        assert!(read_json::<Counter>(&at("link")).is_err());
         let fifo = std::ffi::CString::new(at("fifo").to_str().unwrap()).unwrap();
         // SAFETY: a NUL-terminated path that outlives the call.
         assert_eq!(unsafe { libc::mkfifo(fifo.as_ptr(), 0o600) }, 0);
-        assert!(read_json::<u32>(&at("fifo")).is_err());
+        assert!(read_json::<Counter>(&at("fifo")).is_err());
     }
 }

@@ -12,11 +12,15 @@ use super::error::Error;
 use super::pin::Copy;
 use super::sys::sockets::{SOCKADDR_MAX, SockAddr, local_address, parse_sockaddr};
 use crate::config::settings::Listen;
+use crate::formats;
 use crate::names::{Address, AppUnits, anew};
 
 /// What `exec` leaves for `ready` as `sockets.json` in the runtime directory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sockets {
+    /// Format of this file, 1; the first programs wrote none.
+    #[serde(default)]
+    pub format: u32,
     /// The main process that wrote it: a file of an earlier start of the same instance does not count.
     pub pid: u32,
     /// The bind supervisor, where swap is on.
@@ -24,6 +28,8 @@ pub struct Sockets {
     /// The declared sockets, in the order of `listen`.
     pub sockets: Vec<Socket>,
 }
+
+formats::numbered!(Sockets, 1);
 
 impl Sockets {
     /// Name of the file in the runtime directory.
@@ -146,12 +152,6 @@ pub fn read_copy(directory: &Path) -> Result<Copy, Error> {
             path.display()
         )));
     };
-    if copy.pin.format > super::pin::FORMAT {
-        return Err(Error::new(format!(
-            "{} was written by a newer project-cluster: reload the app once both are of one version",
-            path.display()
-        )));
-    }
     Ok(copy)
 }
 
@@ -167,6 +167,7 @@ pub(super) mod tests {
     pub(in crate::worker) fn copy(listen: &[&str]) -> Copy {
         let declare = |address: &&str| Listen { address: address.parse().unwrap(), mode: None, owner: None, group: None, backlog: 4096 };
         Copy {
+            format: pin::FORMAT,
             cluster: "shop".parse().unwrap(),
             app: "api".parse().unwrap(),
             instance: "2.7.1".parse().unwrap(),

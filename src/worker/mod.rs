@@ -15,6 +15,8 @@ pub mod crashes;
 pub mod error;
 pub mod exec;
 pub mod files;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 pub mod inherited;
 pub mod paths;
 pub mod pin;
@@ -23,6 +25,7 @@ pub mod prepare;
 pub mod procfs;
 pub mod published;
 pub mod ready;
+pub mod release;
 pub mod store;
 pub mod swap;
 pub mod sys;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::config::settings::{Listen, Ready, Spawn};
+use crate::formats;
 use crate::names::{AppName, ClusterName, Generation, Instance};
 
 /// Format of the JSON; raised when an older program could misread it.
@@ -45,9 +46,14 @@ pub struct Pin {
     pub min_ready: Duration,
 }
 
+formats::numbered!(Pin, FORMAT);
+
 /// The copy that `prepare` leaves in the worker's runtime directory, mode 0400, of the worker's user.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Copy {
+    /// [`FORMAT`] at the time of writing; the first programs wrote none.
+    #[serde(default)]
+    pub format: u32,
     /// The cluster.
     pub cluster: ClusterName,
     /// The app.
@@ -63,6 +69,8 @@ pub struct Copy {
     /// What it becomes.
     pub pin: Pin,
 }
+
+formats::numbered!(Copy, FORMAT);
 
 impl Copy {
     /// Name of the file in the runtime directory.

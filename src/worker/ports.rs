@@ -12,6 +12,7 @@ use super::error::Error;
 use super::files;
 use super::paths::Paths;
 use super::store::Lock;
+use crate::formats;
 use crate::names::{AppName, ClusterName, Instance};
 
 /// The book of one app.
@@ -20,8 +21,10 @@ pub struct Book {
     /// Format of this file, 1.
     format: u32,
     /// The ports of workers that were alive when it was last written.
-    ports: BTreeMap<Instance, u16>,
+    pub(super) ports: BTreeMap<Instance, u16>,
 }
+
+formats::numbered!(Book, 1);
 
 impl Book {
     /// A port for `instance`: the one it has, else its slot's, else the first free of `range`, else that of another slot

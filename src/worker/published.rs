@@ -1,8 +1,9 @@
 //! What everybody may know of an app's pins, `/var/lib/NAME/generations/APP`: which generations there are, and the
 //! revision of the settings that each was made from; and which one a start step last brought up.
 //!
-//! Pure. A line `started GENERATION`, then one line a generation, `GENERATION REVISION`, the highest last; the last 64.
-//! Programs that knew no revisions wrote the highest generation alone. Root writes it, the master reads it: its next roll
+//! Pure. A line `format 3`, a line `started GENERATION`, then one line a generation, `GENERATION REVISION`, the highest last; the last 64.
+//! Programs that knew no revisions wrote the highest generation alone (format 1), those after them no start (2). A line that a
+//! program does not know it passes over. Root writes it, the master reads it: its next roll
 //! must take a higher number, and a start step without a master leaves the master's memory behind.
 
 use std::fmt;
@@ -13,6 +14,11 @@ use crate::names::Generation;
 const TOLD: usize = 64;
 /// What begins the line of the generation that was started.
 const STARTED: &str = "started ";
+
+/// Format of the file.
+pub const FORMAT: u32 = 3;
+/// What begins the line of its number.
+pub const FORMAT_LINE: &str = "format ";
 
 /// What is told of one app.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -70,6 +76,7 @@ impl Published {
 
 impl fmt::Display for Published {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{FORMAT_LINE}{FORMAT}")?;
         self.started.iter().try_for_each(|started| writeln!(f, "{STARTED}{started}"))?;
         self.made.iter().try_for_each(|(generation, revision)| writeln!(f, "{generation} {revision}"))
     }
@@ -86,7 +93,10 @@ mod tests {
         assert_eq!(published.revision(Generation(6)), Some(0), "no program told that");
         (8..200).for_each(|generation| published.add(Generation(generation), generation / 2));
         let text = published.to_string();
-        assert!(text.lines().count() == 64 && text.ends_with("198 99\n199 99\n") && text.len() < 4096, "{text}");
+        assert!(
+            text.lines().count() == 65 && text.starts_with("format 3\n") && text.ends_with("198 99\n199 99\n") && text.len() < 4096,
+            "{text}"
+        );
         let read = Published::parse(&text);
         assert_eq!(read, published);
         assert_eq!([136, 199, 135].map(|generation| read.revision(Generation(generation))), [Some(68), Some(99), None]);
@@ -101,7 +111,7 @@ mod tests {
         let text = published.to_string();
         assert!(text.len() as u64 <= Published::LIMIT, "{}", text.len());
         assert_eq!(Published::parse(&text), published);
-        assert_eq!(Published::parse("x\nstarted\nstarted x\n-1 2\n3 y\n").to_string(), "3 0\n");
+        assert_eq!(Published::parse("x\nstarted\nstarted x\n-1 2\n3 y\n").to_string(), "format 3\n3 0\n");
         assert_eq!(Published::parse(""), Published::default());
     }
 }

@@ -17,8 +17,10 @@ use super::files;
 use super::paths::Paths;
 use super::pin::{self, Pin};
 use super::published::Published;
+use super::release::{self, Owner};
 use super::sys;
-use crate::config::settings::{self, App, Settings};
+use crate::config::settings::{App, Settings};
+use crate::formats;
 use crate::names::{AppName, ClusterName, Generation};
 
 /// How long a step waits for another that holds an app's lock. A holder writes two small files; seconds mean a disk that
@@ -35,6 +37,8 @@ pub struct Counter {
     /// The generation that the handle last started, which a reboot starts again.
     pub started: Option<Generation>,
 }
+
+formats::numbered!(Counter, 1);
 
 impl Default for Counter {
     fn default() -> Self {
@@ -74,9 +78,6 @@ impl Store {
                 path.display()
             )));
         };
-        if settings.format > settings::FORMAT {
-            return Err(newer(&path.display().to_string()));
-        }
         Ok(settings)
     }
 
@@ -113,7 +114,6 @@ impl Store {
         let path = self.app(app).join(format!("{generation}.json"));
         let pin = files::read_json::<Pin>(&path)?;
         match pin {
-            Some(pin) if pin.format > pin::FORMAT => Err(newer(&path.display().to_string())),
             Some(pin) if pin.command.is_empty() => Err(Error::new(format!("{} is damaged: it holds no command", path.display()))),
             other => Ok(other),
         }
@@ -131,18 +131,19 @@ impl Store {
         Ok(counter)
     }
 
-    /// Makes the pin of the next generation from the settings, every symlink of `cwd` resolved. The caller holds the lock.
+    /// Makes the pin of the next generation from the settings, every symlink of `cwd` resolved with the rights of `owner`. The
+    /// caller holds the lock.
     ///
     /// # Errors
     /// When `generation` is not the next one, the app or its `cwd` is not there.
-    pub fn make_pin(&self, _lock: &Lock, app: &AppName, generation: Generation) -> Result<Pin, Error> {
+    pub fn make_pin(&self, _lock: &Lock, app: &AppName, generation: Generation, owner: Owner) -> Result<Pin, Error> {
         let settings = self.settings()?;
         let Some(wanted) = settings.apps.get(app) else {
             return Err(Error::new(format!(
                 "there is no app `{app}` in the configuration that was last installed: add `[apps.{app}]` and run `project-cluster install`"
             )));
         };
-        let pin = resolve(app, generation, wanted)?;
+        let pin = from_settings(app, generation, wanted, owner)?;
         self.keep_pin(app, generation, &pin)?;
         Ok(pin)
     }
@@ -282,11 +283,14 @@ impl ReadyMark {
 }
 
 /// A pin from an app's settings.
-fn resolve(app: &AppName, generation: Generation, wanted: &App) -> Result<Pin, Error> {
-    let cwd = fs::canonicalize(&wanted.cwd).and_then(|cwd| if cwd.is_dir() { Ok(cwd) } else { Err(io::ErrorKind::NotADirectory.into()) });
-    let cwd = cwd.map_err(|error| {
+fn from_settings(app: &AppName, generation: Generation, wanted: &App, owner: Owner) -> Result<Pin, Error> {
+    let cwd = release::resolve(wanted, owner).map_err(|error| {
+        let next = match error.kind() {
+            io::ErrorKind::PermissionDenied => "let its user enter each directory of the path (`chmod o+x`)",
+            _ => "make it",
+        };
         Error::new(format!(
-            "the working directory of {app}, {}, cannot be used: {error}; make it, or change `cwd` of `[apps.{app}]` and run `project-cluster install`",
+            "the working directory of {app}, {}, cannot be used: {error}; {next}, or change `cwd` of `[apps.{app}]` and run `project-cluster install`",
             wanted.cwd.display()
         ))
         .with_code(super::error::CHDIR)
@@ -304,12 +308,6 @@ fn resolve(app: &AppName, generation: Generation, wanted: &App) -> Result<Pin, E
         ready: wanted.ready.clone(),
         min_ready: wanted.reload.min_ready,
     })
-}
-
-fn newer(path: &str) -> Error {
-    Error::new(format!(
-        "{path} was written by a newer project-cluster: install that version again, or run `project-cluster install` of this one"
-    ))
 }
 
 fn io_error(what: &str, path: &str, error: &io::Error) -> Error {

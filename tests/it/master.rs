@@ -40,6 +40,28 @@ fn killed_under_load_nobody_notices_and_the_next_one_adopts_all() {
     assert_eq!(cluster.generations("api"), [2]);
 }
 
+#[test]
+fn what_a_newer_version_wrote_is_left_alone_and_said_while_workers_serve() {
+    let memory = "/var/lib/project-cluster/state/apps.json";
+    let cluster = cluster(&node(2));
+    cluster.systemctl(&["stop", MASTER]).ok();
+    let (ours, pids) = (cluster.read(memory), cluster.pids("api"));
+    cluster.write(memory, "{\"format\":99,\"workers\":[]}");
+    cluster.sh("systemctl start --no-block project-cluster.service").ok();
+    let told = "apps.json was written by a newer project-cluster (format 99, this one knows 2): install that version again";
+    cluster.wait_until("the master says why it does not start", SOON, || cluster.journal_of(MASTER).contains(told));
+    let refused = cluster.cli(&["install"]);
+    assert!(!refused.success() && refused.stderr.contains("nothing was changed") && refused.stderr.contains(told), "{refused:?}");
+    assert_eq!(cluster.read(memory), "{\"format\":99,\"workers\":[]}");
+    assert!(!cluster.exists(format!("{memory}.damaged-1")));
+    assert_eq!(cluster.pids("api"), pids);
+    assert!(cluster.sh(&format!("curl -sS -m 20 http://{ADDRESS}/")).ok().contains("v1"));
+    // The version that wrote it is back.
+    cluster.write(memory, ours);
+    cluster.wait_for_state(MASTER, "active", SOON);
+    assert_eq!((cluster.ls().len(), cluster.pids("api")), (2, pids));
+}
+
 /// A reload that waits, once its first new worker is ready.
 #[track_caller]
 fn reload_half_way(cluster: &Cluster) -> Running {

@@ -142,6 +142,35 @@ fn a_second_install_changes_nothing() {
 }
 
 #[test]
+fn what_a_newer_version_wrote_is_refused_before_anything_is_done() {
+    let (directory, options) = furnished();
+    let settings = samples::minimal();
+    install(&settings, &options, None).unwrap();
+    let var = directory.path().join(settings.name.var().strip_prefix("/").unwrap());
+    let master = fs::read_to_string(var.join("settings.json")).unwrap();
+    let newer = |text: &str| text.replacen("\"format\": 2", "\"format\": 3", 1).replacen("\"command\"", "\"becomes\"", 1);
+    for (file, text) in [("settings.json", newer(&master)), ("state/apps.json", "{\"format\":3,\"workers\":[]}".into())] {
+        fs::create_dir_all(var.join(file).parent().unwrap()).unwrap();
+        fs::write(var.join(file), text).unwrap();
+        let mut changed = settings.clone();
+        changed.apps.values_mut().for_each(|app| app.command.push("more".into()));
+        let before = everything(directory.path());
+        let told = install(&changed, &options, None).unwrap_err();
+        let looked = preview(&changed, &options, None).unwrap_err();
+        assert_eq!(everything(directory.path()), before, "a refused install changes nothing");
+        assert!(matches!((&told, &looked), (Error::Newer(_), Error::Newer(_))), "{told}, {looked}");
+        let told = told.to_string();
+        for part in
+            ["nothing was changed: ", &var.join(file).display().to_string(), "format 3, this one knows 2", "install that version again"]
+        {
+            assert!(told.contains(part) && !told.contains('\n'), "{part}: {told}");
+        }
+        fs::write(var.join(file), if file == "settings.json" { &master } else { "{\"format\":2,\"apps\":{}}" }).unwrap();
+        install(&settings, &options, None).unwrap();
+    }
+}
+
+#[test]
 fn uninstall_leaves_the_tree_as_before() {
     for furnish in [false, true] {
         let (directory, options) = if furnish { furnished() } else { root() };
@@ -472,9 +501,9 @@ fn a_revision_counts_what_makes_other_workers_and_stands_in_both_settings() {
     fs::remove_file(var.join("pins/settings.json")).unwrap();
     install(&settings, &options, None).unwrap();
     assert_eq!(numbers(), [4, 4]);
-    // Of a newer program: whatever it says, the number is above all that are pinned.
-    let newer = fs::read_to_string(var.join("pins/settings.json")).unwrap().replace("\"format\": 2", "\"format\": 3");
-    fs::write(var.join("pins/settings.json"), newer).unwrap();
+    // Damaged: the number is above all that are pinned.
+    let damaged = fs::read_to_string(var.join("pins/settings.json")).unwrap().replace("\"workers\"", "\"w\"");
+    fs::write(var.join("pins/settings.json"), damaged).unwrap();
     fs::write(var.join("generations/api"), "1 0\n2 3\n3 8\n").unwrap();
     install(&settings, &options, None).unwrap();
     assert_eq!(numbers(), [9, 9]);

@@ -113,6 +113,7 @@ impl World {
     /// What a worker becomes: `command`, in the root of this world.
     pub fn copy(&self, command: &[&str], held: &[&Held]) -> Copy {
         Copy {
+            format: 1,
             cluster: "shop".parse().unwrap(),
             app: "api".parse().unwrap(),
             instance: "1.1.1".parse().unwrap(),

@@ -4,6 +4,8 @@
 //! None of the second half is worth a failure: what cannot be read is left out. What was installed since a worker started is
 //! its next start's, and shown as that.
 
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzz;
 mod sockets;
 mod text;
 mod units;

@@ -42,7 +42,7 @@ pub fn of(address: &Address, backlog: Option<u32>) -> Option<Connections> {
 }
 
 /// From `/proc/net/tcp` or `tcp6`; none where nobody listens there.
-fn tcp(table: impl BufRead, listener: SocketAddr) -> Option<Connections> {
+pub(super) fn tcp(table: impl BufRead, listener: SocketAddr) -> Option<Connections> {
     let (mut counted, mut listens) = (Connections::default(), false);
     for line in table.lines().map_while(Result::ok) {
         let mut words = line.split_whitespace();
@@ -53,7 +53,9 @@ fn tcp(table: impl BufRead, listener: SocketAddr) -> Option<Connections> {
             // The receive queue of one that listens is its accept queue.
             "0A" if local == listener => {
                 listens = true;
-                counted.waiting += queues.split_once(':').and_then(|(_, waiting)| u64::from_str_radix(waiting, 16).ok()).unwrap_or(0);
+                counted.waiting = counted
+                    .waiting
+                    .saturating_add(queues.split_once(':').and_then(|(_, waiting)| u64::from_str_radix(waiting, 16).ok()).unwrap_or(0));
             }
             "0A" => {}
             // One without an inode belongs to no process: it waits to be accepted, or is over.
@@ -86,7 +88,7 @@ fn address(text: &str) -> Option<SocketAddr> {
 }
 
 /// From `/proc/net/unix`; none where nobody listens there.
-fn unix(table: impl BufRead, path: &str) -> Option<Connections> {
+pub(super) fn unix(table: impl BufRead, path: &str) -> Option<Connections> {
     let (mut counted, mut listens) = (Connections::default(), false);
     for line in table.split(b'\n').map_while(Result::ok) {
         let line = String::from_utf8_lossy(&line);

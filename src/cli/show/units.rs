@@ -65,7 +65,7 @@ pub async fn of(units: &[String]) -> Vec<Unit> {
 }
 
 /// Of what `systemctl show` prints; `boot_ms` is when the monotonic clock was 0.
-fn parse(text: &str, boot_ms: u64) -> Vec<Unit> {
+pub(super) fn parse(text: &str, boot_ms: u64) -> Vec<Unit> {
     text.split("\n\n").filter_map(|block| unit(block, boot_ms)).collect()
 }
 
@@ -75,7 +75,7 @@ fn unit(block: &str, boot_ms: u64) -> Option<Unit> {
     if field("LoadState") == Some("not-found") {
         return None;
     }
-    let moment = |name: &str| field(name)?.parse::<u64>().ok().filter(|us| *us > 0).map(|us| boot_ms + us / 1000);
+    let moment = |name: &str| field(name)?.parse::<u64>().ok().filter(|us| *us > 0).map(|us| boot_ms.saturating_add(us / 1000));
     let number = |name: &str| field(name).and_then(|value| value.parse::<i32>().ok());
     // `si_code` of waitid(2): 1 exited, 2 and 3 were killed.
     let code = number("ExecMainCode").unwrap_or(0);

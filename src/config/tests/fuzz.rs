@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::super::{Loaded, Problems};
+use super::super::fuzz::sound;
 use super::load_files;
 
 /// Headings.
@@ -115,29 +115,6 @@ const WHOLE: &str = "name = \"store\"\nreload.max_surge = \"25%\"\n[api]\nport =
     cwd = \"/srv\"\nuser = \"shop\"\nlisten = [3000, { path = \"/run/x/s\", mode = \"0660\" }]\nenv = { A = \"ü\" }\nready = \"listen\"\n\
     [apps.b]\ncommand = ['b', 'c']\nspawn = \"child\"\nport = 4000\nports = \"4100-4110\"\nready = { http = \"/up\" }\nsandbox.home = false\n\
     systemd.Nice = 5\n";
-
-/// Judges a result: what is told lies in the file that was given, and can be shown.
-fn sound(result: &Result<Loaded, Problems>, files: &[&[u8]]) {
-    let problems = match result {
-        Ok(loaded) => &loaded.warnings,
-        Err(problems) => problems,
-    };
-    assert_eq!(result.is_err(), problems.failed());
-    for problem in &problems.list {
-        let bytes = if problem.file.ends_with("cluster.toml") { files[0] } else { files[1] };
-        let lines = bytes.iter().filter(|byte| **byte == b'\n').count() + 1;
-        assert!((1..=lines).contains(&problem.line) && problem.column >= 1, "{problem:?}");
-        let text = String::from_utf8_lossy(bytes);
-        assert!(problem.span.start <= problem.span.end && problem.span.end <= text.len(), "{problem:?}");
-        let line = text.split('\n').nth(problem.line - 1).unwrap_or_default();
-        assert!(problem.column <= line.chars().count() + 1, "{problem:?} in {line:?}");
-        assert!(!problem.message.is_empty() && !problem.help.is_empty(), "{problem:?}");
-    }
-    let shown = problems.render(false);
-    assert!(!shown.chars().any(|c| c.is_control() && c != '\n'), "{shown:?}");
-    assert!(!shown.contains(['\u{202e}', '\u{feff}']), "{shown:?}");
-    assert!(problems.to_json().is_array());
-}
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]

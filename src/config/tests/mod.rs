@@ -5,35 +5,10 @@ mod fuzz;
 mod loads;
 mod rendering;
 
-use std::io;
 use std::path::Path;
 
-use super::{Accounts, Loaded, Problems, load};
-
-/// A machine with few accounts.
-pub struct Few;
-
-impl Accounts for Few {
-    fn user(&self, name: &str) -> io::Result<Option<u32>> {
-        match name {
-            "broken" => Err(io::Error::other("the directory server does not answer")),
-            "root" | "toor" => Ok(Some(0)),
-            "shop" => Ok(Some(1000)),
-            "project-cluster-taken" => Ok(Some(999)),
-            // What nss-systemd says of a dynamic user while it runs.
-            "project-cluster-running" => Ok(Some(61184)),
-            _ => Ok(None),
-        }
-    }
-    fn group(&self, name: &str) -> io::Result<Option<u32>> {
-        match name {
-            "www-data" => Ok(Some(33)),
-            "project-cluster-grouped" => Ok(Some(998)),
-            "project-cluster-running" => Ok(Some(61184)),
-            _ => Ok(None),
-        }
-    }
-}
+pub use super::fuzz::Few;
+use super::{Loaded, Problems, load};
 
 /// Loads a configuration of these files: the first is `cluster.toml`, the others lie in `conf.d`.
 pub fn load_files(files: &[(&str, &[u8])]) -> Result<Loaded, Problems> {

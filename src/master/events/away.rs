@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::life::Phase;
 use super::strays::Stray;
 use crate::files;
+use crate::formats::{self, Unread};
 use crate::names::{AppName, Instance, Slot};
 
 /// Format of the file, raised when another program could misread it.
@@ -38,10 +39,12 @@ pub type All = BTreeMap<AppName, Serving>;
 
 /// The file.
 #[derive(Debug, Serialize, Deserialize)]
-struct File {
+pub(crate) struct File {
     format: u32,
     apps: All,
 }
+
+formats::numbered!(File, FORMAT);
 
 /// A worker now: where it stands in its life, and whether systemd has a job for it.
 pub type Row = (Instance, Phase, bool);
@@ -110,18 +113,28 @@ impl Serving {
 /// What the master before has written; nothing where there is no such file.
 ///
 /// # Errors
-/// `InvalidData` when it is damaged or of a newer format; else those of the file system.
+/// `InvalidData` when it is damaged, `Unsupported` when it is of a newer format; else those of the file system.
 pub fn read(path: &Path) -> io::Result<All> {
     let bytes = match files::read_bounded(path, LIMIT) {
         Err(why) if why.kind() == io::ErrorKind::NotFound => return Ok(All::new()),
         other => other?,
     };
-    let damaged = |why: String| io::Error::new(io::ErrorKind::InvalidData, why);
-    let File { format, apps } = serde_json::from_slice(&bytes).map_err(|why| damaged(why.to_string()))?;
-    if format > FORMAT {
-        return Err(damaged(format!("it has format {format}, this program knows {FORMAT}")));
+    parse(&bytes).map_err(|why| why.of(path))
+}
+
+pub(crate) fn parse(bytes: &[u8]) -> Result<All, Unread> {
+    formats::parse(bytes).map(|File { apps, .. }| apps)
+}
+
+/// The file as the master before may have left it.
+#[cfg(any(test, fuzzing))]
+pub(in crate::master) fn fuzz(data: &[u8]) {
+    for (_, serving) in parse(data).map(|all| crate::fuzz::comes_back(&all)).unwrap_or_default() {
+        let wanted = Slot::first(Slot::MAX).collect();
+        let found = Found { since_us: Some(serving.since_us), workers: &[], wanted: &wanted, stopped: &BTreeSet::new(), rolled: false };
+        let meanwhile = serving.meanwhile(&found);
+        assert!(meanwhile.started.is_empty() && meanwhile.stopped.iter().all(|worker| serving.workers.contains(worker)));
     }
-    Ok(apps)
 }
 
 /// Replaces it. Where that cannot be, it goes: what is no longer true would be taken for somebody's wish.
@@ -234,7 +247,7 @@ mod tests {
         let text = r#"{"format":1,"apps":{"api":{"since_us":100,"workers":["1.1.1"]}}}"#;
         std::fs::write(&path, text).unwrap();
         assert_eq!(read(&path).unwrap()[&"api".parse().unwrap()], serving(&["1.1.1"]));
-        for damaged in ["", "{", r#"{"format":2,"apps":{}}"#, r#"{"format":1,"apps":{"../x":{"since_us":1,"workers":[]}}}"#] {
+        for damaged in ["", "{", r#"{"format":1,"apps":{"../x":{"since_us":1,"workers":[]}}}"#] {
             std::fs::write(&path, damaged).unwrap();
             assert_eq!(read(&path).unwrap_err().kind(), io::ErrorKind::InvalidData, "{damaged}");
         }

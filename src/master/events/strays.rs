@@ -111,11 +111,7 @@ impl<S: Systemd> Master<S> {
     pub(in crate::master) fn recall(&self, rolled: &BTreeSet<AppName>) {
         let (settings, path) = (self.settings(), self.places.serving());
         let known = away::read(&path).unwrap_or_else(|why| {
-            say!(
-                Warning,
-                "{}: {why}; so workers that somebody stopped with systemctl while no master ran are started again",
-                path.display()
-            );
+            say!(Warning, "{why}; so workers that somebody stopped with systemctl while no master ran are started again");
             away::All::new()
         });
         for (name, serving) in &known {

@@ -14,6 +14,7 @@ use super::{Begun, clock, lock, what};
 use crate::api::events::{By, Kind};
 use crate::api::types;
 use crate::files;
+use crate::formats::{self, Unread};
 use crate::intent::Hold;
 use crate::master::events::asked::Who;
 use crate::master::{Master, Places};
@@ -35,7 +36,7 @@ const FORMAT: u32 = 2;
 
 /// A roll as it lies in its file: under way, or ended and kept for who still waits for it.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Kept {
+pub(crate) struct Kept {
     /// Format at the time of writing; the first had no number.
     #[serde(default = "Kept::first_format")]
     format: u32,
@@ -59,7 +60,7 @@ const NEXT_FORMAT: u32 = 2;
 
 /// What waits behind a roll, as it lies beside it.
 #[derive(Debug, Serialize, Deserialize)]
-struct Waiting {
+pub(crate) struct Waiting {
     /// Format at the time of writing; some that are read have none.
     #[serde(default)]
     format: u32,
@@ -69,6 +70,9 @@ struct Waiting {
     #[serde(default)]
     ticket: Option<u64>,
 }
+
+formats::numbered!(Kept, FORMAT);
+formats::numbered!(Waiting, NEXT_FORMAT);
 
 impl Kept {
     /// One that goes on.
@@ -90,11 +94,8 @@ impl Kept {
     }
 
     /// From what lies in the file, whichever program wrote it.
-    fn parse(bytes: &[u8]) -> io::Result<Self> {
-        let mut kept: Self = serde_json::from_slice(bytes)?;
-        if kept.format > FORMAT {
-            return Err(io::Error::other(format!("it has format {}, this program knows {FORMAT}", kept.format)));
-        }
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, Unread> {
+        let mut kept: Self = formats::parse(bytes)?;
         if kept.format < FORMAT {
             kept.roll = kept.roll.map(Roll::upgraded);
         }
@@ -118,7 +119,21 @@ pub(super) fn write(path: &Path, kept: &Kept) -> io::Result<()> {
 }
 
 fn read(path: &Path) -> io::Result<Kept> {
-    Kept::parse(&files::read_bounded(path, FILE)?)
+    Kept::parse(&files::read_bounded(path, FILE)?).map_err(|why| why.of(path))
+}
+
+/// A file as the master before may have left it; its roll.
+#[cfg(any(test, fuzzing))]
+pub(in crate::master) fn fuzz(data: &[u8]) -> Option<Roll> {
+    if let Ok(waiting) = Waiting::parse(data) {
+        let written = serde_json::to_vec(&waiting).ok();
+        let again = written.and_then(|written| Waiting::parse(&written).ok());
+        assert!(again.is_some_and(|again| (&again.order, again.ticket) == (&waiting.order, waiting.ticket)), "{waiting:?}");
+    }
+    let kept = Kept::parse(data).ok()?;
+    crate::fuzz::comes_back(&kept.record);
+    assert!(short(kept.record).steps.len() <= STEPS);
+    kept.roll
 }
 
 /// Writes down what waits behind a roll, or that nothing does.
@@ -141,15 +156,11 @@ pub(in crate::master) fn mark_next(places: &Places, name: &AppName, waits: Optio
 
 impl Waiting {
     /// From what lies in the file, whichever program wrote it.
-    fn parse(bytes: &[u8]) -> io::Result<Self> {
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, Unread> {
         if bytes.is_empty() {
             return Ok(Self { format: NEXT_FORMAT, order: Order::deploy(), ticket: None });
         }
-        let waiting: Self = serde_json::from_slice(bytes)?;
-        if waiting.format > NEXT_FORMAT {
-            return Err(io::Error::other(format!("it has format {}, this program knows {NEXT_FORMAT}", waiting.format)));
-        }
-        Ok(waiting)
+        formats::parse(bytes)
     }
 }
 
@@ -157,7 +168,7 @@ impl Waiting {
 /// wanted is made to run, which takes no more than what is remembered.
 fn next(places: &Places, name: &AppName) -> Option<Waiting> {
     let path = places.next_roll(name);
-    match files::read_bounded(&path, FILE).and_then(|bytes| Waiting::parse(&bytes)) {
+    match files::read_bounded(&path, FILE).and_then(|bytes| Waiting::parse(&bytes).map_err(|why| why.of(&path))) {
         Ok(waiting) => Some(waiting),
         Err(why) if why.kind() == io::ErrorKind::NotFound => None,
         Err(why) => {

@@ -1,6 +1,7 @@
 //! What was installed before, and how often it has changed.
 
-use crate::config::settings::{App, FORMAT, Settings};
+use crate::config::settings::{App, Settings};
+use crate::formats;
 use crate::names::{AppName, ClusterName};
 use crate::units::model::prepare_settings;
 use crate::worker::paths::Paths;
@@ -11,8 +12,8 @@ use super::{Error, Options, kept};
 
 /// The settings that lie below the root directory, with `env`; none where there are none, or none that this program reads.
 pub(super) fn settings(root: &Root, cluster: &ClusterName) -> Result<Option<Settings>, Error> {
-    let read = root.read(&prepare_settings(cluster))?.and_then(|bytes| serde_json::from_slice::<Settings>(&bytes).ok());
-    Ok(read.filter(|settings| settings.format <= FORMAT))
+    let read = root.read(&prepare_settings(cluster))?.and_then(|bytes| formats::parse(&bytes).ok());
+    Ok(read)
 }
 
 /// The settings that `install` last wrote, with `env`; none where nothing is installed.

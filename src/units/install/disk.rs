@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use crate::formats::{self, Unread};
 use crate::names::ClusterName;
 use crate::units::diff::{Access, Found};
 use crate::units::model::{self, Tree};
@@ -227,7 +228,7 @@ fn absent(result: io::Result<()>) -> io::Result<()> {
 
 /// What `install` remembers for `uninstall`, in `pins/installed.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Ledger {
+pub struct Ledger {
     /// Format of this file.
     format: u32,
     /// The cluster.
@@ -241,6 +242,8 @@ pub(super) struct Ledger {
     pub(super) socket_directories: BTreeSet<PathBuf>,
 }
 
+formats::numbered!(Ledger, 1);
+
 impl Ledger {
     /// Of a first install.
     pub(super) fn new(cluster: &ClusterName) -> Self {
@@ -251,9 +254,12 @@ impl Ledger {
         let path = model::installed(cluster);
         let Some(contents) = root.read(&path)? else { return Ok(None) };
         let bad = |why: String| error("understand", &root.at(&path))(io::Error::new(ErrorKind::InvalidData, why));
-        let ledger: Self = serde_json::from_slice(&contents).map_err(|source| bad(source.to_string()))?;
-        if ledger.format != 1 || ledger.name != *cluster {
-            return Err(bad("it is of another cluster or a newer version".into()));
+        let ledger: Self = formats::parse(&contents).map_err(|why| match why {
+            Unread::Newer { .. } => Error::Newer(why.of(&root.at(&path))),
+            Unread::Damaged(source) => bad(source.to_string()),
+        })?;
+        if ledger.name != *cluster {
+            return Err(bad("it is of another cluster".into()));
         }
         Ok(Some(ledger))
     }

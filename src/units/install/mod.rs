@@ -18,6 +18,7 @@ mod uninstall;
 use std::path::{Path, PathBuf};
 
 use crate::config::settings::{Listen, Settings};
+use crate::formats;
 use crate::names::{Address, AppName, AppUnits, ClusterName, Generation, UNIT_NAME_MAX};
 
 use super::diff::{self, Change, Conflict, Disk, Found, Plan};
@@ -31,7 +32,8 @@ pub use report::{Action, Report};
 pub use tokens::{change_tokens, has_operators, tokens};
 pub use uninstall::uninstall;
 
-use disk::{Ledger, Root};
+pub(crate) use disk::Ledger;
+use disk::Root;
 use kept::Kept;
 
 /// Where and how.
@@ -81,6 +83,9 @@ pub enum Error {
         /// Why not.
         source: std::io::Error,
     },
+    /// Another version was here that knows more; nothing was changed.
+    #[error("nothing was changed: {0}")]
+    Newer(std::io::Error),
     /// A token cannot be made or withdrawn; nothing was changed.
     #[error("{0}")]
     Token(String),
@@ -114,6 +119,7 @@ pub struct Preview {
 /// A file that cannot be read.
 pub fn preview(settings: &Settings, options: &Options, live: Option<&dyn Live>) -> Result<Preview, Error> {
     let root = Root::open(&options.root)?;
+    refuse_newer(&root, &settings.name)?;
     let before = before::settings(&root, &settings.name)?;
     let settings = &before::after(settings, before.as_ref(), options);
     let kept = kept::kept(settings, options, &root, live)?;
@@ -129,6 +135,11 @@ pub fn preview(settings: &Settings, options: &Options, live: Option<&dyn Live>) 
         ));
     }
     Ok(Preview { plan, text })
+}
+
+/// A program that knows less than the one before would throw away what it cannot read: numbers of generations, holds, pins.
+fn refuse_newer(root: &Root, cluster: &ClusterName) -> Result<(), Error> {
+    formats::refuse_newer([&root.at(&cluster.var()), &root.at(&cluster.run())]).map_err(Error::Newer)
 }
 
 fn tree(settings: &Settings, host: &Host, kept: &Kept) -> Tree {
@@ -161,6 +172,7 @@ pub fn install(settings: &Settings, options: &Options, live: Option<&dyn Live>) 
     let root = Root::open(&options.root)?;
     let _lock = root.lock()?;
     let cluster = &settings.name;
+    refuse_newer(&root, cluster)?;
     let before = before::settings(&root, cluster)?;
     let settings = &before::after(settings, before.as_ref(), options);
     let kept = kept::kept(settings, options, &root, live)?;

@@ -37,7 +37,8 @@ pub fn get(port: u16, path: &str, remaining: Duration) -> io::Result<u16> {
     status(&line).ok_or_else(|| io::Error::other("the answer is no HTTP"))
 }
 
-fn status(line: &[u8]) -> Option<u16> {
+/// The status of an answer that begins with these bytes, where it is one of HTTP/1.
+pub(in crate::worker) fn status(line: &[u8]) -> Option<u16> {
     let line = std::str::from_utf8(line).ok()?;
     line.strip_prefix("HTTP/1.")?.get(2..5)?.parse().ok()
 }

@@ -25,8 +25,8 @@ pub fn members(main: u32) -> BTreeSet<u32> {
 }
 
 /// Where a group lies; none for the root group, which holds other units' processes too, and for one outside of our namespace.
-fn directory(root: &str, group: &str) -> Option<PathBuf> {
-    let below = group.strip_prefix('/').filter(|below| !below.is_empty() && !below.split('/').any(|part| part == ".."))?;
+pub(in crate::worker) fn directory(root: &str, group: &str) -> Option<PathBuf> {
+    let below = group.strip_prefix('/').filter(|below| !below.is_empty() && !below.split('/').any(|part| matches!(part, "" | "..")))?;
     Some(Path::new(root).join(below))
 }
 
@@ -67,6 +67,8 @@ mod tests {
     fn groups_that_are_not_the_workers_own_are_not_used() {
         assert_eq!(directory("/sys/fs/cgroup", "/"), None);
         assert_eq!(directory("/sys/fs/cgroup", "/../../x"), None);
+        // An absolute path behind the slash would take the place of the root.
+        assert_eq!(directory("/sys/fs/cgroup", "//x"), None);
         assert_eq!(directory("/sys/fs/cgroup", "/system.slice/a.service"), Some("/sys/fs/cgroup/system.slice/a.service".into()));
     }
 

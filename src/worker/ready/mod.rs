@@ -6,9 +6,9 @@
 //! worker from then on can fool only the worker's own readiness.
 
 mod diagnose;
-mod http;
+pub(in crate::worker) mod http;
 pub(in crate::worker) mod look;
-mod members;
+pub(in crate::worker) mod members;
 mod probe;
 
 use std::collections::BTreeSet;

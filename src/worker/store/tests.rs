@@ -43,7 +43,7 @@ impl World {
     }
     fn install(&self, change: impl FnOnce(&mut App)) {
         let mut app = App {
-            revision: settings::Revision::default(),
+            revision: crate::config::settings::Revision::default(),
             earlier: Vec::new(),
             workers: Workers::Count(4),
             command: vec!["node".into(), "api.js".into()],
@@ -69,7 +69,7 @@ impl World {
         };
         change(&mut app);
         let settings = Settings {
-            format: settings::FORMAT,
+            format: crate::config::settings::FORMAT,
             name: self.cluster.clone(),
             api: Api { enabled: false, host: std::net::Ipv4Addr::LOCALHOST.into(), port: 1, auth: Auth::Token },
             apps: BTreeMap::from([(self.app.clone(), app)]),
@@ -193,7 +193,8 @@ fn marks_and_what_was_started_are_remembered() {
 fn a_sibling_is_told_how_the_last_ready_one_wants_its_sockets() {
     let world = World::new();
     let listen = |app: &mut App| {
-        app.listen = vec![settings::Listen { address: "3000".parse().unwrap(), mode: None, owner: None, group: None, backlog: 4096 }];
+        app.listen =
+            vec![crate::config::settings::Listen { address: "3000".parse().unwrap(), mode: None, owner: None, group: None, backlog: 4096 }];
     };
     world.install(listen);
     assert_eq!(world.prepare("1.1.1").unwrap().nonblocking, None, "nothing is known yet");

@@ -3,8 +3,8 @@
 use super::*;
 use crate::roll::execute::Clock;
 
-const ROLL: &str = include_str!("../../../../tests/fixtures/format-1/roll-api.json");
-const APPS: &str = include_str!("../../../../tests/fixtures/format-1/apps.json");
+const ROLL: &str = include_str!("../../../../tests/fixtures/formats/roll-1.json");
+const APPS: &str = include_str!("../../../../tests/fixtures/formats/apps-1.json");
 
 /// A stage as that program left it: the first of three slots served by the new generation, the second on its way, a reload
 /// waiting. The times in the file are those of another machine's boot; they become this one's.
