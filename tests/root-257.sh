@@ -4,7 +4,7 @@
 set -euo pipefail
 
 suite=trixie
-packages=systemd,systemd-sysv,dbus,polkitd,libnss-systemd,nodejs,python3,procps,iproute2,curl
+packages=systemd,systemd-sysv,dbus,polkitd,libnss-systemd,nodejs,python3,procps,iproute2,curl,strace
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/project-cluster
 # The list is part of the name: another list is another root.
 root=$cache/$suite-$(echo "$packages" | cksum | cut -d' ' -f1)

@@ -41,6 +41,8 @@ if [ "${1-}" != demo ]; then
     need mandoc command -v mandoc
     need groff-base command -v groff
     need jq command -v jq
+    # Measures what the master calls.
+    need strace command -v strace
 fi
 if [ "${1-}" = proof ]; then
     need ruby test -x /usr/bin/ruby

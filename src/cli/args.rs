@@ -12,6 +12,7 @@ use super::complete::{self, Shell};
 use super::look::Colour;
 use crate::api::caller::Role;
 use crate::api::tokens::TokenName;
+use crate::config::values::milliseconds;
 use crate::names::{AppName, ClusterName};
 
 /// Runs many copies of any server behind one port, on systemd, and replaces them, new before old.
@@ -201,7 +202,7 @@ pub struct Sure {
     #[command(flatten)]
     /// What, and how it is waited for
     pub operate: Operate,
-    /// Does it to `all` without asking; without a terminal nobody is asked
+    /// Does it to `all` without asking; where stdin is no terminal nobody is asked
     #[arg(short, long)]
     pub yes: bool,
 }
@@ -212,7 +213,7 @@ pub struct Uninstall {
     /// Remove from this directory instead of `/`; nothing that runs is touched
     #[arg(long, value_name = "DIR")]
     pub root: Option<PathBuf>,
-    /// Does it without asking; without a terminal nobody is asked
+    /// Does it without asking; where stdin is no terminal nobody is asked
     #[arg(short, long)]
     pub yes: bool,
 }
@@ -234,8 +235,8 @@ pub struct Wait {
     /// Return as soon as the master has taken the order
     #[arg(long, conflicts_with = "timeout")]
     pub no_wait: bool,
-    /// Wait at most so long (`30s`, `5m`); what was begun goes on [default: until it ends]
-    #[arg(long, value_name = "TIME", value_parser = duration)]
+    /// Wait at most so long, all in all (`30s`, `1m30s`); what was begun goes on [default: until it ends]
+    #[arg(long, value_name = "TIME", value_parser = patience)]
     pub timeout: Option<Duration>,
 }
 
@@ -279,7 +280,7 @@ pub struct Logs {
     /// How many lines to begin with, the last ones; with --since or --until all [default: 50]
     #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u32).range(..=1_000_000))]
     pub lines: Option<u32>,
-    /// From then on: `10m` ago, or what journalctl takes (`today`, `2026-11-24 14:00`)
+    /// From then on: `10m` or `1h30m` ago, or what journalctl takes (`today`, `2026-11-24 14:00`)
     #[arg(long, value_name = "TIME", value_parser = moment)]
     pub since: Option<String>,
     /// Until then, likewise
@@ -304,25 +305,29 @@ pub struct Events {
     pub count: usize,
 }
 
-/// `250ms`, `30s`, `5m`, `1h`, or plain seconds.
+/// How a time is written, here as in the configuration and in the API.
+const TIME: &str = "write a time as 30s, 5m or 1m30s (ms, s, m, h)";
+
+/// `250ms`, `30s`, `1m30s`.
 fn duration(text: &str) -> Result<Duration, String> {
-    let at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(at);
-    let number: u64 = number.parse().map_err(|_| "write a time as 30s, 5m or 1h".to_owned())?;
-    let ms = match unit {
-        "ms" => 1,
-        "" | "s" => 1000,
-        "m" | "min" => 60_000,
-        "h" => 3_600_000,
-        _ => return Err("write a time as 30s, 5m or 1h".into()),
-    };
-    number.checked_mul(ms).map(Duration::from_millis).ok_or_else(|| "that is too long".into())
+    milliseconds(text).map(Duration::from_millis).ok_or_else(|| TIME.into())
 }
+
+/// The same, where nothing could be done in no time, nor in more than a year.
+fn patience(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        Duration::ZERO => Err("in no time nothing can be waited for: `--no-wait` returns as soon as the master has taken the order".into()),
+        time if time > LONGEST => Err("more than a year; leave it out to wait until it ends".into()),
+        time => Ok(time),
+    }
+}
+
+/// The longest `--timeout`: what is added to a point of time must not be beyond all clocks.
+const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
 
 /// A point of time in journalctl's words: `10m` is ten minutes ago.
 fn moment(text: &str) -> Result<String, String> {
-    let ago = text.ends_with(|ch: char| ch.is_ascii_alphabetic()).then(|| duration(text).ok()).flatten();
-    Ok(ago.map_or_else(|| text.to_owned(), |ago| format!("-{}ms", ago.as_millis())))
+    Ok(milliseconds(text).map_or_else(|| text.to_owned(), |ago| format!("-{ago}ms")))
 }
 
 #[cfg(test)]
@@ -349,13 +354,15 @@ mod tests {
     }
 
     #[test]
-    fn times() {
-        assert_eq!(duration("30"), Ok(Duration::from_secs(30)));
-        assert_eq!(duration("5m"), Ok(Duration::from_secs(300)));
-        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
-        assert_eq!(["10m", "90", "today", "-5min"].map(|text| moment(text).unwrap()), ["-600000ms", "90", "today", "-5min"]);
-        for text in ["", "s", "-1s", "1d", "99999999999999999999", "18446744073709551615h"] {
-            assert!(duration(text).is_err(), "{text}");
+    fn times_are_written_as_in_the_configuration_and_in_the_api() {
+        assert_eq!(patience("1m30s"), Ok(Duration::from_secs(90)));
+        assert_eq!(patience("250 ms"), Ok(Duration::from_millis(250)));
+        for text in ["", "30", "s", "-1s", "1d", "0s", "0ms", "9999h", "18446744073709551615h"] {
+            assert!(patience(text).is_err(), "{text}");
         }
+        assert_eq!(
+            ["10m", "1m30s", "90", "today", "-5min"].map(|text| moment(text).unwrap()),
+            ["-600000ms", "-90000ms", "90", "today", "-5min"]
+        );
     }
 }

@@ -92,10 +92,11 @@ impl Shared {
         then(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Says a line for good, of one of several apps with its name.
+    /// Says a line for good, of one of several apps with its name, once.
     pub fn say(&self, app: &str, text: &str) {
         self.with(|board| {
-            let line = if board.rows.len() > 1 { format!("{app}: {text}\n") } else { format!("{text}\n") };
+            let named = board.rows.len() == 1 || text.strip_prefix(app).is_some_and(|rest| rest.starts_with(": "));
+            let line = if named { format!("{text}\n") } else { format!("{app}: {text}\n") };
             match (board.says, board.live) {
                 (false, _) => {}
                 (true, false) => print(&line),
@@ -174,11 +175,23 @@ fn foot(rows: &[Row], elapsed: Duration, limit: Option<Duration>, width: usize, 
         let name = name(row);
         let gap = " ".repeat(longest - table::width(&name));
         let (bar, count) = progress(row);
-        let rest = format!("{count}{seconds:>3} s{}", bounds(row, limit));
-        let whole = format!("{name}{gap}  {bar}{rest}");
-        // The last column stays free: a terminal that stands there may wrap. The bar is the first to go.
+        let parts = bounds(row, limit);
+        let whole = format!("{name}{gap}  {bar}{count}{seconds:>3} s{}", parts.concat());
+        // The last column stays free: a terminal that stands there may wrap. The bar is the first to go, then what is said last.
         let room = width.saturating_sub(1);
-        table::cut(&if table::width(&whole) <= room { whole } else { format!("{name}{gap}  {rest}") }, room)
+        if table::width(&whole) <= room {
+            return whole;
+        }
+        let mut line = format!("{name}{gap}  {count}{seconds:>3} s");
+        for part in parts {
+            match table::width(&line) + table::width(&part) <= room {
+                true => line.push_str(&part),
+                // Without its limit it says less; without who is meant a limit says nothing.
+                false if part.starts_with(" (") => {}
+                false => break,
+            }
+        }
+        table::cut(&line, room)
     };
     let mut lines: Vec<String> = waits.iter().take(shown).map(line).collect();
     if shown < waits.len() {
@@ -203,10 +216,9 @@ fn progress(row: &Row) -> (String, String) {
     (format!("[{}{}] ", "#".repeat(full), ".".repeat(BAR - full)), format!("{count} of {of} {what}  "))
 }
 
-/// What it waits for and at most how long: `; api:03 starts (at most 30 s)`.
-fn bounds(row: &Row, limit: Option<Duration>) -> String {
-    let mut said =
-        limit.map_or_else(String::new, |limit| format!(" of {}", table::duration(u64::try_from(limit.as_millis()).unwrap_or(u64::MAX))));
+/// What it waits for and at most how long, the most important first: ` of 60 s`, `  api:03 starting`, ` (timeout.start 30 s)`.
+fn bounds(row: &Row, limit: Option<Duration>) -> Vec<String> {
+    let mut said: Vec<String> = limit.iter().map(|limit| format!(" of {}", table::time(*limit))).collect();
     let Some(app) = &row.seen else { return said };
     let of = |states: &[WorkerState]| {
         let mut uids = app.workers.iter().filter(|worker| states.contains(&worker.state)).map(|worker| worker.uid.to_string());
@@ -220,17 +232,17 @@ fn bounds(row: &Row, limit: Option<Duration>) -> String {
     let again = of(&[WorkerState::Restarting, WorkerState::CrashLoop]);
     let soaks = starts.is_none() && ends.is_none() && again.is_none();
     if let Some(who) = starts {
-        said.push_str(&format!("  {who} starting{}", most(row.bounds.map(|bounds| bounds.start), "timeout.start")));
+        said.extend([format!("  {who} starting"), most(row.bounds.map(|bounds| bounds.start), "timeout.start")]);
     }
     if let Some(who) = again {
-        said.push_str(&format!("  {who} ended and is tried again"));
+        said.push(format!("  {who} ended and is tried again"));
     }
     if let Some(who) = ends {
-        said.push_str(&format!("  {who} ending{}", most(row.bounds.map(|bounds| bounds.kill), "timeout.kill")));
+        said.extend([format!("  {who} ending"), most(row.bounds.map(|bounds| bounds.kill), "timeout.kill")]);
     }
     if app.roll.as_ref().is_some_and(|roll| roll.under_way()) {
         if soaks {
-            said.push_str(&format!("  proving itself{}", most(row.bounds.map(|bounds| bounds.min_ready), "min_ready")));
+            said.extend(["  proving itself".into(), most(row.bounds.map(|bounds| bounds.min_ready), "min_ready")]);
         }
         let deadline = row.bounds.map(|bounds| table::duration(bounds.deadline));
         said.extend(deadline.map(|deadline| format!("  deadline {deadline}")));
@@ -288,7 +300,7 @@ mod tests {
         );
         assert_eq!(
             lines(&[row("reload", &[Online, Starting], Some((1, 2)))], 80, 24),
-            ["reload api  1 of 2 ready   12 s  api:02 starting (timeout.start 30 s)  deadlin…"]
+            ["reload api  1 of 2 ready   12 s  api:02 starting (timeout.start 30 s)"]
         );
         let soak = row("reload", &[Online, Online], Some((1, 2)));
         assert!(lines(&[soak], 200, 24)[0].contains("1 of 2 ready   12 s  proving itself (min_ready 1.0 s)  deadline 10 min"));
@@ -305,6 +317,24 @@ mod tests {
         assert!(limited[0].contains("  3 s of 60 s"), "{limited:?}");
         let nothing = Row { seen: None, ..roll };
         assert_eq!(lines(&[nothing], 80, 24), ["reload api   12 s"]);
+    }
+
+    /// A reload in progress, as people see it: a line for each of its apps, drawn anew below the steps.
+    #[test]
+    fn a_reload_in_progress() {
+        use WorkerState::{Online, Retiring, Starting};
+        let mut rows = [row("reload", &[Online, Online, Starting, Retiring], Some((2, 4))), row("reload", &[Online, Online], Some((1, 2)))];
+        rows[1].app = "background".into();
+        let steps = [
+            ("16 ms", "api:01 (generation 13) starts"),
+            ("412 ms", "api:01 (generation 13) is ready"),
+            ("1.4 s", "api:01 (generation 12) retires"),
+        ];
+        for width in [80, 200] {
+            let said: String = steps.iter().map(|(at, text)| format!("api: {at:>8}  {text}\n")).collect();
+            let foot = foot(&rows, Duration::from_secs(12), Some(Duration::from_secs(60)), width, 24).join("\n");
+            crate::cli::golden::is_golden(&format!("reload-{width}"), &format!("{said}{foot}\n"));
+        }
     }
 
     #[test]

@@ -1,22 +1,23 @@
 //! The command line's way to the master: HTTP over its unix socket.
 //!
 //! It connects again while the master is restarted (PID 1 holds the socket, so a connection waits rather than
-//! fails). It must not know what the answers mean.
+//! fails), and asks again where the master says that it has too much to do. It must not know what the answers mean.
 
 use std::cmp::Ordering;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::{Method, Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{timeout, timeout_at};
 
+use super::table;
 use crate::api::types::Problem;
 use crate::journal::harmless;
 use crate::names::ClusterName;
@@ -29,8 +30,12 @@ pub(super) const VERSION: &str = "project-cluster-version";
 /// Longest version that is taken down, characters.
 const LONGEST: usize = 40;
 
-/// How long a master that is being restarted may stay away.
+/// How long a master that is being restarted, or has too much to do, may stay away.
 pub(crate) const AWAY: Duration = Duration::from_secs(30);
+/// How long what goes wrong for a moment is left alone before it is tried again.
+pub(super) const PAUSE: Duration = Duration::from_millis(100);
+/// Longest part of a command's time that is kept for the way of an answer.
+const MARGIN: Duration = Duration::from_millis(500);
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -45,11 +50,30 @@ pub enum Error {
     #[error("the answer of the master cannot be read: {0}. Is it of another version? `systemctl restart` it")]
     Strange(String),
     /// No answer within the limit.
-    #[error("no answer from the master within {0:?}. It may be stopped: `systemctl status {1}`")]
+    #[error("no answer from the master within {limit}. It may be stopped: `systemctl status {master}`", limit = table::time(*.0), master = .1)]
     Late(Duration, String),
     /// The master says no.
     #[error("{}", .0.detail)]
     Refused(Box<Problem>),
+}
+
+impl Error {
+    /// Of a refusal the stable word for programs.
+    pub fn code(&self) -> Option<&str> {
+        if let Self::Refused(problem) = self { Some(&problem.code) } else { None }
+    }
+
+    /// Whether the master says that it cannot for the moment: it has too much to do, or systemd does not answer it.
+    pub(super) fn passes(&self) -> bool {
+        matches!(self.code(), Some("busy" | "unavailable"))
+    }
+}
+
+/// The end of a command's time, and how long that is in all.
+#[derive(Debug, Clone, Copy)]
+struct Deadline {
+    at: Instant,
+    of: Duration,
 }
 
 /// A client of one cluster's master.
@@ -57,6 +81,7 @@ pub enum Error {
 pub struct Client {
     cluster: ClusterName,
     path: PathBuf,
+    deadline: Option<Deadline>,
     /// Of which version the master says it is; its clones hear the same.
     version: Arc<OnceLock<String>>,
 }
@@ -69,7 +94,30 @@ impl Client {
 
     /// Of the one that listens there.
     pub(super) fn at(cluster: &ClusterName, path: PathBuf) -> Self {
-        Self { cluster: cluster.clone(), path, version: Arc::default() }
+        Self { cluster: cluster.clone(), path, deadline: None, version: Arc::default() }
+    }
+
+    /// One that waits no longer than this from now, whatever it is asked for; none has no such end.
+    pub(super) fn within(&self, limit: Option<Duration>) -> Self {
+        let deadline = limit.map(|of| Deadline { at: Instant::now() + of, of });
+        Self { deadline, ..self.clone() }
+    }
+
+    /// What is left of its time, none where that has no end.
+    pub(super) fn left(&self) -> Option<Duration> {
+        self.deadline.map(|deadline| deadline.at.saturating_duration_since(Instant::now()))
+    }
+
+    /// How long the master may be asked to wait, of at most so long: the answer must still come in time.
+    pub(super) fn patience(&self, most: Duration) -> Duration {
+        self.left().map_or(most, |left| left.saturating_sub(MARGIN.min(left / 10)).min(most))
+    }
+
+    /// Until when a request is waited for that may take `limit`, and how long that is for people.
+    fn bound(&self, limit: Duration) -> (tokio::time::Instant, Duration) {
+        let end = Instant::now() + limit;
+        let (end, of) = self.deadline.filter(|deadline| deadline.at < end).map_or((end, limit), |deadline| (deadline.at, deadline.of));
+        (end.into(), of)
     }
 
     /// What to say of a master of another version than this program; none where it did not say, or is of the same.
@@ -106,7 +154,8 @@ impl Client {
     /// # Errors
     /// See [`Error`].
     pub async fn call<T: DeserializeOwned>(&self, method: Method, uri: &str, limit: Duration) -> Result<T, Error> {
-        self.read(timeout(limit, self.exchange(method, uri)).await.map_err(|_| self.late(limit))??)
+        let (end, of) = self.bound(limit);
+        self.read(timeout_at(end, self.exchange(method, uri)).await.map_err(|_| self.late(of))??)
     }
 
     /// What an answer says.
@@ -121,18 +170,46 @@ impl Client {
         }
     }
 
-    /// [`Self::call`], again while the connection breaks: of what does no harm twice. A master that dies takes the
-    /// connections with it that it had accepted; PID 1 holds its socket and starts it again.
+    /// [`Self::call`], again while the connection breaks or the master cannot for the moment: of what does no harm twice.
+    /// A master that dies takes the connections with it that it had accepted; PID 1 holds its socket and starts it again.
     ///
     /// # Errors
     /// See [`Error`].
     pub async fn insist<T: DeserializeOwned>(&self, method: Method, uri: &str, limit: Duration) -> Result<T, Error> {
-        let end = Instant::now() + AWAY;
+        self.persist(method, || uri.to_owned(), limit, true).await
+    }
+
+    /// The same with a request that is worded anew each time; where it does harm twice (`!repeatable`), again only behind a
+    /// refusal that says that nothing was done.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub(super) async fn persist<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        uri: impl Fn() -> String,
+        limit: Duration,
+        repeatable: bool,
+    ) -> Result<T, Error> {
+        let first = Instant::now();
+        let mut away = None;
         loop {
-            match self.call(method.clone(), uri, limit).await {
-                Err(Error::Broken(_)) if Instant::now() < end => tokio::time::sleep(Duration::from_millis(100)).await,
+            let begun = Instant::now();
+            let error = match self.call(method.clone(), &uri(), limit).await {
+                Err(error) if error.code() == Some("busy") || repeatable && (error.passes() || matches!(error, Error::Broken(_))) => error,
                 other => return other,
+            };
+            let since = match &error {
+                // A systemd that takes long to refuse is not waited for anew each time.
+                Error::Refused(_) if error.code() == Some("unavailable") => first,
+                // One that has waited with us for long was there until now.
+                _ if begun.elapsed() > AWAY => *away.insert(Instant::now()),
+                _ => *away.get_or_insert(begun),
+            };
+            if since.elapsed() > AWAY || self.left().is_some_and(|left| left < PAUSE) {
+                return Err(error);
             }
+            tokio::time::sleep(PAUSE).await;
         }
     }
 
@@ -155,7 +232,11 @@ impl Client {
     async fn exchange(&self, method: Method, uri: &str) -> Result<(StatusCode, Bytes), Error> {
         let (response, _driver) = self.send(method, uri).await?;
         let status = response.status();
-        let body = Limited::new(response.into_body(), ANSWER).collect().await.map_err(|why| Error::Broken(why.to_string()))?;
+        let body = Limited::new(response.into_body(), ANSWER).collect().await.map_err(|why| match why.is::<LengthLimitError>() {
+            // Asked again it would be as long.
+            true => Error::Strange(format!("it is longer than {ANSWER} bytes")),
+            false => Error::Broken(why.to_string()),
+        })?;
         Ok((status, body.to_bytes()))
     }
 
@@ -233,51 +314,4 @@ impl Stream {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    use tokio::net::UnixListener;
-
-    #[tokio::test]
-    async fn a_master_that_dies_under_a_request_is_asked_again() {
-        let directory = tempfile::tempdir().unwrap();
-        let client = Client::at(&ClusterName::default(), directory.path().join("api.sock"));
-        let listener = UnixListener::bind(&client.path).unwrap();
-        let master = async {
-            for _ in 0..3 {
-                let (mut dying, _) = listener.accept().await.unwrap();
-                assert!(dying.read(&mut [0; 4096]).await.unwrap() > 0);
-            }
-            let (mut alive, _) = listener.accept().await.unwrap();
-            assert!(alive.read(&mut [0; 4096]).await.unwrap() > 0);
-            alive.write_all(b"HTTP/1.1 200 OK\r\nproject-cluster-version: 99.0.0\r\ncontent-length: 1\r\n\r\n7").await.unwrap();
-        };
-        let limit = Duration::from_secs(10);
-        let ask = async {
-            // What counts twice is asked for once, and who asked is told how to see whether it is done.
-            let broken = client.call::<u32>(Method::POST, "/v1/apps/api/add", limit).await.unwrap_err().to_string();
-            (broken, client.insist::<u32>(Method::POST, "/v1/apps/api/rolls", limit).await)
-        };
-        let ((broken, answer), ()) = tokio::join!(ask, master);
-        assert_eq!(answer.unwrap(), 7);
-        assert!(broken.ends_with("may be done or not. `project-cluster ls`"), "{broken}");
-        assert!(client.clone().version_note().unwrap().contains("version 99.0.0"), "it was heard with the answer");
-        drop(listener);
-        assert!(matches!(client.insist::<u32>(Method::GET, "/", limit).await, Err(Error::Unreachable(_))), "at once");
-    }
-    #[test]
-    fn another_version_is_told_with_what_to_do() {
-        let note = |version: &str| {
-            let client = Client::new(&"shop".parse().unwrap());
-            client.hear(Some(version.as_bytes()));
-            client.version_note()
-        };
-        assert_eq!(note(env!("CARGO_PKG_VERSION")), None);
-        assert_eq!(Client::new(&ClusterName::default()).version_note(), None, "one that says nothing");
-        assert!(note("99.0.0").unwrap().ends_with("install that version of this command, too"));
-        for older in ["1.99.99", "0.1.0-rc.1", "none"] {
-            assert!(note(older).unwrap().contains("`sudo systemctl restart shop`"), "{older}");
-        }
-        assert!(!note(&"\u{1b}[2J".repeat(100)).unwrap().contains('\u{1b}'));
-    }
-}
+pub(super) mod tests;

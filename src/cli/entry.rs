@@ -11,16 +11,17 @@ use crate::units::text::hidden;
 
 /// One of `logs --json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct Entry {
     /// When it was written, microseconds of Unix time.
     pub time_us: u64,
     /// The worker, as people call it; null where the unit is none.
     pub uid: Option<Uid>,
-    /// Its app.
+    /// Its app, likewise.
     pub app: Option<AppName>,
     /// Its unit.
     pub unit: String,
-    /// The process that wrote it.
+    /// The process that wrote it; null where journald does not know it.
     pub pid: Option<u32>,
     /// 0 (emergency) to 7 (debug), `syslog(3)`.
     pub priority: u8,

@@ -19,7 +19,7 @@ const HEAD: Duration = Duration::from_secs(10);
 pub(crate) async fn run(context: &Context, options: &Events) -> Result<(), Failure> {
     let chosen = match &options.select[..] {
         [] => None,
-        select => Some(past_selection(&context.apps().await?, select)?),
+        select => Some(past_selection(&context.client.apps().await?, select)?),
     };
     let show = |event: &Event| wanted(chosen.as_deref(), event);
     let kept: Vec<Event> = context.client.insist(Method::GET, "/v1/events?follow=false", HEAD).await?;

@@ -5,24 +5,19 @@ use std::time::{Duration, Instant};
 use hyper::Method;
 use tokio::sync::watch;
 
-use super::client::{self, AWAY, Client};
-use super::{Failure, table};
+use super::client::{AWAY, Client, Error, PAUSE};
+use super::table;
 use crate::api::types::{Roll, RollState, Step};
 use crate::journal::harmless;
 use crate::names::{Slot, Uid};
 use crate::status;
 
 /// One long poll of a roll.
-const POLL_MS: u64 = 20_000;
+const POLL: Duration = Duration::from_secs(20);
 
-/// Follows a roll to its end, to the deadline, or until somebody stops the waiting: then it is told as it is.
-pub(super) async fn follow(
-    client: &Client,
-    mut roll: Roll,
-    deadline: Option<Instant>,
-    stop: &mut watch::Receiver<bool>,
-    say: impl Fn(&str),
-) -> Result<Roll, Failure> {
+/// Follows a roll to its end, to the end of the client's time, or until somebody stops the waiting: then it is told as it is.
+/// With an error where the master stays away, or knows nothing of it any more.
+pub(super) async fn follow(client: &Client, mut roll: Roll, stop: &mut watch::Receiver<bool>, say: impl Fn(&str)) -> (Roll, Option<Error>) {
     let name = roll.app.clone();
     let mut told = Told::default();
     let (mut away, mut renewed) = (None::<Instant>, false);
@@ -36,32 +31,32 @@ pub(super) async fn follow(
             if roll.state == RollState::Done {
                 say(&format!("{:>8}  done: {}", table::duration(roll.took_ms), figures(&roll)));
             }
-            return Ok(roll);
+            return (roll, None);
         }
-        if *stop.borrow() || deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-            return Ok(roll);
+        if *stop.borrow() || client.left().is_some_and(|left| left.is_zero()) {
+            return (roll, None);
         }
-        let left = deadline.map_or(POLL_MS, |deadline| {
-            u64::try_from(deadline.saturating_duration_since(Instant::now()).as_millis()).unwrap_or(POLL_MS).clamp(1, POLL_MS)
-        });
-        let uri = format!("/v1/apps/{name}/rolls/{}?after={}&wait={left}ms", roll.id, roll.sequence);
+        let wait = client.patience(POLL);
+        let uri = format!("/v1/apps/{name}/rolls/{}?after={}&wait={}ms", roll.id, roll.sequence, wait.as_millis());
         let answer = tokio::select! {
-            answer = client.call::<Roll>(Method::GET, &uri, Duration::from_millis(left) + Duration::from_secs(30)) => answer,
+            answer = client.call::<Roll>(Method::GET, &uri, wait + AWAY) => answer,
             Ok(()) = stop.changed() => continue,
         };
         match answer {
             Ok(next) => (roll, renewed) = (next, away.take().is_some()),
-            Err(error @ client::Error::Refused(_)) => return Err(error.into()),
-            // The master is being restarted: PID 1 holds its socket, so it is back soon.
+            Err(error @ Error::Refused(_)) if !error.passes() => return (roll, Some(error)),
+            // The master is being restarted, and PID 1 holds its socket, so it is back soon; or it has too much to do.
             Err(error) => {
-                let since = *away.get_or_insert_with(Instant::now);
+                let since = away.unwrap_or_else(|| {
+                    let what = if error.passes() { "the master cannot answer now" } else { "the master went away" };
+                    say(&format!("          {what}; waiting for it"));
+                    Instant::now()
+                });
+                away = Some(since);
                 if since.elapsed() > AWAY {
-                    return Err(error.into());
+                    return (roll, Some(error));
                 }
-                if since.elapsed() < Duration::from_millis(100) {
-                    say("          the master went away; waiting for it");
-                }
-                tokio::time::sleep(Duration::from_millis(100)).await;
+                tokio::time::sleep(PAUSE).await;
             }
         }
     }
@@ -118,5 +113,52 @@ impl Told {
         self.count = roll.steps.len();
         self.last_ms = new.last().map_or(self.last_ms, |step| step.at_ms);
         new
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::error::Code;
+    use crate::cli::client::tests::{answer, listener, refusal};
+    use serde_json::json;
+    use std::cell::RefCell;
+
+    fn roll(state: &str, sequence: u64) -> serde_json::Value {
+        json!({
+            "app": "api", "id": 7, "generation": 2, "state": state, "sequence": sequence, "ready": 1, "target": 1, "steps": [],
+            "reason": null, "took_ms": 5,
+        })
+    }
+
+    #[tokio::test]
+    async fn a_master_that_has_too_much_to_do_is_waited_for_and_one_that_knows_nothing_is_not() {
+        let begun: Roll = serde_json::from_value(roll("running", 1)).unwrap();
+        for (answers, state, code) in [
+            (
+                vec![refusal(Code::Busy), refusal(Code::Unavailable), (200, roll("running", 2)), (200, roll("done", 3))],
+                RollState::Done,
+                None,
+            ),
+            (vec![refusal(Code::Busy), refusal(Code::NotFound)], RollState::Running, Some("not-found")),
+        ] {
+            let (_directory, listener, client) = listener();
+            let (_never, mut stop) = watch::channel(false);
+            let said = RefCell::new(Vec::new());
+            let say = |text: &str| said.borrow_mut().push(text.to_owned());
+            let ((roll, error), asked) = tokio::join!(follow(&client, begun.clone(), &mut stop, say), answer(&listener, &answers));
+            assert_eq!((roll.state, error.as_ref().and_then(Error::code)), (state, code), "{asked:?}");
+            assert_eq!(said.borrow().iter().filter(|text| text.contains("cannot answer now; waiting for it")).count(), 1, "{said:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn it_is_followed_no_longer_than_the_command_lasts() {
+        let (_directory, _listener, client) = listener();
+        let (_never, mut stop) = watch::channel(false);
+        let begun: Roll = serde_json::from_value(roll("running", 1)).unwrap();
+        let client = client.within(Some(Duration::from_millis(300)));
+        let (roll, error) = follow(&client, begun, &mut stop, |_| ()).await;
+        assert!(roll.under_way() && error.is_none(), "{error:?}");
     }
 }

@@ -7,13 +7,13 @@ use serde_json::json;
 use super::client::Client;
 use super::select::selection;
 use super::show::golden::{Facts, app as shown_app, worker as shown_worker};
-use super::{Failure, list, operate, time, token};
+use super::{Failure, list, outcome, time, token};
 use crate::api::tokens::Tokens;
 use crate::api::types::App;
 
 /// What is shown is what the file says.
 #[track_caller]
-fn is_golden(name: &str, text: &str) {
+pub(super) fn is_golden(name: &str, text: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/cli/{name}.txt"));
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -101,6 +101,9 @@ fn what_people_see_at_80_and_at_200_columns() {
         is_golden(&format!("ls-{width}"), &fixed(table));
         is_golden(&format!("token-ls-{width}"), &fixed(token::shown(true, &tokens(), width, false)));
         is_golden(&format!("show-{width}"), &fixed(shown_app(&apps[0], &facts(), &log, width)));
+        let mut other = facts();
+        other.of_another_time(&["node", "apps/api/old.js"]);
+        is_golden(&format!("show-changed-{width}"), &fixed(shown_app(&apps[0], &other, &log, width)));
         is_golden(&format!("show-worker-{width}"), &fixed(shown_worker(&apps[0], &apps[0].workers[2], &facts(), &log, width)));
     }
 }
@@ -115,9 +118,9 @@ async fn errors_say_what_happened_why_and_what_to_type() {
     let nobody = Client::new(&"nowhere".parse().unwrap());
     let unreachable = nobody.call::<Vec<App>>(hyper::Method::GET, "/v1/apps", super::READ).await.unwrap_err();
     let failures = [
-        operate::failed(&roll),
-        operate::unfinished("api", "reload"),
-        operate::unfinished("api", "stop"),
+        Failure::Failed(outcome::failed(&roll)),
+        Failure::Failed(outcome::unfinished("api", "reload")),
+        Failure::Failed(outcome::unfinished("api", "stop")),
         selection(&apps, &typos).unwrap_err(),
         unreachable.into(),
     ];

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 
 use crate::systemd::dbus::Bus;
-use crate::systemd::{ActiveState, JobEnd, Systemd, UnitState, Verb};
+use crate::systemd::{ActiveState, Error, JobEnd, Systemd, UnitState, Verb};
 use crate::units::install::{Live, LiveError};
 
 /// A target waits for its apps, and an app's start is bounded by its own limits: this is only for a PID 1 that hangs.
@@ -32,6 +32,14 @@ impl<'a> Running<'a> {
     /// Tells the master that its settings changed. One that does not run reads them when it starts.
     pub fn hang_up(&self, master: &str) -> Result<(), LiveError> {
         self.runtime.block_on(self.bus.kill_main(master, libc::SIGHUP)).map_err(error)
+    }
+
+    /// Has a unit started, and does not wait for it.
+    pub fn begin(&self, unit: &str) -> Result<(), LiveError> {
+        match self.runtime.block_on(self.bus.job(Verb::Start, unit, Duration::ZERO)) {
+            Ok(_) | Err(Error::Deadline { .. }) => Ok(()),
+            Err(why) => Err(error(why)),
+        }
     }
 
     /// Which of these units failed.

@@ -5,14 +5,16 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::process::Stdio;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use hyper::Method;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::args::Logs;
 use super::entry::Entry;
-use super::{Choice, Context, Failure, past_selection, print, print_json_line, reader_gone, table};
+use super::{Choice, Context, Failure, complain, marks, past_selection, print, print_json_line, reader_gone, table};
 use crate::api::types::App;
 use crate::journal::clean;
 use crate::names::AppUnits;
@@ -25,7 +27,7 @@ const LONGEST: u64 = 1 << 20;
 const COMPLAINT: u64 = 8192;
 
 pub(crate) async fn run(context: &Context, options: &Logs) -> Result<(), Failure> {
-    let apps = context.apps().await?;
+    let apps = apps(context).await?;
     let all = ["all".to_owned()];
     let select = if options.select.is_empty() { &all[..] } else { &options.select };
     let chosen = past_selection(&apps, select)?;
@@ -35,6 +37,8 @@ pub(crate) async fn run(context: &Context, options: &Logs) -> Result<(), Failure
     let show = Show { context, wide: widest(&apps, &chosen), chosen: &chosen };
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|why| Failure::Failed(why.to_string()))?;
     let mut terminate = signal(SignalKind::terminate()).map_err(|why| Failure::Failed(why.to_string()))?;
+    // Lines are stamped by this clock.
+    let begun = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let shown = async {
         let last = journal(context, &arguments, |entry| show.line(entry)).await?;
         if !options.follow {
@@ -42,7 +46,8 @@ pub(crate) async fn run(context: &Context, options: &Logs) -> Result<(), Failure
         }
         // Everything behind the last line that was shown: nothing is missed between the two readings.
         let mut arguments = vec!["--follow".to_owned(), "--lines=all".to_owned()];
-        arguments.push(last.map_or_else(|| "--since=now".to_owned(), |cursor| format!("--after-cursor={cursor}")));
+        let since = || format!("--since=@{}.{:06}", begun.as_secs(), begun.subsec_micros());
+        arguments.push(last.map_or_else(since, |cursor| format!("--after-cursor={cursor}")));
         arguments.extend(options.grep.iter().map(|pattern| format!("--grep={pattern}")));
         arguments.extend(followed(context, &apps, &chosen));
         journal(context, &arguments, |entry| show.line(entry)).await.map(drop)
@@ -55,19 +60,40 @@ pub(crate) async fn run(context: &Context, options: &Logs) -> Result<(), Failure
     }
 }
 
-/// The last lines of what is chosen, as `logs` shows them, without colours: at most so many, none where the journal cannot be
-/// read.
+/// How long the master is waited for: the lines are journald's.
+const ASKED: Duration = Duration::from_secs(3);
+
+/// The apps, as the master says; where it is the one that broke, as it was last told.
+async fn apps(context: &Context) -> Result<Vec<App>, Failure> {
+    let error = match context.client.call(Method::GET, "/v1/apps", ASKED).await {
+        Ok(apps) => return Ok(apps),
+        Err(error) => error,
+    };
+    let Some(settings) = marks::master_settings(&context.cluster) else { return Err(error.into()) };
+    if context.look.says {
+        complain(&format!("project-cluster: {error}. The lines of what was last installed:\n"));
+    }
+    Ok(marks::apps_of(&settings))
+}
+
+/// How many entries are read for each line that is wanted: a start and an end are six of systemd's own.
+const AROUND: u32 = 20;
+
+/// The last lines that workers themselves wrote, of what is chosen, as `logs` shows them, without colours: at most so many, none
+/// where the journal cannot be read.
 pub(super) async fn last(context: &Context, apps: &[App], chosen: &[Choice], count: u32) -> Vec<String> {
-    let mut arguments = vec![format!("--lines={count}")];
+    let mut arguments = vec![format!("--lines={}", count * AROUND)];
     arguments.extend(past(context, apps, chosen));
     let show = Show { context, wide: widest(apps, chosen), chosen };
     let mut lines = Vec::new();
     let read = journal(context, &arguments, |entry| {
-        lines.extend(entry.line(show.wide, false).lines().map(str::to_owned));
+        if !entry.systemd {
+            lines.extend(entry.line(show.wide, false).lines().map(str::to_owned));
+        }
         Ok(())
     });
     let read = tokio::time::timeout(super::READ, read).await.is_ok_and(|read| read.is_ok());
-    if read { lines } else { Vec::new() }
+    if read { lines.split_off(lines.len().saturating_sub(count as usize)) } else { Vec::new() }
 }
 
 /// Which of the lines.
@@ -111,7 +137,9 @@ impl Show<'_> {
 /// Columns of the longest uid.
 fn widest(apps: &[App], chosen: &[Choice]) -> usize {
     let rows = apps.iter().flat_map(|app| &app.workers).filter(|row| chosen.iter().any(|choice| choice.has(row)));
-    rows.map(|row| table::width(&row.uid.to_string())).max().unwrap_or(0)
+    // Where nothing runs its lines are of the past, and of `api:01` at least.
+    let least = apps.iter().filter(|app| chosen.iter().any(|choice| choice.is_of(app))).map(|app| app.name.as_str().len() + ":01".len());
+    rows.map(|row| table::width(&row.uid.to_string())).chain(least).max().unwrap_or(0)
 }
 
 /// Has journalctl print its entries and takes each; the cursor of the last.
@@ -146,9 +174,17 @@ async fn journal(
     let status = child.wait().await.map_err(cannot)?;
     match clean(&said).first() {
         // It exits with 1 where `--grep` finds nothing, and is silent then.
-        Some(why) if !status.success() => Err(Failure::Usage(format!("journalctl: {why}. `project-cluster logs --help`"))),
+        Some(why) if !status.success() && refuses(why) => Err(Failure::Usage(format!("journalctl: {why}. `project-cluster logs --help`"))),
+        Some(why) if !status.success() => {
+            Err(Failure::Failed(format!("journalctl: {why}. `journalctl --verify` and `systemctl status systemd-journald` may say more")))
+        }
         _ => Ok(last),
     }
+}
+
+/// Whether journalctl does not take what was typed, in its words of 252 to 257.
+fn refuses(why: &str) -> bool {
+    ["Failed to parse", "Bad pattern", "must be before", "Compiled without pattern matching"].iter().any(|words| why.contains(words))
 }
 
 /// The next line; of one that is too long its beginning, which is no entry.

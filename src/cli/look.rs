@@ -57,7 +57,7 @@ pub struct Look {
     pub error_colours: bool,
     /// Lines that are drawn again while something goes on.
     pub live: bool,
-    /// There is a person who can be asked.
+    /// There is a person who can be asked: stdin is a terminal, wherever the rest goes.
     pub asks: bool,
     /// What goes on, and that it went well, is said. Answers (`ls`, `show`, `logs`) and errors always are.
     pub says: bool,
@@ -77,7 +77,7 @@ impl Look {
             colours: colours(stdout) && !cli.json,
             error_colours: colours(stderr) && !cli.json,
             live: says && stdout && !around.dumb,
-            asks: stdin && stderr,
+            asks: stdin,
             says,
         }
     }
@@ -122,7 +122,8 @@ mod tests {
         assert!(!live("reload api --json", terminal) && !live("reload api -q", terminal));
         assert!(!live("reload api", Around { terminals: [true, false, true], ..terminal }));
         let asks = |terminals| look("stop all", Around { terminals, ..Around::default() }).asks;
-        assert!(asks([true, false, true]) && !asks([false, true, true]) && !asks([true, true, false]));
+        assert!(asks([true, false, true]) && !asks([false, true, true]));
+        assert!(asks([true, false, false]), "`2>&1 | tee log` takes the question away, not who answers");
         assert!(look("start api", terminal).says && !look("start api --quiet", terminal).says);
     }
 }

@@ -8,12 +8,12 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use super::Context;
-use crate::api::types::{App, Changed};
-use crate::config::settings::Settings;
+use crate::api::types::{App, AppState, Changed, Revisions};
+use crate::config::settings::{self, Settings};
 use crate::config::{self, SystemAccounts};
 use crate::files;
 use crate::formats;
-use crate::names::ClusterName;
+use crate::names::{AppName, AppUnits, ClusterName};
 use crate::units::model;
 
 /// Settings of a thousand apps are below 8 MiB.
@@ -59,6 +59,34 @@ fn compare(installed: &Settings, on_disk: &Settings, apps: &mut [App]) -> Vec<St
 /// What the master knows of the configuration, where we may read it: who may use its API may.
 pub(super) fn master_settings(cluster: &ClusterName) -> Option<Settings> {
     installed(&model::master_settings(cluster), cluster)
+}
+
+/// The apps of settings, for who asks for their past: as if nothing of them ran.
+pub(super) fn apps_of(settings: &Settings) -> Vec<App> {
+    let app = |(name, app): (&AppName, &settings::App)| App {
+        name: name.clone(),
+        state: AppState::Stopped,
+        target: 0,
+        ready: 0,
+        configured: 0,
+        on_demand: app.on_demand,
+        generation: None,
+        latest: None,
+        changed: None,
+        revisions: Revisions::default(),
+        held: None,
+        command: app.command.clone(),
+        cwd: app.cwd.display().to_string(),
+        user: String::new(),
+        sockets: Vec::new(),
+        handle: AppUnits::new(&settings.name, name).handle(),
+        roll: None,
+        masked: Vec::new(),
+        outside: Vec::new(),
+        crash_loop: None,
+        workers: Vec::new(),
+    };
+    settings.apps.iter().map(app).collect()
 }
 
 fn installed(path: &Path, cluster: &ClusterName) -> Option<Settings> {

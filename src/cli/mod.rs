@@ -6,13 +6,17 @@ pub mod args;
 mod board;
 pub mod client;
 pub mod complete;
+#[cfg(test)]
+mod documents;
 mod entry;
+mod errand;
 mod events;
 mod follow;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 #[cfg(test)]
 mod golden;
+mod habits;
 mod list;
 mod live;
 mod logs;
@@ -20,6 +24,7 @@ pub mod look;
 mod marks;
 mod operate;
 mod out;
+mod outcome;
 mod plain;
 mod select;
 mod setup;
@@ -29,12 +34,13 @@ mod table;
 mod time;
 mod token;
 
-use std::io::{BufRead as _, Read as _};
+use std::io::{BufRead as _, IsTerminal as _, Read as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use hyper::Method;
 
 use self::args::{Cli, Verb};
@@ -106,7 +112,15 @@ impl Context {
         if yes || !self.look.asks {
             return Ok(());
         }
-        complain(&format!("{question} [y/N] "));
+        let question = format!("{question} [y/N] ");
+        // It must be seen: stderr may go to a file or another program.
+        if std::io::stderr().is_terminal() {
+            complain(&question);
+        } else if let Err(why) = out::ask(&question) {
+            return Err(Failure::Failed(format!(
+                "nothing was done: stderr is no terminal, and /dev/tty cannot be asked ({why}). `--yes` does it without asking"
+            )));
+        }
         let mut answer = String::new();
         let read = std::io::stdin().lock().take(ANSWER).read_line(&mut answer);
         match answer.trim().to_ascii_lowercase().as_str() {
@@ -114,10 +128,18 @@ impl Context {
             _ => Err(Failure::Failed("nothing was done: the answer was not `y`. `--yes` does it without asking".into())),
         }
     }
+}
 
+impl Client {
     /// All apps of the cluster.
     async fn apps(&self) -> Result<Vec<App>, Failure> {
-        Ok(self.client.insist(Method::GET, "/v1/apps", READ).await?)
+        match self.insist(Method::GET, "/v1/apps", READ).await {
+            Err(client::Error::Late(limit, master)) if self.left().is_some_and(|left| left.is_zero()) => Err(Failure::Failed(format!(
+                "`--timeout` ({}) was over before the master had told its apps; nothing was asked of it. Give it more time; or is it stopped? `systemctl status {master}`",
+                table::time(limit)
+            ))),
+            apps => Ok(apps?),
+        }
     }
 }
 
@@ -128,6 +150,18 @@ pub fn main() -> ExitCode {
         Err(error) => {
             // Help and version are no errors; usage is exit code 2 in clap as in ours.
             let code = if error.use_stderr() { 2 } else { 0 };
+            if let (ErrorKind::InvalidSubcommand, Some(ContextValue::String(verb))) =
+                (error.kind(), error.get(ContextKind::InvalidSubcommand))
+                && let Some(hint) = habits::hint(verb)
+            {
+                let text = format!("there is no verb `{verb}` here: {hint}");
+                if std::env::args_os().any(|word| word == "--json") {
+                    complain_json(&text, code);
+                } else {
+                    complain(&format!("project-cluster: {text}\n"));
+                }
+                return ExitCode::from(code);
+            }
             if code == 2 && std::env::args_os().any(|word| word == "--json") {
                 complain_json(error.render().to_string().trim_end(), code);
             } else {
@@ -186,7 +220,7 @@ fn end(result: Result<(), Failure>, context: &Context) -> ExitCode {
             if json && !text.is_empty() {
                 complain_json(text.trim_end(), code);
             } else if !text.is_empty() {
-                complain(&format!("project-cluster: {}\n", text.trim_end()));
+                out::complain_wrapped(&format!("project-cluster: {}\n", text.trim_end()));
             }
             ExitCode::from(code)
         }

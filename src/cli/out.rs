@@ -1,8 +1,8 @@
 //! The one place that writes to the terminal.
 //!
 //! Much of what is shown was written by others: apps, the configuration, the master. Nothing of it may steer the terminal
-//! or read as something else than it is, so all text goes through [`safe`] and all JSON through [`json`]. Colours pass:
-//! they are ours, and a foreign one does no harm.
+//! or read as something else than it is, so all text goes through [`safe`] and all JSON through [`json`]. Those colours pass
+//! that are ours: a foreign one could hide what it is in.
 
 use std::io::Write;
 use std::os::fd::AsFd;
@@ -11,7 +11,7 @@ use serde::Serialize;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::Failure;
+use super::{Failure, table};
 use crate::say;
 use crate::units::text::hidden;
 
@@ -22,10 +22,19 @@ pub(crate) fn print(text: &str) {
 
 /// Columns and rows of the terminal at stdout; a pipe has no end of either.
 pub(crate) fn size() -> (usize, usize) {
+    size_of(libc::STDOUT_FILENO)
+}
+
+/// Columns of the terminal at stderr.
+pub(crate) fn error_columns() -> usize {
+    size_of(libc::STDERR_FILENO).0
+}
+
+fn size_of(descriptor: i32) -> (usize, usize) {
     // SAFETY: TIOCGWINSZ fills the winsize that it is given; zeroes are a valid one.
     let size = unsafe {
         let mut size: libc::winsize = std::mem::zeroed();
-        if libc::ioctl(libc::STDOUT_FILENO, libc::TIOCGWINSZ, &raw mut size) == 0 { [size.ws_col, size.ws_row] } else { [0; 2] }
+        if libc::ioctl(descriptor, libc::TIOCGWINSZ, &raw mut size) == 0 { [size.ws_col, size.ws_row] } else { [0; 2] }
     };
     let [columns, rows] = size.map(|size| if size == 0 { usize::MAX } else { size.into() });
     (columns, rows)
@@ -58,9 +67,43 @@ pub(crate) async fn reader_gone() {
     let _ = stdout.ready(Interest::ERROR).await;
 }
 
+/// Writes to the terminal that this process belongs to, whatever became of its own streams.
+pub(crate) fn ask(text: &str) -> std::io::Result<()> {
+    std::fs::OpenOptions::new().write(true).open("/dev/tty")?.write_all(safe(text).as_bytes())
+}
+
 /// Writes to stderr.
 pub(crate) fn complain(text: &str) {
     say::complain(&safe(text));
+}
+
+/// The same of prose: on a terminal its lines break between words, and never within what is to be typed.
+pub(crate) fn complain_wrapped(text: &str) {
+    complain(&wrapped(text, error_columns()));
+}
+
+/// Lines of at most so many columns, where their words allow it; those that are indented are quoted, or drawn, and stay as they are.
+fn wrapped(text: &str, columns: usize) -> String {
+    let mut out = String::with_capacity(text.len());
+    for line in text.lines() {
+        let (mut at, mut quoted) = (0, false);
+        // A command between backticks is one word.
+        let words = line.split_inclusive(|ch| {
+            quoted ^= ch == '`';
+            ch == ' ' && !quoted
+        });
+        for word in words {
+            if at > 0 && at + table::width(word.trim_end()) > columns && !line.starts_with(' ') {
+                out.truncate(out.trim_end_matches(' ').len());
+                out.push('\n');
+                at = 0;
+            }
+            out.push_str(word);
+            at += table::width(word);
+        }
+        out.push('\n');
+    }
+    out
 }
 
 /// Tells on stderr why the command failed; stdout has the answer alone, as far as there is one.
@@ -109,20 +152,52 @@ pub(super) fn safe(text: &str) -> String {
 pub(super) fn colour(text: &str) -> Option<usize> {
     let codes = text.strip_prefix("\u{1b}[")?;
     let end = codes.find(|c: char| !(c.is_ascii_digit() || c == ';'))?;
-    // 8 conceals what follows.
-    let seen = codes[..end].split(';').all(|code| code != "8");
-    (codes[end..].starts_with('m') && seen && end <= 20).then_some(end + 3)
+    let ours = codes[..end].split(';').all(|code| OURS.contains(&if code.is_empty() { Some(0) } else { code.parse().ok() }));
+    (codes[end..].starts_with('m') && ours && end <= 20).then_some(end + 3)
 }
+
+/// What `table` and the rendering of configuration errors use: plain, bold, dim, underlined, and foregrounds that are seen on
+/// dark and on light. No background, nothing concealed, blinking or turned round.
+const OURS: [Option<u8>; 11] = [Some(0), Some(1), Some(2), Some(4), Some(31), Some(32), Some(33), Some(34), Some(35), Some(36), Some(90)];
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::table::Tone;
 
     #[test]
     fn nothing_that_is_printed_steers_the_terminal() {
         assert_eq!(safe("a\u{1b}[2Jb\u{1b}]0;title\u{7}c\r\u{9b}31md\te\n"), "a[2Jb]0;titlec31md\te\n");
-        assert_eq!(safe("\u{1b}[32monline\u{1b}[0m \u{1b}[1;38;5;9mx"), "\u{1b}[32monline\u{1b}[0m \u{1b}[1;38;5;9mx");
+        assert_eq!(safe("\u{1b}[32monline\u{1b}[0m \u{1b}[36;1;4mx"), "\u{1b}[32monline\u{1b}[0m \u{1b}[36;1;4mx");
         assert_eq!(safe("\u{1b}[8mhidden\u{1b}[m\u{1b}["), "[8mhidden\u{1b}[m[");
+        for hides in ["08", "0;8", "30;40", "37;47", "31;41", "38;5;0;48;5;0", "7", "5", "38;2;0;0;0", "264"] {
+            assert_eq!(safe(&format!("\u{1b}[{hides}mx")), format!("[{hides}mx"), "{hides}");
+        }
+    }
+
+    #[test]
+    fn prose_breaks_between_words_and_never_within_a_command() {
+        let text = "one two `project-cluster show api`, or three\n  a quoted line that is long\n";
+        assert_eq!(wrapped(text, usize::MAX), text);
+        assert_eq!(wrapped(text, 20), "one two\n`project-cluster show api`,\nor three\n  a quoted line that is long\n");
+        assert_eq!(wrapped("a `b c`d e", 6), "a\n`b c`d\ne\n");
+        for odd in ["`", "a `b", "``` ` `", "ä`ö ü`"] {
+            assert_eq!(wrapped(odd, 1).split_whitespace().collect::<Vec<_>>(), odd.split_whitespace().collect::<Vec<_>>(), "{odd}");
+        }
+    }
+
+    #[test]
+    fn all_that_is_ours_passes() {
+        let tones = [Tone::Green, Tone::Yellow, Tone::Red, Tone::Grey, Tone::Cyan].into_iter().chain((0..20).map(Tone::Hue));
+        for painted in tones.map(|tone| tone.paint("x", true)) {
+            assert_eq!(safe(&painted), painted);
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("cluster.toml");
+        std::fs::write(&path, "[apps.api]\ncomand = \"x\"\nworkers = -7\n").unwrap();
+        let rendered = crate::config::load(&path, &crate::config::SystemAccounts).err().unwrap().render(true);
+        assert!(rendered.contains('\u{1b}'), "{rendered:?}");
+        assert_eq!(safe(&rendered), rendered);
         assert_eq!(safe("a\u{202e}b\u{2066}c\u{200f}d\u{200d}e\u{feff}ä€"), "abcdeä€");
     }
 

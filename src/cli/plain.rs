@@ -10,7 +10,7 @@ use hyper::StatusCode;
 use serde::de::DeserializeOwned;
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::client::{ANSWER, AWAY, Client, Error, VERSION};
+use super::client::{ANSWER, AWAY, Client, Error, PAUSE, VERSION};
 
 /// The first size of the buffer: the answer about 32 workers.
 const BUFFER: usize = 32 * 1024;
@@ -25,9 +25,11 @@ impl Client {
     pub fn fetch<T: DeserializeOwned>(&self, uri: &str, limit: Duration) -> Result<T, Error> {
         let end = Instant::now() + AWAY;
         loop {
-            match self.ask(uri, limit) {
-                Err(Error::Broken(_)) if Instant::now() < end => std::thread::sleep(Duration::from_millis(100)),
-                other => return self.read(other?),
+            match self.ask(uri, limit).and_then(|answer| self.read(answer)) {
+                Err(error) if Instant::now() < end && (matches!(error, Error::Broken(_)) || error.code() == Some("busy")) => {
+                    std::thread::sleep(PAUSE);
+                }
+                other => return other,
             }
         }
     }
@@ -117,6 +119,7 @@ impl Head {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::error::{Code, Refusal};
     use crate::names::ClusterName;
     use std::os::unix::net::UnixListener;
 
@@ -139,7 +142,9 @@ mod tests {
         assert!(matches!(client.fetch::<u32>("/", limit), Err(Error::Unreachable(_))), "at once");
         let listener = UnixListener::bind(client.path()).unwrap();
         let master = std::thread::spawn(move || {
-            for answer in ["", "HTTP/1.1 200 OK\r\ncontent-len", "HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n7"] {
+            let busy = serde_json::to_string(&Refusal::new(Code::Busy, "later").problem()).unwrap();
+            let busy = format!("HTTP/1.1 503 X\r\ncontent-length: {}\r\n\r\n{busy}", busy.len());
+            for answer in ["", &busy, "HTTP/1.1 200 OK\r\ncontent-len", "HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n7"] {
                 let (mut stream, _) = listener.accept().unwrap();
                 assert!(stream.read(&mut [0; 4096]).unwrap() > 0);
                 stream.write_all(answer.as_bytes()).unwrap();

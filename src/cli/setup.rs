@@ -8,11 +8,12 @@ use tokio::runtime::Runtime;
 
 use super::args::{Install, Uninstall};
 use super::live::Running;
-use super::{Context, Failure, complain, list, print, print_json, width};
+use super::{Context, Failure, complain, list, out, print, print_json, width};
 use crate::api::types::{App, AppState, Worker};
 use crate::config::{self, Loaded, SystemAccounts};
 use crate::journal::{Journal, monotonic_us_now};
 use crate::names::AppUnits;
+use crate::units::diff::Conflict;
 use crate::units::install::{self, Options, Report};
 use crate::units::model::Host;
 
@@ -39,7 +40,7 @@ pub(crate) fn check(context: &Context) -> Result<(), Failure> {
             Err(problems) => problems,
         };
         print_json(&problems.to_json())?;
-        return loaded.map(drop).map_err(|_| Failure::Usage(String::new()));
+        return loaded.map(drop).map_err(|found| Failure::Usage(format!("{} in {}", found.summary(), context.config.display())));
     }
     let loaded = loaded.map_err(|found| problems(context, &found))?;
     warn(context, &loaded);
@@ -58,14 +59,18 @@ pub(crate) fn schema() -> Result<(), Failure> {
     Ok(())
 }
 
+fn shown(context: &Context, problems: &config::Problems) -> String {
+    problems.render_within(context.look.error_colours, out::error_columns())
+}
+
 fn problems(context: &Context, problems: &config::Problems) -> Failure {
-    Failure::Usage(format!("the configuration is wrong; nothing was changed.\n{}", problems.render(context.look.error_colours)))
+    Failure::Usage(format!("the configuration is wrong; nothing was changed.\n{}", shown(context, problems)))
 }
 
 /// Warnings go to stderr: they are no part of an answer.
 fn warn(context: &Context, loaded: &Loaded) {
     if !loaded.warnings.list.is_empty() {
-        complain(&format!("{}\n", loaded.warnings.render(context.look.error_colours).trim_end()));
+        complain(&format!("{}\n", shown(context, &loaded.warnings).trim_end()));
     }
 }
 
@@ -79,11 +84,7 @@ pub(super) fn load(context: &Context) -> Result<Loaded, Failure> {
 }
 
 pub(crate) fn install(context: &Context, options: &Install, runtime: &Runtime) -> Result<(), Failure> {
-    install_loaded(context, &load(context)?, options, runtime)
-}
-
-/// The same with a configuration that was read already.
-pub(super) fn install_loaded(context: &Context, loaded: &Loaded, options: &Install, runtime: &Runtime) -> Result<(), Failure> {
+    let loaded = &load(context)?;
     let settings = &loaded.settings;
     let root = options.root.clone().unwrap_or_else(|| PathBuf::from("/"));
     let here = options.root.is_none();
@@ -97,7 +98,7 @@ pub(super) fn install_loaded(context: &Context, loaded: &Loaded, options: &Insta
         } else {
             print(if preview.text.is_empty() { "nothing would change\n" } else { &preview.text });
         }
-        return if preview.plan.conflicts.is_empty() { Ok(()) } else { Err(Failure::Failed(String::new())) };
+        return no_conflicts(&preview.plan.conflicts);
     }
     if !here {
         let report = install::install(settings, &install, None).map_err(|why| Failure::Failed(why.to_string()))?;
@@ -127,6 +128,19 @@ pub(super) fn install_loaded(context: &Context, loaded: &Loaded, options: &Insta
     Ok(())
 }
 
+/// Fails, in short, where files are in the way; the answer has them.
+pub(super) fn no_conflicts(conflicts: &[Conflict]) -> Result<(), Failure> {
+    match conflicts {
+        [] => Ok(()),
+        [one] => Err(Failure::Failed(format!("{} is in the way: `install` would refuse and change nothing", one.path.display()))),
+        [one, more @ ..] => Err(Failure::Failed(format!(
+            "{} and {} more are in the way: `install` would refuse and change nothing",
+            one.path.display(),
+            more.len()
+        ))),
+    }
+}
+
 /// The table, and failure when an app did not start, with what its handle said since then.
 async fn show(
     context: &Context,
@@ -136,7 +150,7 @@ async fn show(
 ) -> Result<(), Failure> {
     let end = Instant::now() + CATCH_UP;
     let apps = loop {
-        let apps = context.apps().await?;
+        let apps = context.client.apps().await?;
         let settled = |app: &App| !matches!(app.state, AppState::Starting | AppState::Stopping);
         let told = |app: &App| (app.state == AppState::Failed) == handles.contains(&app.handle) && settled(app);
         if apps.iter().all(told) || Instant::now() > end {

@@ -2,6 +2,8 @@
 //!
 //! Pure. It must not know what the rows mean. Widths are columns of a terminal, not characters (`unicode-width`).
 
+use std::time::Duration;
+
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 /// A colour of a cell.
@@ -23,20 +25,20 @@ pub enum Tone {
     Hue(u8),
 }
 
-/// Neither red nor yellow: those say something.
-const HUES: [u8; 7] = [36, 35, 32, 34, 96, 95, 94];
+/// Neither red nor yellow, which say something, nor a bright one, which is lost on a light terminal.
+const HUES: [&str; 7] = ["36", "35", "32", "34", "1;36", "1;35", "1;34"];
 
 impl Tone {
     /// The text in this tone (`ECMA-48` select graphic rendition).
     pub fn paint(self, text: &str, colours: bool) -> String {
-        let code: u8 = match self {
+        let code = match self {
             _ if !colours => return text.to_owned(),
             Self::Plain => return text.to_owned(),
-            Self::Green => 32,
-            Self::Yellow => 33,
-            Self::Red => 31,
-            Self::Grey => 90,
-            Self::Cyan => 36,
+            Self::Green => "32",
+            Self::Yellow => "33",
+            Self::Red => "31",
+            Self::Grey => "90",
+            Self::Cyan => "36",
             Self::Hue(which) => HUES[usize::from(which) % HUES.len()],
         };
         format!("\u{1b}[{code}m{text}\u{1b}[0m")
@@ -192,6 +194,11 @@ pub fn duration(ms: u64) -> String {
         () if h < 24 => format!("{h} h {} min", min % 60),
         () => format!("{} d {} h", h / 24, h % 24),
     }
+}
+
+/// The same of a [`Duration`].
+pub fn time(time: Duration) -> String {
+    duration(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]

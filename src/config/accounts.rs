@@ -34,6 +34,30 @@ const LINE: u64 = 1 << 20;
 
 /// The number in the entry of this name. `getent` takes a number for an id, and finds by it an entry of another name.
 fn lookup(program: &str, database: &str, name: &str, limit: Duration) -> io::Result<Option<u32>> {
+    let Some(line) = entry(program, database, name, limit)? else { return Ok(None) };
+    let mut fields = line.split(':');
+    Ok(fields.next().filter(|found| *found == name).and_then(|_| fields.nth(1)?.parse().ok()))
+}
+
+/// The id of a group; none where there is no such group.
+///
+/// # Errors
+/// When the lookup itself fails.
+pub fn group_id(name: &str) -> io::Result<Option<u32>> {
+    SystemAccounts.group(name)
+}
+
+/// The supplementary groups of an account, none of one that is not there.
+///
+/// # Errors
+/// When the lookup itself fails.
+pub fn groups_of(user: &str) -> io::Result<Vec<u32>> {
+    let line = entry("getent", "initgroups", user, LIMIT)?.unwrap_or_default();
+    Ok(line.split_whitespace().skip(1).filter_map(|gid| gid.parse().ok()).collect())
+}
+
+/// The line of an entry.
+fn entry(program: &str, database: &str, name: &str, limit: Duration) -> io::Result<Option<String>> {
     if name.is_empty() || name.contains('\0') {
         return Ok(None);
     }
@@ -66,8 +90,7 @@ fn lookup(program: &str, database: &str, name: &str, limit: Duration) -> io::Res
         _ => return Err(io::Error::other(format!("`{program} {database}` failed: {status}"))),
     }
     let text = reader.join().map_err(|_| io::Error::other("the reader of getent panicked"))??;
-    let mut fields = text.lines().next().unwrap_or_default().split(':');
-    Ok(fields.next().filter(|found| *found == name).and_then(|_| fields.nth(1)?.parse().ok()))
+    Ok(Some(text.lines().next().unwrap_or_default().to_owned()))
 }
 
 impl Accounts for SystemAccounts {

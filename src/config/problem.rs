@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use miette::{
     Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteError, MietteSpanContents, SourceCode, SourceSpan, SpanContents,
+    ThemeStyles,
 };
 use serde::Serialize;
 
@@ -137,6 +138,11 @@ pub struct Problems {
     warnings: usize,
 }
 
+/// Columns of the rendering.
+const COLUMNS: usize = 120;
+/// The least that leaves room for words.
+const LEAST: usize = 40;
+
 impl Problems {
     /// The problems of files that could not be read, and all findings.
     pub fn new(mut list: Vec<Problem>, findings: &Findings, sources: &Sources) -> Self {
@@ -156,10 +162,19 @@ impl Problems {
         self.errors > 0
     }
 
-    /// The rendering for people.
+    /// The rendering for people, of at most 120 columns.
     pub fn render(&self, colour: bool) -> String {
-        let theme = if colour { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
-        let handler = GraphicalReportHandler::new_themed(theme).with_width(120).with_links(false);
+        self.render_within(colour, COLUMNS)
+    }
+
+    /// The same of at most so many columns, but for lines of the configuration.
+    pub fn render_within(&self, colour: bool, columns: usize) -> String {
+        let theme = GraphicalTheme {
+            // The terminal's own colours, which are seen on dark and on light.
+            styles: if colour { ThemeStyles::ansi() } else { ThemeStyles::none() },
+            ..GraphicalTheme::unicode_nocolor()
+        };
+        let handler = GraphicalReportHandler::new_themed(theme).with_width(columns.clamp(LEAST, COLUMNS)).with_links(false);
         let mut out = String::new();
         for problem in self.list.iter().take(MAX_SHOWN) {
             // Writing to a string fails only where a span lies outside its source; then the message alone is told.
@@ -174,8 +189,13 @@ impl Problems {
         if more > 0 {
             out.push_str(&format!("and {more} more\n"));
         }
-        out.push_str(&format!("{}, {}\n", plural(self.errors, "error"), plural(self.warnings, "warning")));
+        out.push_str(&format!("{}\n", self.summary()));
         out
+    }
+
+    /// How many there are: `2 errors, 1 warning`.
+    pub fn summary(&self) -> String {
+        format!("{}, {}", plural(self.errors, "error"), plural(self.warnings, "warning"))
     }
 
     /// The problems for editors: an array of [`Problem`] objects.

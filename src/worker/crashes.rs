@@ -15,7 +15,7 @@ use super::error::{Priority, say};
 use super::files;
 use super::paths::Paths;
 use crate::formats::{self, Unread};
-use crate::health::{Count, Known, LOOP, STEP};
+use crate::health::{Count, Known, LONGEST, LOOP, STEP};
 use crate::journal::monotonic_us_now;
 use crate::names::{AppName, AppUnits, ClusterName, Instance, Slot, Uid};
 use crate::systemd::dbus::Bus;
@@ -45,7 +45,8 @@ pub(super) fn before_start(cluster: &ClusterName, app: &AppName, instance: Insta
         Some(_) => write(&path, &count),
     };
     if let Err(why) = written {
-        return say(Priority::Warning, &format!("the ends of {app} {instance} cannot be counted in {}: {why}", path.display()));
+        say(Priority::Warning, &format!("the ends of {app} {instance} cannot be counted in {}: {why}", path.display()));
+        return hold_back(&AppUnits::new(cluster, app).worker(&instance));
     }
     if count.ends == LOOP && last.is_none_or(|last| last.ends < LOOP) {
         let uid = Uid { app: app.clone(), slot: instance.slot };
@@ -58,6 +59,14 @@ pub(super) fn before_start(cluster: &ClusterName, app: &AppName, instance: Insta
     }
     if let Some(wait) = count.next_start(now) {
         linger(count.ends, wait);
+    }
+}
+
+/// Waits where systemd starts a worker again and again whose ends are not counted: one that can never start, say, of a name that
+/// the master made up.
+pub(super) fn hold_back(unit: &str) {
+    if let Some(known) = known(unit).filter(|known| known.restarts > 1) {
+        linger(known.restarts, LONGEST);
     }
 }
 
@@ -116,6 +125,13 @@ fn write(path: &Path, count: &Count) -> io::Result<()> {
     crate::files::replace(path, &serde_json::to_vec(count)?, 0o644)
 }
 
+/// Whether the count is of one that ended a short while ago and will come back: several of one slot, which a master that is not
+/// ours any more may ask for, would take each other's.
+fn waits(path: &Path) -> bool {
+    let recent = path.metadata().and_then(|meta| meta.modified()).is_ok_and(|at| at.elapsed().is_ok_and(|age| age < 2 * STEP));
+    recent && read(path).is_ok_and(|count| count.is_some_and(|count| count.ends > 0))
+}
+
 /// Makes room for the count of a worker that has none yet: its directory, and the files of workers of its slot that are
 /// gone leave.
 fn make(directory: &Path, paths: &Paths, cluster: &ClusterName, app: &AppName, instance: Instance) -> io::Result<()> {
@@ -133,7 +149,7 @@ fn make(directory: &Path, paths: &Paths, cluster: &ClusterName, app: &AppName, i
         // another worker starts for the first time, it is not missed.
         let gone = other.is_some_and(|other| {
             other.slot == instance.slot && other != instance && workers.join(other.to_string()).symlink_metadata().is_err()
-        });
+        }) && !waits(&path);
         match gone.then(|| fs::remove_file(&path)) {
             // Another of the slot may have been first.
             Some(Err(error)) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -172,6 +188,10 @@ mod tests {
         start("1.2.1");
         assert_eq!([ends("1.1.1"), ends("1.2.1")], [Some(1), Some(0)]);
         fs::remove_dir(paths.workers(&cluster, &app).join("1.1.1")).unwrap();
+        start("1.2.2");
+        assert_eq!(ends("1.1.1"), Some(1), "it may just be between an end and its next start");
+        let long_ago = std::time::SystemTime::now() - 3 * STEP;
+        fs::File::open(file(&directory, &instance("1.1.1"))).unwrap().set_modified(long_ago).unwrap();
         start("1.3.1");
         assert_eq!([ends("1.1.1"), ends("1.2.1"), ends("1.3.1"), ends("2.1.1")], [None, None, Some(0), Some(0)]);
         // Damaged or of a later program: counted anew.

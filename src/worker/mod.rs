@@ -25,6 +25,7 @@ pub mod prepare;
 pub mod procfs;
 pub mod published;
 pub mod ready;
+pub mod release;
 pub mod store;
 pub mod swap;
 pub mod sys;

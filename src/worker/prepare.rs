@@ -14,10 +14,11 @@ use std::time::{Duration, Instant};
 use super::error::Error;
 use super::paths::Paths;
 use super::pin::{Copy, Pin};
+use super::release::Owner;
 use super::store::{Lock, Store};
 use super::{crashes, ports, sys};
 use crate::config::settings::Spawn;
-use crate::names::{AppName, ClusterName, Generation, Instance};
+use crate::names::{AppName, AppUnits, ClusterName, Generation, Instance};
 
 /// How long a worker waits for a port. A roll starts the next one as soon as an old one retires, and that one gives its
 /// port back only when it has ended: after SIGTERM and perhaps `timeout.kill`.
@@ -37,9 +38,12 @@ const FILE: &CStr = c"pin.json";
 /// When the instance is none that may be started, the app or its `cwd` is not there, no port is free, or a file cannot be
 /// written.
 pub fn run(cluster: &ClusterName, app: &AppName, instance: &str, paths: &Paths, restart: Duration) -> Result<(), Error> {
+    // A unit's `UMask=` is the app's; what root leaves for the master is to be readable.
+    sys::process::usual_umask();
     let directory = std::env::var_os("RUNTIME_DIRECTORY").unwrap_or_default();
     let directory = Path::new(&directory);
-    let instance = checked(cluster, app, instance, paths, directory)?;
+    let instance = checked(cluster, app, instance, paths, directory)
+        .inspect_err(|_| crashes::hold_back(&format!("{}@{instance}.service", AppUnits::new(cluster, app).prefix())))?;
     // Before anything that can fail: a step that fails each time is a crash loop too.
     crashes::before_start(cluster, app, instance, paths, restart);
     finish(cluster, app, instance, paths, directory)
@@ -69,9 +73,12 @@ fn checked(cluster: &ClusterName, app: &AppName, instance: &str, paths: &Paths, 
 
 fn finish(cluster: &ClusterName, app: &AppName, instance: Instance, paths: &Paths, directory: &Path) -> Result<(), Error> {
     let store = Store::open(cluster, paths);
+    let failed = |error: io::Error| Error::new(format!("{} cannot be looked at: {error}", directory.display()));
+    let owner = directory.symlink_metadata().map_err(failed)?;
+    let owner = Owner { uid: owner.uid(), gid: owner.gid() };
     let until = Instant::now() + PORT_WAIT;
     let copy = loop {
-        match copy_for(&store, cluster, app, instance, paths)? {
+        match copy_for(&store, cluster, app, instance, paths, owner)? {
             Ok(copy) => break copy,
             Err(full) if Instant::now() >= until => return Err(full),
             Err(_) => std::thread::sleep(PORT_LOOK),
@@ -81,9 +88,16 @@ fn finish(cluster: &ClusterName, app: &AppName, instance: Instance, paths: &Path
 }
 
 /// What the worker gets; the inner error says that no port is free. The app's lock is held no longer than this takes.
-fn copy_for(store: &Store, cluster: &ClusterName, app: &AppName, instance: Instance, paths: &Paths) -> Result<Result<Copy, Error>, Error> {
+fn copy_for(
+    store: &Store,
+    cluster: &ClusterName,
+    app: &AppName,
+    instance: Instance,
+    paths: &Paths,
+    owner: Owner,
+) -> Result<Result<Copy, Error>, Error> {
     let lock = store.lock(app)?;
-    let pin = pin_for(store, &lock, app, &instance)?;
+    let pin = pin_for(store, &lock, app, &instance, owner)?;
     let port = match pin.spawn {
         Spawn::Child { port: Some(first), ports } => match ports::assign(&lock, paths, cluster, app, instance, first, ports)? {
             Ok(port) => Some(port),
@@ -96,7 +110,7 @@ fn copy_for(store: &Store, cluster: &ClusterName, app: &AppName, instance: Insta
 }
 
 /// The pin of a worker's generation: the existing one, else made now if the generation is the next one.
-fn pin_for(store: &Store, lock: &Lock, app: &AppName, instance: &Instance) -> Result<Pin, Error> {
+fn pin_for(store: &Store, lock: &Lock, app: &AppName, instance: &Instance, owner: Owner) -> Result<Pin, Error> {
     let older = instance.pin.map(|older| existing(store, app, older)).transpose()?;
     if let Some(pin) = store.pin(app, instance.generation)? {
         return match older {
@@ -113,7 +127,7 @@ fn pin_for(store: &Store, lock: &Lock, app: &AppName, instance: &Instance) -> Re
     }
     match older {
         Some(older) => store.copy_pin(lock, app, instance.generation, &older).map(|()| older),
-        None => store.make_pin(lock, app, instance.generation),
+        None => store.make_pin(lock, app, instance.generation, owner),
     }
 }
 

@@ -17,6 +17,7 @@ use super::files;
 use super::paths::Paths;
 use super::pin::{self, Pin};
 use super::published::Published;
+use super::release::{self, Owner};
 use super::sys;
 use crate::config::settings::{App, Settings};
 use crate::formats;
@@ -130,18 +131,19 @@ impl Store {
         Ok(counter)
     }
 
-    /// Makes the pin of the next generation from the settings, every symlink of `cwd` resolved. The caller holds the lock.
+    /// Makes the pin of the next generation from the settings, every symlink of `cwd` resolved with the rights of `owner`. The
+    /// caller holds the lock.
     ///
     /// # Errors
     /// When `generation` is not the next one, the app or its `cwd` is not there.
-    pub fn make_pin(&self, _lock: &Lock, app: &AppName, generation: Generation) -> Result<Pin, Error> {
+    pub fn make_pin(&self, _lock: &Lock, app: &AppName, generation: Generation, owner: Owner) -> Result<Pin, Error> {
         let settings = self.settings()?;
         let Some(wanted) = settings.apps.get(app) else {
             return Err(Error::new(format!(
                 "there is no app `{app}` in the configuration that was last installed: add `[apps.{app}]` and run `project-cluster install`"
             )));
         };
-        let pin = resolve(app, generation, wanted)?;
+        let pin = from_settings(app, generation, wanted, owner)?;
         self.keep_pin(app, generation, &pin)?;
         Ok(pin)
     }
@@ -281,11 +283,14 @@ impl ReadyMark {
 }
 
 /// A pin from an app's settings.
-fn resolve(app: &AppName, generation: Generation, wanted: &App) -> Result<Pin, Error> {
-    let cwd = fs::canonicalize(&wanted.cwd).and_then(|cwd| if cwd.is_dir() { Ok(cwd) } else { Err(io::ErrorKind::NotADirectory.into()) });
-    let cwd = cwd.map_err(|error| {
+fn from_settings(app: &AppName, generation: Generation, wanted: &App, owner: Owner) -> Result<Pin, Error> {
+    let cwd = release::resolve(wanted, owner).map_err(|error| {
+        let next = match error.kind() {
+            io::ErrorKind::PermissionDenied => "let its user enter each directory of the path (`chmod o+x`)",
+            _ => "make it",
+        };
         Error::new(format!(
-            "the working directory of {app}, {}, cannot be used: {error}; make it, or change `cwd` of `[apps.{app}]` and run `project-cluster install`",
+            "the working directory of {app}, {}, cannot be used: {error}; {next}, or change `cwd` of `[apps.{app}]` and run `project-cluster install`",
             wanted.cwd.display()
         ))
         .with_code(super::error::CHDIR)

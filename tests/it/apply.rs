@@ -130,6 +130,11 @@ fn the_first_apply_installs_and_starts_and_a_wrong_configuration_changes_nothing
     assert!(cluster.cli(&["apply"]).ok().contains("api: starts with the cluster"));
     assert!(cluster.get(ADDRESS, "/").unwrap().body.starts_with("v2 "));
     assert_eq!(cluster.generations("api"), [2]);
+    // And down again: who does not wait is told that it has begun.
+    cluster.systemctl(&["stop", "project-cluster.target", "project-cluster.socket", "project-cluster.service"]).ok();
+    let begun: Value = serde_json::from_str(&cluster.cli(&["apply", "--json", "--no-wait"]).ok()).unwrap();
+    assert_eq!((&begun["apps"][0]["app"], &begun["apps"][0]["outcome"]), (&"api".into(), &"begun".into()), "{begun}");
+    cluster.wait_until("it has started", SOON, || cluster.workers("api").len() == 2);
 }
 
 #[test]

@@ -60,6 +60,31 @@ fn ls_and_show_tell_of_the_whole_control_group() {
 }
 
 #[test]
+fn show_tells_apart_what_runs_and_what_is_installed() {
+    let cluster = shop(1, "");
+    cluster.config(&app("api", 1, "node app.js 3000 --later", "listen = 3000\nuser = \"games\""));
+    cluster.cli(&["install"]).ok();
+    cluster.sh("usermod -aG project-cluster games").ok();
+    let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
+    let (now, next) = ("  command  node app.js 3000", "           command  node app.js 3000 --later");
+    for selector in ["api", "api:01"] {
+        let shown = lines(&cluster.cli(&["show", selector]).ok());
+        let at = |line: &str| shown.iter().position(|shown| shown == line).unwrap_or_else(|| panic!("`{line}`: {shown:#?}"));
+        assert!(at(now) < at("  next     what its next start takes:") && at("           user     games") > at(next));
+        assert!(!shown.iter().any(|line| line.starts_with("  user") && line.contains("games")), "{shown:#?}");
+    }
+    let facts = |text: &str| serde_json::from_str::<Value>(text).unwrap()[0]["facts"].clone();
+    let root = facts(&cluster.cli(&["show", "api", "--json"]).ok());
+    assert_eq!((&root["in_effect"], &root["command"]), (&false.into(), &serde_json::json!(["node", "app.js", "3000"])));
+    // Who may not read what runs is not told that it is what is installed.
+    let member = facts(&cluster.run_as("games", &["project-cluster", "show", "api", "--json"]).ok());
+    assert_eq!((&member["in_effect"], &member["command"], &member["release"]), (&false.into(), &Value::Null, &Value::Null));
+    cluster.cli(&["reload", "api"]).ok();
+    let shown = lines(&cluster.cli(&["show", "api"]).ok());
+    assert!(shown.contains(&"  command  node app.js 3000 --later".into()) && shown.contains(&"  user     games".into()), "{shown:#?}");
+}
+
+#[test]
 fn start_and_stop_take_several_apps_and_wait_as_told() {
     let cluster = cluster(&two_apps());
     let all_in = |state: &str| {
@@ -77,9 +102,11 @@ fn start_and_stop_take_several_apps_and_wait_as_told() {
     assert!(cluster.cli(&["stop", "all", "--no-wait"]).ok().contains("ordered"));
     cluster.wait_until("all are stopped", SOON, || all_in("stopped"));
     assert!(cluster.cli(&["stop", "all"]).ok().contains("stopped"), "again is no error");
+    // One time for all of it: too little to hear which apps there are, and nothing is asked for.
     let late = cluster.cli(&["start", "api", "--timeout", "1ms"]).exits(1);
-    assert!(late.stderr.contains("it goes on. `project-cluster show api`"), "{}", late.stderr);
-    cluster.wait_until("it went on", SOON, || cluster.workers("api").len() == 2);
+    assert!(late.stderr.contains("`--timeout` (1 ms) was over") && late.stderr.contains("nothing was asked of it"), "{}", late.stderr);
+    assert_eq!(cluster.workers("api"), Vec::<String>::new());
+    cluster.cli(&["start", "api"]).ok();
     let refused = cluster.cli(&["sleep", "api"]).exits(1);
     assert!(refused.stderr.contains("not on_demand") && refused.stderr.contains("`project-cluster stop api`"), "{}", refused.stderr);
     assert_eq!(cluster.workers("api").len(), 2);
@@ -95,8 +122,14 @@ fn start_and_stop_take_several_apps_and_wait_as_told() {
     }
     assert!(cluster.cli(&["ls", "api:09"]).exits(2).stderr.contains("`project-cluster ls api`"));
     assert!(cluster.cli(&["relaod", "api"]).exits(2).stderr.contains("reload"));
+    // Of another program's words it is said what they are called here.
+    let list = cluster.cli(&["list"]).exits(2).stderr;
+    assert_eq!(list, "project-cluster: there is no verb `list` here: `project-cluster ls` lists the workers\n");
+    assert!(cluster.cli(&["delete", "api", "--json"]).exits(2).stderr.contains("`project-cluster apply`"));
     cluster.cli(&["start"]).exits(2);
-    cluster.cli(&["reload", "api", "--timeout", "soon"]).exits(2);
+    for wrong in ["soon", "30", "0s"] {
+        cluster.cli(&["reload", "api", "--timeout", wrong]).exits(2);
+    }
 }
 
 #[test]
@@ -133,6 +166,47 @@ fn logs_are_those_of_the_chosen_workers() {
     cluster.wait_until("it follows the worker into the next generation", SOON, || one.stdout().contains("hello from api:02"));
     assert!(!one.stdout().contains("hello from api:01"), "{}", one.stdout());
     assert!(cluster.cli(&["logs", "apo"]).exits(2).stderr.contains("Did you mean `api`?"));
+    assert!(cluster.cli(&["logs", "--grep", "("]).exits(2).stderr.contains("project-cluster logs --help"));
+    // That journalctl cannot be run, or cannot read, is no matter of how it was asked.
+    let none = cluster.sh("program=$(command -v project-cluster); PATH=/nowhere $program logs api 2>&1 || echo $?").ok();
+    assert!(none.contains("journalctl cannot be run") && none.ends_with("\n1"), "{none}");
+}
+
+#[test]
+fn what_is_written_behind_a_first_reading_that_found_nothing_is_followed() {
+    let cluster = shop(1, "");
+    cluster.program("v1", &format!("process.on('SIGUSR2', () => console.log('written between')); {HELLO}"));
+    cluster.cli(&["reload", "api"]).ok();
+    let worker = cluster.pids("api")[0];
+    // Between the two readings the worker writes its first line, and journald has it.
+    let between = format!(
+        "#!/bin/sh\ncase \"$*\" in\n*--follow*--grep=between*) exec /usr/bin/journalctl \"$@\" ;;\n*--grep=between*) /usr/bin/journalctl \"$@\"\n\
+         kill -USR2 {worker}; until /usr/bin/journalctl --quiet | grep -q 'written between'; do sleep 0.05; done ;;\n\
+         *) exec /usr/bin/journalctl \"$@\" ;;\nesac\n"
+    );
+    cluster.write("/usr/local/sbin/journalctl", &between);
+    cluster.run(&["chmod", "755", "/usr/local/sbin/journalctl"]).ok();
+    let follow = cluster.spawn(&["project-cluster", "logs", "api", "-f", "--grep", "between"]);
+    cluster.wait_until("it shows the line", SOON, || follow.stdout().contains("api:01  written between"));
+}
+
+#[test]
+fn where_the_master_hangs_there_are_logs_and_no_order_is_said_to_go_on() {
+    let cluster = shop(1, "");
+    let master = cluster.main_pid("project-cluster.service").unwrap();
+    cluster.program("v1", &format!("console.log('before it hung'); {HELLO}"));
+    cluster.cli(&["reload", "api"]).ok();
+    cluster.run(&["journalctl", "--sync"]).ok();
+    cluster.kill(master, "STOP");
+    // The lines are journald's.
+    let logs = cluster.cli(&["logs", "api"]).exits(0);
+    assert!(logs.stdout.contains("before it hung"), "{}", logs.stdout);
+    assert!(logs.stderr.contains("no answer from the master") && logs.stderr.contains("last installed"), "{}", logs.stderr);
+    assert_eq!(cluster.cli(&["logs", "api", "--json", "-n", "1"]).exits(0).stderr, "");
+    let late = cluster.cli(&["stop", "api", "--timeout", "1s"]).exits(1);
+    assert!(late.stderr.contains("nothing was asked of it"), "{}", late.stderr);
+    cluster.kill(master, "CONT");
+    cluster.cli(&["ls"]).ok();
 }
 
 #[track_caller]

@@ -198,55 +198,157 @@ fn the_commands_of_the_api() {
     run("docs/rest.md");
 }
 
-/// The fields that `docs/rest.md` has under a heading.
-fn fields(heading: &str) -> BTreeSet<String> {
-    let document = text("docs/rest.md");
-    let section = document.split(&format!("\n### {heading}\n")).nth(1).unwrap_or_else(|| panic!("docs/rest.md has {heading}"));
-    let rows = section.split("\n### ").next().unwrap().lines().filter_map(|line| line.strip_prefix("| `"));
+/// The fields that a document has under a heading.
+fn fields(path: &str, heading: &str) -> BTreeSet<String> {
+    let document = text(path);
+    let section = document.split(&format!("\n### {heading}\n")).nth(1).unwrap_or_else(|| panic!("{path} has {heading}"));
+    let rows = section.split("\n#").next().unwrap().lines().filter_map(|line| line.strip_prefix("| `"));
     rows.map(|row| row.split('`').next().unwrap().to_owned()).collect()
 }
 
-/// Each answer with `--json` has the fields that `docs/cli.md` names, and no other.
+/// What the table of `docs/cli.md` says that a verb answers with.
+struct Told {
+    array: bool,
+    fields: BTreeSet<String>,
+    /// What of them is always there: all, but for what the API itself leaves out.
+    always: BTreeSet<String>,
+}
+
+fn told(table: &str, verb: &str) -> Told {
+    let row = table.lines().find(|line| line.starts_with('|') && line.split('|').nth(1).unwrap().contains(&format!("`{verb}`")));
+    let answer = row.unwrap_or_else(|| panic!("the table has `{verb}`")).split('|').nth(2).unwrap().trim();
+    if let Some((_, object)) = answer.split_once("`{") {
+        // An array in an object has a link of its own.
+        let fields: BTreeSet<String> = object.split("}`").next().unwrap().split(", ").map(|key| key.trim_matches('"').to_owned()).collect();
+        return Told { array: false, always: fields.clone(), fields };
+    }
+    let (before, link) = answer.split_once("](").unwrap_or_else(|| panic!("`{verb}` has a link: {answer}"));
+    let name = before.rsplit('[').next().unwrap();
+    let path = if link.starts_with('#') { "docs/cli.md" } else { "docs/rest.md" };
+    let mut fields = fields(path, name);
+    let openapi: Value = serde_json::from_str(&text("docs/openapi.json")).unwrap();
+    let optional = name == "Event";
+    let required = openapi["components"]["schemas"][name]["required"].as_array().cloned().unwrap_or_default();
+    let mut always: BTreeSet<String> =
+        if optional { required.iter().map(|key| key.as_str().unwrap().to_owned()).collect() } else { fields.clone() };
+    if let Some(more) = answer.split("plus `").nth(1) {
+        let more = more.split('`').next().unwrap().to_owned();
+        fields.insert(more.clone());
+        always.insert(more);
+    }
+    assert!(always.len() > 2, "`{verb}`: {fields:?}");
+    Told { array: before.contains("array"), fields, always }
+}
+
+#[track_caller]
+fn has_keys(what: &str, object: &Value, told: &Told) {
+    let keys: BTreeSet<String> = object.as_object().unwrap_or_else(|| panic!("{what}: an object: {object}")).keys().cloned().collect();
+    let Told { fields, always, .. } = told;
+    assert!(keys.is_subset(fields) && always.is_subset(&keys), "{what}: {keys:?}, and the documents say {fields:?}, always {always:?}");
+}
+
+/// Each answer with `--json` has the fields that `docs/cli.md` names, all of them, and no other; also where it failed.
 #[test]
 fn the_json_of_each_verb_is_what_the_table_says() {
     let table = text("docs/cli.md").split("\n## JSON\n").nth(1).unwrap().split("\n## ").next().unwrap().to_owned();
-    let told = |verb: &str| -> (bool, BTreeSet<String>) {
-        let row = table.lines().find(|line| line.starts_with('|') && line.split('|').nth(1).unwrap().contains(&format!("`{verb}`")));
-        let answer = row.unwrap_or_else(|| panic!("the table has `{verb}`")).split('|').nth(2).unwrap();
-        match answer.split_once("rest.md#") {
-            Some((before, behind)) => {
-                let mut fields = fields(before.rsplit('[').next().unwrap().split(']').next().unwrap());
-                fields.extend(behind.split("plus `").nth(1).map(|more| more.split('`').next().unwrap().to_owned()));
-                (before.contains("array"), fields)
-            }
-            None => {
-                let object = answer.split("`{").nth(1).unwrap().split("}`").next().unwrap();
-                (false, object.split(", ").map(|key| key.trim_matches('"').to_owned()).collect())
-            }
+    let cluster = installed(&(node(1) + &app("lazy", 1, "node /srv/apps/hello.js 3001", "listen = 3001\non_demand = true")));
+    let mut seen = BTreeSet::new();
+    // Of a command that ends with this code its answer, and why it failed.
+    let mut ends = |code: i32, verb: &str, words: &[&str]| -> (Vec<Value>, String) {
+        let output = cluster.cli(&[words, &["--json"]].concat()).exits(code);
+        let told = told(&table, verb);
+        seen.insert(verb.to_owned());
+        let read = |text: &str| serde_json::from_str::<Value>(text).unwrap_or_else(|why| panic!("{words:?}: {why}: {text}"));
+        let objects: Vec<Value> = match read(output.stdout.lines().next().filter(|_| verb == "logs").unwrap_or(&output.stdout)) {
+            Value::Array(all) if told.array => all,
+            one if !told.array => vec![one],
+            other => panic!("`{verb}`: an array: {other}"),
+        };
+        assert!(!objects.is_empty(), "{words:?}");
+        objects.iter().for_each(|object| has_keys(&format!("{words:?}"), object, &told));
+        if code == 0 {
+            assert_eq!(output.stderr, "", "{words:?}");
+            return (objects, String::new());
         }
+        let error = read(&output.stderr);
+        assert_eq!(error["error"]["exit_code"], code, "{error}");
+        (objects, error["error"]["message"].as_str().unwrap().to_owned())
     };
-    let cluster = installed(&node(1));
-    let mut count = 0;
-    let mut check = |verb: &str, words: &[&str]| {
-        let text = cluster.cli(&[words, &["--json"]].concat()).ok();
-        let value: Value = serde_json::from_str(&text).unwrap_or_else(|why| panic!("{words:?}: {why}: {text}"));
-        let (array, fields) = told(verb);
-        let object = if array { &value.as_array().unwrap_or_else(|| panic!("`{verb}`: an array: {text}"))[0] } else { &value };
-        let keys: BTreeSet<String> = object.as_object().unwrap_or_else(|| panic!("`{verb}`: an object: {text}")).keys().cloned().collect();
-        // A field that says nothing may be left out of an object of the API.
-        assert!(if array { keys.is_subset(&fields) } else { keys == fields }, "`{verb}`: {keys:?}, and the documents say {fields:?}");
-        count += 1;
-    };
-    check("init", &["--config", "/etc/other.toml", "init"]);
-    check("install --diff", &["install", "--diff"]);
-    check("install", &["install", "--now"]);
-    check("apply --diff", &["apply", "--diff"]);
-    for (verb, more) in
-        [("ls", ""), ("show", "api"), ("events", "-n1"), ("reload", "api"), ("add", "api"), ("remove", "api:02"), ("apply", "")]
-    {
-        let words: Vec<&str> = [verb, more].into_iter().filter(|word| !word.is_empty()).collect();
-        check(verb, &words);
+    ends(0, "init", &["--config", "/etc/other.toml", "init"]);
+    ends(0, "install --diff", &["install", "--diff"]);
+    // Where something is in the way.
+    let foreign = "/etc/systemd/system/project-cluster-api@.service";
+    cluster.write(foreign, "[Service]\nExecStart=/bin/true\n");
+    let (objects, why) = ends(1, "install --diff", &["install", "--diff"]);
+    assert!(objects[0]["conflicts"][0]["path"] == foreign && objects[0]["conflicts"][0]["why"].is_string(), "{objects:?}");
+    assert!(why.contains(foreign), "{why}");
+    cluster.run(&["rm", foreign]).ok();
+    ends(0, "install", &["install"]);
+    // A cluster that is down, and the same answer as of one that is up.
+    let (objects, _) = ends(0, "apply", &["apply"]);
+    let outcome = |object: &Value| -> [String; 3] { ["app", "outcome", "code"].map(|key| object[key].as_str().unwrap_or("null").into()) };
+    let apps: Vec<[String; 3]> = objects[0]["apps"].as_array().unwrap().iter().map(outcome).collect();
+    assert_eq!(apps, [["api", "done", "null"], ["lazy", "done", "null"]], "{objects:?}");
+    has_keys("apps of apply", &objects[0]["apps"][0], &told(&table, "start"));
+    ends(0, "apply", &["apply"]);
+    ends(0, "apply --diff", &["apply", "--diff"]);
+    cluster.sh("usermod -aG project-cluster games").ok();
+    for (verb, words) in [("apply --diff", &["apply", "--diff", "--json"][..]), ("apply", &["apply", "--json"])] {
+        let output = cluster.run_as("games", &[&["project-cluster"], words].concat()).ok();
+        has_keys(&format!("{words:?} of a member"), &serde_json::from_str(&output).unwrap(), &told(&table, verb));
     }
-    check("uninstall", &["uninstall"]);
-    assert_eq!(count, 12);
+    cluster.run(&["journalctl", "--sync"]).ok();
+    let done = [
+        ("ls", &["ls"][..]),
+        ("show", &["show", "api"]),
+        ("show UID", &["show", "api:01"]),
+        ("events", &["events", "-n1"]),
+        ("logs", &["logs", "api", "-n1"]),
+        ("stop", &["stop", "api"]),
+        ("start", &["start", "api"]),
+        ("reload", &["reload", "api"]),
+        ("restart", &["restart", "api:01"]),
+        ("add", &["add", "api"]),
+        ("scale", &["scale", "api", "3"]),
+        ("remove", &["remove", "api:02"]),
+        ("reset", &["reset", "api"]),
+        ("sleep", &["sleep", "lazy"]),
+    ];
+    for (verb, words) in done {
+        ends(0, verb, words);
+    }
+    let (objects, _) = ends(0, "show", &["show", "api"]);
+    assert_eq!(objects[0]["facts"].as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>(), fields("docs/cli.md", "Facts"));
+    for unit in objects[0]["facts"]["units"].as_array().unwrap() {
+        assert_eq!(unit.as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>(), fields("docs/cli.md", "Unit"));
+    }
+    // What fails has an entry for each app, too.
+    let (objects, why) = ends(1, "sleep", &["sleep", "all"]);
+    assert_eq!(objects.iter().map(outcome).collect::<Vec<_>>(), [["api", "refused", "conflict"], ["lazy", "done", "null"]]);
+    assert!(why.starts_with("api: ") && objects[0]["message"].as_str().is_some_and(|message| why.contains(message)), "{why}");
+    cluster.sh("ln -sfn /nowhere /srv/shop/current").ok();
+    let (objects, why) = ends(1, "reload", &["reload", "api"]);
+    assert_eq!((outcome(&objects[0]), &objects[0]["roll"]["state"]), (["api", "failed", "failed"].map(String::from), &"failed".into()));
+    assert!(why.contains("the roll to generation"), "{why}");
+    ends(0, "uninstall", &["uninstall"]);
+    assert_eq!(seen.len(), 20, "{seen:?}");
+
+    let wrong = |words: &[&str]| {
+        let output = cluster.cli(&[words, &["--json"]].concat());
+        (output.code, serde_json::from_str::<Value>(&output.stdout).unwrap(), output.stderr)
+    };
+    let (code, schema, _) = wrong(&["schema"]);
+    assert!(code == 0 && schema["properties"]["apps"].is_object(), "{schema}");
+    assert_eq!(wrong(&["check"]).0, 0);
+    cluster.config("[apps.api]\ncomand = \"x\"\n");
+    let (code, problems, why) = wrong(&["check"]);
+    let why: Value = serde_json::from_str(&why).unwrap();
+    assert_eq!((code, &why["error"]["exit_code"]), (2, &2.into()), "{why}");
+    assert!(why["error"]["message"].as_str().unwrap().contains("cluster.toml"), "{why}");
+    let document = text("docs/config.md");
+    let example =
+        document.split("`check --json` prints them").nth(1).unwrap().split("```json\n").nth(1).unwrap().split("```").next().unwrap();
+    let example: Value = serde_json::from_str(example).unwrap();
+    let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
+    assert_eq!(keys(&problems[0]), keys(&example));
 }

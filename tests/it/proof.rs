@@ -16,6 +16,13 @@ fn a_bus_that_hangs_for_longer_than_a_call_may_take() {
 }
 
 #[test]
+fn a_hundred_thousand_starts_in_directories_of_others_who_race() {
+    let through = super::threats::deploy::race(100_000);
+    println!("{through} of 100,000 starts got through");
+    assert!(through > 0);
+}
+
+#[test]
 fn ruby_and_java_share_their_sockets_in_the_default_sandbox() {
     let servers = [("ruby", "/usr/bin/ruby /srv/apps/hello.rb 3000"), ("java", "/usr/bin/java -cp /srv/java Hello 3001")];
     let slow = "timeout.start = \"90s\"";

@@ -87,12 +87,13 @@ fn the_command_line_tells_each_step_and_restart_rolls_as_well() {
 
     // Who does not wait, or no longer, stops nothing.
     assert!(cluster.cli(&["reload", "api", "--no-wait"]).ok().contains("has begun"));
-    let late = cluster.cli(&["reload", "api", "--timeout", "10ms"]).exits(1);
+    // This one stands behind the one that has begun, so it takes longer than that.
+    let late = cluster.cli(&["reload", "api", "--timeout", "500ms"]).exits(1);
     assert!(late.stderr.contains("goes on. `project-cluster show api`"), "{}", late.stderr);
     // What was begun can be found again.
     let late = cluster.cli(&["reload", "api", "--json", "--timeout", "300ms"]);
     let begun: serde_json::Value = serde_json::from_str(&late.stdout).unwrap();
-    assert_eq!((late.code, begun[0]["message"].as_str()), (1, Some("begun")), "{begun}");
+    assert_eq!((late.code, begun[0]["outcome"].as_str(), begun[0]["code"].as_str()), (1, Some("begun"), None), "{begun}");
     assert!(begun[0]["roll"]["id"].is_u64(), "{begun}");
     cluster.wait_until("all of these have ended", SOON, || cluster.app("api")["state"] == "running");
     let waiting = cluster.spawn(&["project-cluster", "reload", "api", "--json"]);
@@ -309,4 +310,35 @@ fn surge_and_unavailable_bound_how_many_are_up() {
     assert!(fewest >= 3 && most <= 4, "{fewest} to {most} were up");
     assert_eq!(first_steps("lean")[0], "lean:01 (generation 1) retires", "the old one first");
     assert_eq!((cluster.generations("api"), cluster.generations("lean")), (vec![2], vec![2]));
+}
+
+/// As many connections as the unix socket takes, held for three seconds.
+const CROWD: &str = "
+import socket, time
+held = []
+for _ in range(600):
+    one = socket.socket(socket.AF_UNIX)
+    one.settimeout(5)
+    one.connect('/run/project-cluster/api.sock')
+    held.append(one)
+refused = held[-1].recv(99)
+print(refused.decode().split()[1], flush=True)
+time.sleep(3)
+";
+
+#[test]
+fn a_master_that_takes_no_more_connections_fails_neither_who_follows_a_roll_nor_systemctl() {
+    let cluster = shop(2, "");
+    cluster.deploy("v2", &format!("setTimeout(() => {{ {HELLO} }}, 1500);"));
+    // The connection of each of its questions ends with the answer, so that the next finds no place.
+    for (command, waits) in [(&["project-cluster", "reload", "api"][..], "waiting for it"), (&["systemctl", "reload", HANDLE], "")] {
+        let reload = cluster.spawn(command);
+        cluster.wait_until("it has begun", SOON, || cluster.app("api")["state"] == "rolling");
+        let crowd = cluster.spawn(&["python3", "-c", CROWD]);
+        cluster.wait_until("no place is left", SOON, || crowd.stdout().contains("503"));
+        let ended = reload.wait(3 * SOON).exits(0);
+        assert!(ended.stdout.contains(waits), "{command:?}: {}", ended.stdout);
+        crowd.wait(SOON).exits(0);
+    }
+    assert_eq!(cluster.generations("api"), [3]);
 }

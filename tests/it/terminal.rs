@@ -161,6 +161,52 @@ fn ctrl_c_ends_the_waiting_and_not_the_roll() {
 }
 
 #[test]
+fn each_verb_shows_how_far_it_is() {
+    let cluster = shop(1, "");
+    cluster.program("v1", SLOW);
+    cluster.cli(&["stop", "api"]).ok();
+    for (words, waits) in [
+        (&["start", "api"][..], "start api  [............] 0 of 1 ready"),
+        (&["restart", "api"], "restart api  [............] 0 of 1 ready"),
+        (&["restart", "api:01"], "restart api  [............] 0 of 1 ready"),
+        (&["scale", "api", "2"], "scale api  [............] 0 of 1 ready"),
+    ] {
+        let shown = on(&cluster, &["=120x24", &format!("?{waits}"), "?starting"], words).exits(0);
+        assert!(screen(&shown.stdout).iter().all(|line| !line.contains("...]")), "nothing of the foot stays: {}", shown.stdout);
+    }
+    // A worker that does not heed SIGTERM is killed after timeout.kill.
+    cluster.program("v1", &format!("process.on('SIGTERM', () => {{}}); {HELLO}"));
+    cluster.cli(&["reload", "api"]).ok();
+    let stop = on(&cluster, &["=120x24", "?0 of 2 stopped", "?ending (timeout.kill 2.0 s)"], &["stop", "api"]).exits(0);
+    assert_eq!(screen(&stop.stdout), ["api: stopped", ""], "{}", stop.stdout);
+}
+
+#[test]
+fn ctrl_c_of_what_systemd_carries_out_says_that_it_goes_on_and_a_second_one_leaves_at_once() {
+    let cluster = shop(1, "");
+    cluster.program("v1", SLOW);
+    cluster.cli(&["stop", "api"]).ok();
+    let start = on(&cluster, &["=120x24", "?starting", "<\u{3}"], &["start", "api"]).exits(1);
+    assert!(start.stdout.contains("it goes on") && start.stdout.contains("`project-cluster stop api` ends it"), "{}", start.stdout);
+    cluster.wait_until("it starts all the same", SOON, || cluster.workers("api").len() == 1);
+    cluster.program("v1", &format!("process.on('SIGTERM', () => {{}}); {HELLO}"));
+    cluster.cli(&["reload", "api"]).ok();
+    let stop = on(&cluster, &["=120x24", "?ending", "<\u{3}"], &["stop", "api"]).exits(1);
+    assert!(stop.stdout.contains("it goes on") && !stop.stdout.contains("ends it"), "{}", stop.stdout);
+    cluster.wait_until("it stops all the same", SOON, || cluster.workers("api").is_empty());
+    // The master hangs: nobody can tell whether an order was taken, and who is in a hurry leaves.
+    cluster.cli(&["start", "api"]).ok();
+    let master = cluster.main_pid("project-cluster.service").unwrap();
+    let stopping = "while systemctl is-active --quiet project-cluster@api; do sleep 0.1; done";
+    let hangs = format!("({stopping}; kill -STOP {master}; echo it hangs) & exec project-cluster stop api");
+    let steps = ["=120x24", "?it hangs", "<\u{3}", "?how it stands", "<\u{3}"];
+    let stop = terminal(&cluster, &steps, &["sh", "-c", &hangs]).wait(3 * SOON);
+    cluster.kill(master, "CONT");
+    assert_eq!(stop.code, 1, "{}", stop.stdout);
+    assert!(stop.stdout.contains("interrupted twice") && stop.stdout.contains("`project-cluster ls`"), "{}", stop.stdout);
+}
+
+#[test]
 fn what_ends_all_is_asked_for_where_somebody_can_answer() {
     let cluster = cluster(&node(1));
     let stands = || cluster.workers("api").len();
@@ -172,6 +218,14 @@ fn what_ends_all_is_asked_for_where_somebody_can_answer() {
     assert!(no.stdout.contains("`--yes`") && stands() == 1, "{}", no.stdout);
     on(&cluster, &["=80x24", "?[y/N] ", "<y\n"], &["stop", "all"]).exits(0);
     assert_eq!(stands(), 0);
+    // Where stderr, or all that is said, goes elsewhere: the question does not.
+    cluster.cli(&["start", "api"]).ok();
+    for elsewhere in ["project-cluster uninstall 2>&1 | tee /tmp/log; ! grep -q removed /tmp/log", "project-cluster stop all 2>/tmp/log"] {
+        let no = terminal(&cluster, &["=80x24", "?[y/N] ", "<\n"], &["sh", "-c", elsewhere]).wait(3 * SOON);
+        assert!(no.stdout.contains("of cluster project-cluster") || no.stdout.contains("stop cluster"), "{}", no.stdout);
+        assert_eq!(stands(), 1, "{elsewhere}: {}", no.stdout);
+        assert!(cluster.read("/tmp/log").contains("nothing was done"), "{}", cluster.read("/tmp/log"));
+    }
     // One app was named; nobody is there; it was said before.
     cluster.cli(&["start", "api"]).ok();
     on(&cluster, &["=80x24"], &["stop", "api"]).exits(0);

@@ -8,15 +8,17 @@ use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 use self::plan::{Ask, Line};
-use super::args::{Apply, Install, Wait};
+use super::args::{Apply, Wait};
+use super::client::Client;
+use super::errand::Errand;
 use super::live::Running;
-use super::operate::{self, Errand};
-use super::{Context, Failure, print, print_json, setup};
+use super::{Context, Failure, operate, outcome, print, print_json, setup};
 use crate::api::types::App;
 use crate::config::settings::Settings;
 use crate::handle::fresh_mark;
 use crate::names::AppName;
-use crate::units::install::{self, Live, Options, Report};
+use crate::units::diff::Conflict;
+use crate::units::install::{self, Live, LiveError, Options, Report};
 
 /// Root installs first; others have what is installed carried out.
 pub(crate) fn run(context: &Context, options: &Apply, runtime: &Runtime) -> Result<(), Failure> {
@@ -24,61 +26,83 @@ pub(crate) fn run(context: &Context, options: &Apply, runtime: &Runtime) -> Resu
 }
 
 fn as_member(context: &Context, options: &Apply, runtime: &Runtime) -> Result<(), Failure> {
-    let running = runtime.block_on(context.apps())?;
+    let client = context.client.within(options.wait.timeout);
+    let running = runtime.block_on(client.apps())?;
     let lines = plan::plan_of_installed(&running);
     let note = "only root installs a changed configuration (`sudo project-cluster apply`): this goes by what is installed";
     if options.diff {
         if context.json {
-            return print_json(&json!({ "plan": lines, "notes": [note] }));
+            return print_json(&difference(&lines, &[], "", &[note.to_owned()], &json!([])));
         }
         print(&told(&lines, Some(note)));
         return Ok(());
     }
     context.say(&told(&lines, Some(note)));
-    carry_out(context, &lines, options.wait, runtime, |ended| json!({ "plan": lines, "notes": [note], "apps": ended }))
+    let document = Document { plan: &lines, changed: Vec::new(), notes: vec![note.to_owned()], warnings: json!([]) };
+    carry_out(context, &client, errands(&lines), options.wait, runtime, document)
 }
 
 fn as_root(context: &Context, options: &Apply, runtime: &Runtime) -> Result<(), Failure> {
+    let client = context.client.within(options.wait.timeout);
     let loaded = setup::load(context)?;
-    let settings = &loaded.settings;
+    let (settings, warnings) = (&loaded.settings, loaded.warnings.to_json());
     let install = Options { root: PathBuf::from("/"), host: setup::host(true)?, now: false };
     let failed = |why: install::Error| Failure::Failed(why.to_string());
-    let live = Running::connect(runtime).map_err(|why| Failure::Failed(why.to_string()))?;
-    let up =
-        !live.running(&[settings.name.target(), settings.name.api_socket()]).map_err(|why| Failure::Failed(why.to_string()))?.is_empty();
+    let live = Running::connect(runtime).map_err(refused)?;
+    let up = !live.running(&[settings.name.target(), settings.name.api_socket()]).map_err(refused)?.is_empty();
     let before = install::installed(&settings.name, &install).map_err(failed)?;
-    let running = if up { runtime.block_on(context.apps())? } else { Vec::new() };
+    let running = if up { runtime.block_on(client.apps())? } else { Vec::new() };
     let lines = plan(before.as_ref(), &install::following(settings, &install).map_err(failed)?, &running, up);
     if options.diff {
         let preview = install::preview(settings, &install, Some(&live)).map_err(failed)?;
         if context.json {
-            let diff =
-                json!({ "plan": lines, "conflicts": preview.plan.conflicts, "diff": preview.text, "warnings": loaded.warnings.to_json() });
-            print_json(&diff)?;
+            print_json(&difference(&lines, &preview.plan.conflicts, &preview.text, &[], &warnings))?;
         } else {
             print(&(told(&lines, None) + &preview.text));
         }
-        return if preview.plan.conflicts.is_empty() { Ok(()) } else { Err(Failure::Failed(String::new())) };
+        return setup::no_conflicts(&preview.plan.conflicts);
     }
     context.say(&told(&lines, None));
     if !up {
-        // All of it starts with its target; a start by itself is no deploy.
+        // A start by itself is no deploy.
         for app in install::outdated(settings, &install).map_err(failed)? {
             mark(settings, &app)?;
         }
-        drop(live);
-        return setup::install_loaded(context, &loaded, &Install { root: None, diff: false, now: true }, runtime);
     }
     let mut report = install::install(settings, &install, Some(&live)).map_err(failed)?;
     report.advice.clear();
-    if !report.is_empty() {
-        live.hang_up(&settings.name.master()).map_err(|why| Failure::Failed(why.to_string()))?;
+    if !up {
+        bring_up(settings, &live, &mut report)?;
+    } else if !report.is_empty() {
+        live.hang_up(&settings.name.master()).map_err(refused)?;
+    }
+    if !report.is_empty() || !up {
         context.say(&report.to_string());
     }
     for line in lines.iter().filter(|line| line.next_start) {
         mark(settings, &line.app)?;
     }
-    carry_out(context, &lines, options.wait, runtime, |ended| document(&lines, &report, &loaded.warnings.to_json(), ended))
+    let changed = report.actions.iter().map(|(action, path)| json!({ "action": action.word(), "path": path })).collect();
+    let errands = if up { errands(&lines) } else { starts(&lines) };
+    carry_out(context, &client, errands, options.wait, runtime, Document { plan: &lines, changed, notes: report.notes, warnings })
+}
+
+fn refused(why: LiveError) -> Failure {
+    Failure::Failed(why.to_string())
+}
+
+/// Enables the cluster and has systemd start all of it, which goes on: the master, which is waited for, tells how.
+fn bring_up(settings: &Settings, live: &Running<'_>, report: &mut Report) -> Result<(), Failure> {
+    let (cluster, target) = (&settings.name, settings.name.target());
+    live.enable(&target).map_err(refused)?;
+    live.start(&cluster.api_socket()).map_err(refused)?;
+    live.begin(&target).map_err(refused)?;
+    report.notes.push(format!("enabled {target}; systemd starts it"));
+    if settings.api.enabled {
+        // Its port may be taken; that is said, and no reason for the rest not to start.
+        let _ = live.start(&cluster.tcp_socket());
+    }
+    install::tell_api(settings, live, report).map_err(|why| Failure::Failed(why.to_string()))
 }
 
 /// The plan; of a cluster that is not up everything starts.
@@ -107,35 +131,52 @@ fn told(lines: &[Line], note: Option<&str>) -> String {
     text
 }
 
-fn document(lines: &[Line], report: &Report, warnings: &Value, ended: Value) -> Value {
-    let changed: Vec<_> = report.actions.iter().map(|(action, path)| json!({ "action": action.word(), "path": path })).collect();
-    json!({ "plan": lines, "changed": changed, "notes": report.notes, "warnings": warnings, "apps": ended })
+/// What `--diff --json` answers with, whoever asks.
+fn difference(lines: &[Line], conflicts: &[Conflict], diff: &str, notes: &[String], warnings: &Value) -> Value {
+    json!({ "plan": lines, "conflicts": conflicts, "diff": diff, "notes": notes, "warnings": warnings })
+}
+
+/// What `--json` answers with, whoever asks, but for what comes of it.
+struct Document<'a> {
+    plan: &'a [Line],
+    changed: Vec<Value>,
+    notes: Vec<String>,
+    warnings: Value,
 }
 
 /// Asks the master for each app that changes, all at once.
 fn carry_out(
     context: &Context,
-    lines: &[Line],
+    client: &Client,
+    errands: Vec<Errand>,
     wait: Wait,
     runtime: &Runtime,
-    document: impl FnOnce(Value) -> Value,
+    document: Document<'_>,
 ) -> Result<(), Failure> {
-    let errands: Vec<Errand> = lines.iter().filter_map(|line| line.ask.map(|ask| errand(line, ask, wait))).collect();
-    runtime.block_on(async {
-        let (ended, failures) = operate::all(context, errands, wait).await?;
-        if context.json {
-            print_json(&document(json!(ended)))?;
-        }
-        failures.end()
-    })
+    let outcomes = runtime.block_on(operate::all(context, client, errands, wait))?;
+    if context.json {
+        let Document { plan, changed, notes, warnings } = document;
+        print_json(&json!({ "plan": plan, "changed": changed, "notes": notes, "warnings": warnings, "apps": outcomes }))?;
+    }
+    outcome::end(&outcomes)
 }
 
-fn errand(line: &Line, ask: Ask, wait: Wait) -> Errand {
-    let mut errand = Errand::new(line.app.as_str(), "apply", None, wait);
-    if ask == Ask::Wake {
-        errand.uri.push_str(if errand.uri.contains('?') { "&start=true" } else { "?start=true" });
-    }
-    errand
+fn errands(lines: &[Line]) -> Vec<Errand> {
+    let errand = |line: &Line| {
+        let errand = Errand::new(line.app.as_str(), "apply", None);
+        Some(if line.ask? == Ask::Wake { errand.with("start=true".into()) } else { errand })
+    };
+    lines.iter().filter_map(errand).collect()
+}
+
+/// Of a cluster whose start is under way: each app's is joined, and so waited for and told.
+fn starts(lines: &[Line]) -> Vec<Errand> {
+    let errand = |line: &Line| match line.step {
+        _ if line.ask.is_none() => None,
+        "listen" => Some(Errand::new(line.app.as_str(), "apply", None).with("start=true".into())),
+        _ => Some(Errand::new(line.app.as_str(), "start", None)),
+    };
+    lines.iter().filter_map(errand).collect()
 }
 
 #[cfg(test)]

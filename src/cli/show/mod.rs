@@ -1,7 +1,8 @@
 //! `show`: all that an operator asks of an app or a worker. What the master tells, and beside it what only this machine can:
 //! the release, connections, drop-ins, limits, last lines.
 //!
-//! None of the second half is worth a failure: what cannot be read is left out.
+//! None of the second half is worth a failure: what cannot be read is left out. What was installed since a worker started is
+//! its next start's, and shown as that.
 
 #[cfg(any(test, fuzzing))]
 pub(super) mod fuzz;
@@ -10,6 +11,8 @@ mod text;
 mod units;
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 use std::time::Duration;
 
 use hyper::Method;
@@ -21,37 +24,49 @@ use super::{Choice, Context, Failure, logs, marks, print, print_json, selection,
 use crate::api::events::{By, Cause, Event, Kind};
 use crate::api::types::{App, Worker};
 use crate::config::settings::{self, Ready, Settings};
+use crate::files;
 use crate::names::{AppName, AppUnits, Generation};
 use crate::worker::paths::Paths;
+use crate::worker::pin::Pin;
 use crate::worker::store::Store;
 
 /// How many lines of the log are shown.
 const LINES: u32 = 5;
+/// The most of /etc/passwd that is read, bytes.
+const ACCOUNTS: u64 = 1 << 20;
 
-/// What of an app or a worker the master does not tell. Times are milliseconds, points of time those of Unix time.
+/// What of an app or a worker the master does not tell.
 #[derive(Debug, Clone, Default, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Facts {
-    /// The release: `cwd` of its generation with every symlink resolved. Only root can read it.
+    /// Whether what is installed (`command`, `cwd` and `user` of the app, `ready_by` and the times here) is what runs; else it is
+    /// what the next start takes.
+    in_effect: bool,
+    /// Program and arguments of what runs; null where they are not known: what differs from what is installed only root can read.
+    command: Option<Vec<String>>,
+    /// The release: `cwd` of its generation with every symlink resolved. Null for all but root, who alone can read it.
     release: Option<String>,
-    /// Since when the app is up, or the worker ready.
+    /// Who it runs as, by its process: a name, or the number of a user without one in /etc/passwd; null where nothing runs.
+    runs_as: Option<String>,
+    /// Since when the app is up, or the worker ready, milliseconds of Unix time.
     since_ms: Option<u64>,
     /// What makes a worker ready: `listen`, `notify`, `http`, `exec` or `none`.
     ready_by: Option<&'static str>,
-    /// Until a started worker must be ready.
+    /// Until a started worker must be ready, milliseconds.
     start_ms: Option<u64>,
-    /// From SIGTERM, which a worker gets at once when it is to go, to SIGKILL.
+    /// From SIGTERM, which a worker gets at once when it is to go, to SIGKILL, milliseconds.
     kill_ms: Option<u64>,
-    /// From a worker's unexpected end to its next start.
+    /// From a worker's unexpected end to its next start, milliseconds.
     restart_ms: Option<u64>,
-    /// How long a new worker must have been ready before an old one is touched.
+    /// How long a new worker must have been ready before an old one is touched, milliseconds.
     min_ready_ms: Option<u64>,
-    /// Of one roll.
+    /// How long one roll may take, milliseconds.
     deadline_ms: Option<u64>,
-    /// The connections of each address.
+    /// Of each address that listens its [Connections](#connections).
     connections: BTreeMap<String, Connections>,
-    /// The last end of a worker that nobody asked for, as far as the master remembers.
+    /// The last end of a worker that nobody asked for, an [Event](rest.md#event); null where the master remembers none.
     ended: Option<Event>,
-    /// Its units: of an app handle, slice, sockets and one of its workers; of a worker its own and the slice.
+    /// Its units, each a [Unit](#unit): of an app handle, slice, sockets and one of its workers; of a worker its own and the slice.
     units: Vec<Unit>,
 }
 
@@ -64,7 +79,7 @@ struct Shown<'a, T> {
 }
 
 pub(crate) async fn run(context: &Context, select: &[String]) -> Result<(), Failure> {
-    let mut apps = context.apps().await?;
+    let mut apps = context.client.apps().await?;
     marks::mark(context, &mut apps);
     let mut chosen = selection(&apps, select)?;
     let mut seen = Vec::new();
@@ -125,8 +140,15 @@ async fn facts(context: &Context, app: &App, choice: &Choice, rows: &[&Worker], 
     let since = if worker { own } else { Some(app.handle.clone()) };
     let active = |unit: &&Unit| Some(&unit.unit) == since.as_ref();
     let generation = if worker { rows.iter().find_map(|row| row.generation) } else { app.generation };
+    let pin = generation.and_then(|generation| pin(context, &app.name, generation));
+    // A worker of another generation than the app's current one is of other settings, or may be.
+    let in_effect = app.revisions.serves == Some(app.revisions.installed) && (generation.is_none() || generation == app.generation);
+    let shown = if worker { rows } else { &app.workers.iter().filter(|row| row.generation == generation).collect::<Vec<_>>() };
     let mut facts = Facts {
-        release: generation.and_then(|generation| release(context, &app.name, generation)),
+        in_effect,
+        command: pin.as_ref().map(|pin| pin.command.clone()).or_else(|| in_effect.then(|| app.command.clone())),
+        release: pin.map(|pin| pin.cwd.display().to_string()),
+        runs_as: shown.iter().find_map(|row| row.pid).and_then(user),
         since_ms: units.iter().find(active).and_then(|unit| unit.active_since_ms),
         connections: connections(app, settings),
         ended: events.iter().rev().find(|event| unexpected(event) && is_of(event, choice)).cloned(),
@@ -154,10 +176,17 @@ impl Facts {
     }
 }
 
-/// The release of a generation: only root can read its pin.
-fn release(context: &Context, app: &AppName, generation: Generation) -> Option<String> {
-    let pin = Store::open(&context.cluster, &Paths::system()).pin(app, generation).ok()??;
-    Some(pin.cwd.display().to_string())
+/// What the workers of a generation become; only root can read it.
+fn pin(context: &Context, app: &AppName, generation: Generation) -> Option<Pin> {
+    Store::open(&context.cluster, &Paths::system()).pin(app, generation).ok()?
+}
+
+/// Who a process runs as.
+fn user(pid: u32) -> Option<String> {
+    let uid = std::fs::metadata(format!("/proc/{pid}")).ok()?.uid().to_string();
+    let accounts = String::from_utf8(files::read_bounded(Path::new("/etc/passwd"), ACCOUNTS).ok()?).ok()?;
+    let named = accounts.lines().find(|line| line.split(':').nth(2) == Some(uid.as_str())).and_then(|line| line.split(':').next());
+    Some(named.map_or(uid.clone(), str::to_owned))
 }
 
 fn connections(app: &App, settings: Option<&settings::App>) -> BTreeMap<String, Connections> {
@@ -199,6 +228,9 @@ pub(super) mod golden {
         /// As of an app that serves, whose last unexpected end is this event.
         pub fn fill(&mut self, ended: &serde_json::Value, since_ms: u64) {
             *self = Self {
+                in_effect: true,
+                command: None,
+                runs_as: Some("shop".into()),
                 release: Some("/srv/shop/releases/2026-11-24-1402-with-a-name-that-is-longer-than-a-terminal-of-80-is-wide".into()),
                 since_ms: Some(since_ms),
                 ready_by: Some("listen"),
@@ -218,6 +250,14 @@ pub(super) mod golden {
                     ..Unit::default()
                 }],
             };
+        }
+    }
+
+    impl Facts {
+        /// What runs is not what is installed.
+        pub fn of_another_time(&mut self, command: &[&str]) {
+            (self.in_effect, self.command) = (false, Some(command.iter().map(|word| (*word).to_owned()).collect()));
+            self.runs_as = Some("www-data".into());
         }
     }
 

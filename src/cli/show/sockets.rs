@@ -14,10 +14,11 @@ use crate::names::Address;
 
 /// The connections of one address.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Connections {
     /// How many wait to be accepted.
     pub waiting: u64,
-    /// How many may wait: more are refused, or retried by the client's kernel.
+    /// How many may wait: more are refused, or retried by the client's kernel. Null where the configuration cannot be read.
     pub limit: Option<u64>,
     /// How many some process holds.
     pub accepted: u64,

@@ -8,6 +8,7 @@ use crate::api::types::{App, AppState, RollState, Worker};
 use crate::cli::follow::figures;
 use crate::cli::table::{self, Tone};
 use crate::cli::{list, time};
+use crate::config::accounts::DYNAMIC;
 use crate::journal::harmless;
 
 /// How it is shown.
@@ -56,19 +57,14 @@ pub fn app(app: &App, facts: &Facts, log: &[String], look: Look) -> String {
     let state = tone.paint(app.state.word(), look.colours);
     let head = format!("{}  {state}  {} of {} ready, generation {generation}{since}\n", app.name, app.ready, app.target);
     let mut page = Page { out: head, width: look.width };
-    page.short("command", &shell_words::join(&app.command));
-    page.short("cwd", &app.cwd);
-    if let Some(release) = &facts.release {
-        page.short("release", release);
-    }
-    page.line("user", &harmless(&app.user));
+    becomes(&mut page, app, facts);
     page.short("handle", &app.handle);
     if let Some((template, _)) = app.workers.iter().find_map(|row| row.unit.as_deref()?.split_once('@')) {
         page.short("units", &format!("{template}@*.service"));
     }
     sockets(&mut page, app, facts);
     configured(&mut page, facts);
-    units(&mut page, facts);
+    units(&mut page, app, facts);
     if let Some(text) = list::changed(app) {
         page.line("config", &text);
     }
@@ -110,11 +106,7 @@ pub fn worker(app: &App, row: &Worker, facts: &Facts, log: &[String], look: Look
     if let Some(pid) = row.pid {
         page.line("pid", &pid.to_string());
     }
-    page.short("command", &shell_words::join(&app.command));
-    if let Some(release) = &facts.release {
-        page.short("release", release);
-    }
-    page.line("user", &harmless(&app.user));
+    becomes(&mut page, app, facts);
     let usage = [
         row.memory_bytes.map(|bytes| format!("{} memory", table::bytes(bytes))),
         row.cpu_ms.map(|ms| format!("{} CPU", table::duration(ms))),
@@ -131,7 +123,7 @@ pub fn worker(app: &App, row: &Worker, facts: &Facts, log: &[String], look: Look
     }
     sockets(&mut page, app, facts);
     configured(&mut page, facts);
-    units(&mut page, facts);
+    units(&mut page, app, facts);
     ended(&mut page, facts);
     lines(&mut page, log);
     page.out
@@ -149,9 +141,38 @@ fn sockets(page: &mut Page, app: &App, facts: &Facts) {
     }
 }
 
+/// What runs, and where something else is installed what the next start takes.
+fn becomes(page: &mut Page, app: &App, facts: &Facts) {
+    if let Some(command) = facts.command.as_ref().or(facts.in_effect.then_some(&app.command)) {
+        page.short("command", &shell_words::join(command));
+    }
+    if facts.in_effect {
+        page.short("cwd", &app.cwd);
+    }
+    if let Some(release) = &facts.release {
+        page.short("release", release);
+    }
+    // A dynamic user has no name of its own; one that was changed is systemd's matter, and takes its next start.
+    let dynamic = |uid: &str| app.user.ends_with("(dynamic)") && uid.parse().is_ok_and(|uid| DYNAMIC.contains(&uid));
+    match &facts.runs_as {
+        Some(user) if *user == app.user || dynamic(user) => page.line("user", &harmless(&app.user)),
+        Some(user) if facts.in_effect => page.line("user", &harmless(&format!("{user} (from its next start on {})", app.user))),
+        Some(user) => page.line("user", &harmless(user)),
+        None if facts.in_effect => page.line("user", &harmless(&app.user)),
+        None => {}
+    }
+    if !facts.in_effect {
+        page.line("next", "what its next start takes:");
+        for (name, value) in [("command", shell_words::join(&app.command)), ("cwd", app.cwd.clone()), ("user", app.user.clone())] {
+            page.short("", &format!("{name:<9}{value}"));
+        }
+    }
+}
+
 fn configured(page: &mut Page, facts: &Facts) {
     let time = |ms: Option<u64>| ms.map_or_else(|| "?".to_owned(), table::duration);
     let Some(kind) = facts.ready_by else { return };
+    let later = if facts.in_effect { "" } else { " (from the next start on)" };
     let how = match kind {
         "listen" => "when it accepts from its sockets",
         "notify" => "when it says READY=1",
@@ -159,19 +180,21 @@ fn configured(page: &mut Page, facts: &Facts) {
         "exec" => "when its command succeeds",
         _ => "when it has stayed up for min_ready",
     };
-    page.line("ready", &format!("{how} ({kind}), within {}; believed after {}", time(facts.start_ms), time(facts.min_ready_ms)));
+    page.line("ready", &format!("{how} ({kind}), within {}; believed after {}{later}", time(facts.start_ms), time(facts.min_ready_ms)));
     page.line("drains", &format!("by itself: SIGTERM at once, SIGKILL after {}", time(facts.kill_ms)));
     page.line("again", &format!("{} after an unexpected end, later each time in a crash loop", time(facts.restart_ms)));
     page.line("rolls", &format!("for at most {}", time(facts.deadline_ms)));
 }
 
 /// What changes its units, and what limits them.
-fn units(page: &mut Page, facts: &Facts) {
+fn units(page: &mut Page, app: &App, facts: &Facts) {
     let said = |unit: &Unit| {
         let limits: Vec<String> = unit.limits.iter().map(|(name, value)| limit(name, value)).collect();
         (!limits.is_empty()).then(|| format!("{}: {}", unit.unit, limits.join(", ")))
     };
-    named(page, "limits", facts.units.iter().filter_map(said));
+    // Of what runs: handle and sockets have systemd's own, which bind nothing.
+    let runs = |unit: &&Unit| unit.unit.ends_with(".slice") || unit.unit.contains('@') && unit.unit != app.handle;
+    named(page, "limits", facts.units.iter().filter(runs).filter_map(said));
     named(page, "drop-ins", facts.units.iter().flat_map(|unit| unit.drop_ins.iter().cloned()));
 }
 

@@ -1,6 +1,7 @@
 //! What systemd says of units that the master does not: drop-ins, limits, when one became active and how it last ended.
 //!
-//! Asks `systemctl show`, which anybody may; without an answer in time nothing of it is shown.
+//! Asks `systemctl show`, which anybody may, once for all of them; without an answer in time nothing of it is shown. It knows
+//! the type of each property of each kind of unit, which over D-Bus would be ours to know.
 
 use std::collections::BTreeMap;
 use std::process::Stdio;
@@ -21,29 +22,31 @@ const LIMITS: [&str; 8] =
 
 /// What is known of one unit.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Unit {
     /// Its name.
     pub unit: String,
     /// Files that change it.
     pub drop_ins: Vec<String>,
-    /// Its limits, as systemd says them: bytes, numbers, `CPUQuotaPerSecUSec` a time.
+    /// Its limits, as systemd says them: bytes, numbers, `CPUQuotaPerSecUSec` a time. What is not limited is left out.
     pub limits: BTreeMap<String, String>,
-    /// When it last became active, milliseconds of Unix time.
+    /// When it last became active, milliseconds of Unix time; null where it has not.
     pub active_since_ms: Option<u64>,
-    /// How its main process last ended, where it has not been started again since.
+    /// How its main process last ended, an [Ended](#ended), where it has not been started again since; else null.
     pub ended: Option<Ended>,
 }
 
 /// How a main process ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Ended {
     /// When, milliseconds of Unix time.
     pub time_ms: u64,
     /// `Result` of the unit: `success`, `exit-code`, `signal`, `oom-kill`, `timeout`, `watchdog`, ...
     pub result: String,
-    /// Its exit code, where it exited.
+    /// Its exit code; null where a signal ended it.
     pub exit_code: Option<i32>,
-    /// The number of the signal that ended it, where one did.
+    /// The number of the signal that ended it; null where it exited.
     pub signal: Option<i32>,
 }
 

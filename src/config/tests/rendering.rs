@@ -102,6 +102,10 @@ fn many_problems_at_once_as_a_person_sees_them() {
     let shown = trimmed(&problems.to_string());
     assert_eq!(shown, &SHOWN[1..], "\n{shown}");
     assert!(problems.render(true).contains("\u{1b}["));
+    // On a narrow terminal the words break, and the lines of the configuration stay as they are.
+    let narrow = problems.render_within(false, 60);
+    let words = narrow.lines().filter(|line| !line.contains(['│', '╭', '╰', '·']));
+    assert!(narrow != problems.render(false) && words.clone().all(|line| line.chars().count() <= 60), "{narrow}");
 }
 
 #[test]

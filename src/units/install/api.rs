@@ -96,8 +96,11 @@ pub(super) fn listen(settings: &Settings, plan: &Plan, host: &Host, live: &dyn L
     tell(settings, live, report)
 }
 
-/// Says so where the listener is wanted and does not listen.
-pub(super) fn tell(settings: &Settings, live: &dyn Live, report: &mut Report) -> Result<(), Error> {
+/// Notes where the API's TCP listener is wanted and does not listen, with what to do.
+///
+/// # Errors
+/// systemd did not answer.
+pub fn tell(settings: &Settings, live: &dyn Live, report: &mut Report) -> Result<(), Error> {
     let (cluster, socket) = (&settings.name, settings.name.tcp_socket());
     if !settings.api.enabled {
         return Ok(());

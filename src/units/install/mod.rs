@@ -25,6 +25,7 @@ use super::diff::{self, Change, Conflict, Disk, Found, Plan};
 use super::model::{self, Host, Tree};
 use super::render::{self, APP_DROP_IN, render_beside};
 
+pub use api::tell as tell_api;
 pub use before::{following, installed, outdated};
 pub use live::{Live, LiveError};
 pub use report::{Action, Report};
@@ -125,7 +126,14 @@ pub fn preview(settings: &Settings, options: &Options, live: Option<&dyn Live>) 
     let tree = tree(settings, &options.host, &kept);
     let disk = scan::scan(&root, &options.host, &tree)?;
     let plan = checked_plan(settings, &tree, &disk);
-    let text = diff::text(&plan, &tree, &disk);
+    let mut text = diff::text(&plan, &tree, &disk);
+    // It may be made, or mended; what is in it is nobody's to see.
+    if live.is_some() && !api::in_order(&root, settings, &disk)? {
+        text.push_str(&format!(
+            "{}: made or mended, and its hash beside it; what is in it is not shown\n",
+            model::token(&settings.name).display()
+        ));
+    }
     Ok(Preview { plan, text })
 }
 

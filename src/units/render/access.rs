@@ -41,6 +41,11 @@ polkit.addRule(function (action, subject) {{
     if (typeof unit !== "string") {{
         return polkit.Result.NOT_HANDLED;
     }}
+    // A unit that the caller makes up, to run as root if it likes, is asked for by the same verb since systemd 257; the message
+    // tells it. What keeps it from a name below is a unit file, and there is none while an app comes or goes.
+    if (String(action.lookup("polkit.message")).indexOf("transient unit ") >= 0) {{
+        return polkit.Result.NOT_HANDLED;
+    }}
     var handle = handles.indexOf(unit) >= 0;
     if (verbs.indexOf(action.lookup("verb")) < 0 && !(handle && action.lookup("verb") === "reload")) {{
         return polkit.Result.NOT_HANDLED;

@@ -46,6 +46,7 @@ pub(super) fn service(cluster: &ClusterName, host: &Host) -> String {
         .line("")
         .say("For the reload command alone: a client of the API, which takes a mark that the master left.")
         .all(sandbox::OURS)
+        .all(sandbox::CALLS)
         .set("ReadWritePaths", format!("-{}", cluster.run().join("state").display()))
         .all(&[("PrivateUsers", "yes"), ("ProtectProc", "invisible"), ("ProcSubset", "pid")]);
     ini.finish()
@@ -71,6 +72,7 @@ pub(super) fn trigger(cluster: &ClusterName, host: &Host) -> String {
         .set("LogExtraFields", format!("PROJECT_CLUSTER_NAME={cluster} PROJECT_CLUSTER_APP=%i"))
         .line("")
         .all(sandbox::OURS)
+        .all(sandbox::CALLS)
         .all(&[("ProtectProc", "invisible"), ("ProcSubset", "pid")]);
     ini.finish()
 }

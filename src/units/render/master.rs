@@ -49,7 +49,9 @@ pub(super) fn service(cluster: &ClusterName, api: &Api, host: &Host) -> String {
         .say("It sees other users' processes (their memory and CPU), and nothing of what is root's alone, nor the operators' token:")
         .say("it knows that by its hash.")
         .set("InaccessiblePaths", format!("-/etc/project-cluster -{} -{}", pins(cluster).display(), operators(cluster).display()))
-        .all(sandbox::OURS);
+        .all(sandbox::OURS)
+        .say("What it and `journalctl` call, measured; a call outside fails with EPERM. No listener of its own, no link, no device.")
+        .all(sandbox::MASTER_CALLS);
     ini.finish()
 }
 

@@ -124,6 +124,34 @@ pub fn drop_to(uid: u32, gid: u32, capability: u32) -> io::Result<()> {
     check(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) }).map(drop)
 }
 
+/// Does something with the effective user, group and supplementary groups of somebody else, and takes root's back. Only for a
+/// process with a single thread, and for root.
+///
+/// # Errors
+/// When one of the changes fails; where the way back does, the process is not root any more and should end.
+pub fn as_user<T>(uid: u32, gid: u32, groups: &[u32], act: impl FnOnce() -> T) -> io::Result<T> {
+    const SAME: u32 = u32::MAX;
+    let set_groups = |groups: &[u32]| {
+        // SAFETY: the kernel reads as many numbers as the slice, which is borrowed, has.
+        check(unsafe { libc::setgroups(groups.len(), groups.as_ptr()) })
+    };
+    // SAFETY: takes numbers only; a user of number -1 is "as it is".
+    let set_group = |gid: u32| check(unsafe { libc::setresgid(SAME, gid, SAME) });
+    // SAFETY: as above.
+    let set_user = |uid: u32| check(unsafe { libc::setresuid(SAME, uid, SAME) });
+    // SAFETY: with a size of 0 the kernel writes nothing and says how many there are.
+    let count = check(unsafe { libc::getgroups(0, std::ptr::null_mut()) })?;
+    let mut own = vec![0; usize::try_from(count).unwrap_or_default()];
+    // SAFETY: the kernel writes at most `count` numbers into a vector of that many.
+    check(unsafe { libc::getgroups(count, own.as_mut_ptr()) })?;
+    // SAFETY: takes nothing and cannot fail.
+    let own_gid = unsafe { libc::getegid() };
+    let own_uid = effective_uid();
+    let done = set_groups(groups).and_then(|_| set_group(gid)).and_then(|_| set_user(uid)).map(|_| act());
+    set_user(own_uid).and_then(|_| set_group(own_gid)).and_then(|_| set_groups(&own))?;
+    done
+}
+
 /// Executes a program in this process; returns only when that failed.
 pub fn execute(program: &CStr, arguments: &[CString], environment: &[CString]) -> io::Error {
     let pointers = |strings: &[CString]| strings.iter().map(|s| s.as_ptr()).chain([std::ptr::null()]).collect::<Vec<_>>();
@@ -191,6 +219,12 @@ pub fn alarm(seconds: u32) {
 pub fn kill_group(group: u32, signal: i32) {
     // SAFETY: takes numbers only. A group that is gone already is what was wanted.
     unsafe { libc::kill(-(group as libc::pid_t), signal) };
+}
+
+/// From now on files are made with the modes that are asked for, less what nobody but the owner should write.
+pub fn usual_umask() {
+    // SAFETY: takes a number and cannot fail.
+    unsafe { libc::umask(0o022) };
 }
 
 /// Starts a session of its own, out of reach of signals to the old process group.
