@@ -18,6 +18,7 @@ pub mod look;
 mod marks;
 mod operate;
 mod out;
+mod package;
 mod plain;
 mod select;
 mod setup;
@@ -159,6 +160,7 @@ pub fn main() -> ExitCode {
         Verb::Install(options) => setup::install(&context, options, &runtime),
         Verb::Apply(options) => apply::run(&context, options, &runtime),
         Verb::Uninstall(options) => setup::uninstall(&context, options, &runtime),
+        Verb::Package { step } => package::run(&context, *step, &runtime),
         verb => runtime.block_on(run(&context, verb)),
     };
     end(result, &context)
@@ -210,6 +212,7 @@ async fn run(context: &Context, verb: &Verb) -> Result<(), Failure> {
         | Verb::Schema
         | Verb::Completions { .. }
         | Verb::Complete { .. }
+        | Verb::Package { .. }
         | Verb::Install(_)
         | Verb::Apply(_)
         | Verb::Uninstall(_)

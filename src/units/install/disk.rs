@@ -225,11 +225,25 @@ fn absent(result: io::Result<()>) -> io::Result<()> {
     }
 }
 
+/// The number of all that this version keeps in `/var/lib/NAME` and `/run/NAME`, as the ledger bears it: raised whenever the
+/// format of any of these files is, so that one number tells an older version, and the script of its package that runs before
+/// it is unpacked, whether it can read what is there. A test holds it and the others' formats side by side.
+pub const FORMAT: u32 = 1;
+
+/// What a removed package left behind of a cluster: how it is to come back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Retired {
+    /// It was enabled at boot.
+    pub(super) enabled: bool,
+    /// It was up.
+    pub(super) up: bool,
+}
+
 /// What `install` remembers for `uninstall`, in `pins/installed.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Ledger {
-    /// Format of this file.
-    format: u32,
+    /// [`FORMAT`] at the time of writing. The first key, on a line of its own: a shell script reads it.
+    pub(super) format: u32,
     /// The cluster.
     name: ClusterName,
     /// False while an install is under way: the next one takes up what a cut-off one left.
@@ -239,21 +253,30 @@ pub(super) struct Ledger {
     /// Those that systemd makes for unix sockets and that were not there before either.
     #[serde(default)]
     pub(super) socket_directories: BTreeSet<PathBuf>,
+    /// None while the cluster is installed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) retired: Option<Retired>,
 }
 
 impl Ledger {
     /// Of a first install.
     pub(super) fn new(cluster: &ClusterName) -> Self {
-        Self { format: 1, name: cluster.clone(), complete: false, directories: BTreeSet::new(), socket_directories: BTreeSet::new() }
+        let none = BTreeSet::new;
+        Self { format: FORMAT, name: cluster.clone(), complete: false, directories: none(), socket_directories: none(), retired: None }
     }
     /// The one on disk, if any.
     pub(super) fn read(root: &Root, cluster: &ClusterName) -> Result<Option<Self>, Error> {
         let path = model::installed(cluster);
         let Some(contents) = root.read(&path)? else { return Ok(None) };
         let bad = |why: String| error("understand", &root.at(&path))(io::Error::new(ErrorKind::InvalidData, why));
+        // Before the rest, which a newer version may have changed.
+        let format = serde_json::from_slice::<serde_json::Value>(&contents).ok().and_then(|file| file["format"].as_u64());
+        if let Some(format) = format.and_then(|format| u32::try_from(format).ok()).filter(|format| *format > FORMAT) {
+            return Err(Error::Newer { cluster: cluster.clone(), format });
+        }
         let ledger: Self = serde_json::from_slice(&contents).map_err(|source| bad(source.to_string()))?;
-        if ledger.format != 1 || ledger.name != *cluster {
-            return Err(bad("it is of another cluster or a newer version".into()));
+        if ledger.name != *cluster {
+            return Err(bad("it is of another cluster".into()));
         }
         Ok(Some(ledger))
     }

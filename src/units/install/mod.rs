@@ -10,6 +10,7 @@ mod before;
 mod disk;
 mod kept;
 mod live;
+mod package;
 mod report;
 mod scan;
 mod uninstall;
@@ -25,9 +26,11 @@ use super::render::{self, APP_DROP_IN, render_beside};
 
 pub use before::{following, installed, outdated};
 pub use live::{Live, LiveError};
+pub use package::{clusters, retire, upgrade};
 pub use report::{Action, Report};
 pub use uninstall::uninstall;
 
+pub use disk::FORMAT;
 use disk::{Ledger, Root};
 use kept::Kept;
 
@@ -77,6 +80,23 @@ pub enum Error {
         path: PathBuf,
         /// Why not.
         source: std::io::Error,
+    },
+    /// A newer version of this program keeps what this one cannot read; nothing was changed.
+    #[error(
+        "cluster {cluster} is of a newer project-cluster: what it keeps in {} is of format {format}, and this one reads up to {FORMAT}. Nothing was changed, and what runs goes on. Install the newer version again; or, with that one, `project-cluster uninstall` and install anew with this one",
+        .cluster.var().display()
+    )]
+    Newer {
+        /// The cluster.
+        cluster: ClusterName,
+        /// Of what it keeps.
+        format: u32,
+    },
+    /// The settings of an installed cluster are gone or damaged; nothing was changed.
+    #[error("cluster {cluster}: {} is damaged or gone, so its units stay as they are: `project-cluster install` writes all of it again from the configuration", model::prepare_settings(.cluster).display())]
+    Lost {
+        /// The cluster.
+        cluster: ClusterName,
     },
     /// systemd did not do its part; what was written stays, and the same command goes on from there.
     #[error("{what}: {source}. What was done so far stays: mend this and run the same command again")]
@@ -159,11 +179,12 @@ pub fn install(settings: &Settings, options: &Options, live: Option<&dyn Live>) 
     }
     let mut ledger = Ledger::read(&root, cluster)?;
     let cut_off = ledger.as_ref().is_some_and(|ledger| !ledger.complete);
+    let older = ledger.as_ref().is_some_and(|ledger| ledger.format < FORMAT);
     let mut report = Report::new(cluster, &root);
     let gone = gone(&root, settings)?;
     // On a root directory that only stands for `/` there is no token.
     let token = live.is_none() || api::in_order(&root, settings, &disk)?;
-    let stale = !plan.is_empty() || cut_off || !gone.is_empty() || !token;
+    let stale = !plan.is_empty() || cut_off || older || !gone.is_empty() || !token;
     let fresh_account = live.is_some() && disk.group.is_none();
 
     if stale || fresh_account {
@@ -338,6 +359,7 @@ fn begin<'l>(
     let own = root.missing_directories([model::pins(cluster).as_path()].into_iter(), tree);
     let ledger = ledger.get_or_insert_with(|| Ledger::new(cluster));
     ledger.complete = false;
+    ledger.format = FORMAT;
     ledger.directories.extend(missing.iter().cloned());
     ledger.socket_directories.extend(sockets);
     for path in &own {
