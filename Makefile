@@ -9,14 +9,20 @@ KEEP ?=
 BINARY ?=
 
 bindir = $(DESTDIR)$(PREFIX)/bin
-docdir = $(DESTDIR)$(PREFIX)/share/doc/project-cluster
-mandir = $(DESTDIR)$(PREFIX)/share/man
+datadir = $(DESTDIR)$(PREFIX)/share
+docdir = $(datadir)/doc/project-cluster
+mandir = $(datadir)/man
+# Where zsh looks for completions below share/zsh: packages of Debian have another place.
+ZSHDIR ?= site-functions
+SYSCONFDIR ?=
 
 .PHONY: all build test lint unit doc demo bench proof test-257 install clean setup
 # Cargo uses all processors by itself, and two cargos would only wait for each other.
 .NOTPARALLEL:
 
 all: build
+
+include packaging/package.mk
 
 # What is installed: one file that needs no other, so that nothing is found, mapped and bound before `ls` or a worker's first
 # step begins (docs/benchmarks.md). Needs the C library's archive: part of libc6-dev in Debian, glibc-static in Fedora. The
@@ -32,6 +38,9 @@ test: setup lint unit doc
 
 lint:
 	$(CARGO) fmt --check
+	packaging/copyright.py --check
+	shellcheck packaging/debian/p* packaging/tools.sh tests/packages.sh tests/root.sh
+	shellcheck --shell=sh packaging/rpm/p*
 	$(CARGO) clippy --all-targets -- -D warnings
 
 unit:
@@ -78,15 +87,24 @@ proof-tests: build
 	machine=$$(tests/machine.sh) && PROJECT_CLUSTER_TEST_MACHINE=$$machine \
 		PROJECT_CLUSTER_BIN=$(CURDIR)/target/release/project-cluster $(CARGO) nextest run --profile proof -E 'test(/^machine::/)'
 
-# What a package would install. It starts nothing and writes no unit: `project-cluster install` does.
+# What a package has, too: packaging/ holds what is not made from elsewhere. It starts nothing and writes no unit:
+# `project-cluster install` does. /etc is touched only where SYSCONFDIR says so: needrestart reads its overrides there alone.
 install: $(if $(BINARY),,build)
 	$(INSTALL) -D -m 0755 $(or $(BINARY),target/release/project-cluster) $(bindir)/project-cluster
 	$(INSTALL) -D -m 0644 packaging/sysusers.d/project-cluster.conf $(DESTDIR)$(PREFIX)/lib/sysusers.d/project-cluster.conf
+	$(INSTALL) -D -m 0644 packaging/tmpfiles.d/project-cluster.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/project-cluster.conf
+	$(if $(SYSCONFDIR),$(INSTALL) -D -m 0644 packaging/needrestart/project-cluster.conf $(DESTDIR)$(SYSCONFDIR)/needrestart/conf.d/project-cluster.conf)
 	for section in 1 5 7; do $(INSTALL) -D -m 0644 -t $(mandir)/man$$section packaging/man/*.$$section || exit 1; done
-	$(INSTALL) -d $(docdir)/examples
-	$(INSTALL) -m 0644 README.md LICENSE $(wildcard docs/*.md) $(wildcard docs/*.json) $(docdir)/
+	$(INSTALL) -d $(datadir)/bash-completion/completions $(datadir)/zsh/$(ZSHDIR) $(datadir)/fish/vendor_completions.d
+	umask 022 && $(bindir)/project-cluster completions bash > $(datadir)/bash-completion/completions/project-cluster
+	umask 022 && $(bindir)/project-cluster completions zsh > $(datadir)/zsh/$(ZSHDIR)/_project-cluster
+	umask 022 && $(bindir)/project-cluster completions fish > $(datadir)/fish/vendor_completions.d/project-cluster.fish
+	$(INSTALL) -d $(docdir)/examples $(docdir)/units
+	$(INSTALL) -m 0644 README.md LICENSE packaging/copyright packaging/changelog $(wildcard docs/*.md) $(wildcard docs/*.json) $(docdir)/
+	$(INSTALL) -m 0644 src/config/starter.toml $(docdir)/cluster.toml
+	cp -R --no-dereference units/. $(docdir)/units/
 	cp -R --no-dereference examples/shop $(docdir)/examples/
-	chmod -R u=rwX,go=rX $(docdir)/examples
+	chmod -R u=rwX,go=rX $(docdir)
 
 clean:
 	$(CARGO) clean

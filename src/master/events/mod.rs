@@ -12,7 +12,7 @@
 //! Readers take from the ring at their own pace: nobody waits for them, and who falls behind is told.
 
 pub mod asked;
-mod away;
+pub(crate) mod away;
 mod between;
 mod life;
 mod ring;

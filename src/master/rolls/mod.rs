@@ -11,7 +11,7 @@
 //! The roll itself is `roll`'s.
 
 mod carry;
-pub(super) mod kept;
+pub(crate) mod kept;
 mod recorder;
 mod records;
 mod shown;

@@ -287,3 +287,29 @@ impl Ledger {
         root.write(&path, &text, 0o600, 0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::config::settings;
+    use crate::intent;
+    use crate::master::{events::away, rolls::kept};
+    use crate::worker::pin;
+
+    /// Who raises one of the others raises the first as well, and writes the new row here; files without a constant of their own
+    /// (counters, crash counts, the book of ports) are of format 1 since there is one.
+    #[test]
+    fn one_number_stands_for_all_formats() {
+        let formats = [
+            ("settings", settings::FORMAT),
+            ("pins", pin::FORMAT),
+            ("what a person asked for", intent::FORMAT),
+            ("a roll", kept::FORMAT),
+            ("a roll that waits", kept::NEXT_FORMAT),
+            ("who serves", away::FORMAT),
+        ];
+        let of_1 = [("settings", 2), ("pins", 1), ("what a person asked for", 2), ("a roll", 2), ("a roll that waits", 2), ("who serves", 1)];
+        assert_eq!((super::FORMAT, formats), (1, of_1));
+        // The script that runs before an older version is unpacked knows the number, too.
+        assert!(include_str!("../../../packaging/debian/preinst").contains(&format!("\nreads={}\n", super::FORMAT)));
+    }
+}
