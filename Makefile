@@ -39,7 +39,7 @@ test: setup lint unit doc
 lint:
 	$(CARGO) fmt --check
 	packaging/copyright.py --check
-	shellcheck packaging/debian/p* packaging/tools.sh tests/packages.sh tests/root.sh
+	shellcheck packaging/debian/p* packaging/tools.sh tests/packages.sh tests/lint-packages.sh tests/root.sh tests/root-257.sh
 	shellcheck --shell=sh packaging/rpm/p*
 	$(CARGO) clippy --all-targets -- -D warnings
 
@@ -86,6 +86,15 @@ proof-tests: build
 	$(CARGO) nextest run --profile proof -E 'test(/^proof::/)'
 	machine=$$(tests/machine.sh) && PROJECT_CLUSTER_TEST_MACHINE=$$machine \
 		PROJECT_CLUSTER_BIN=$(CURDIR)/target/release/project-cluster $(CARGO) nextest run --profile proof -E 'test(/^machine::/)'
+
+# The packages: as a packager looks at them, then through install, upgrade, downgrade and purge in bare Debian 12 and 13.
+.PHONY: proof-packages
+proof-packages:
+	tests/setup.sh proof
+	tests/lint-packages.sh
+	tests/root.sh bookworm
+	tests/packages.sh
+	$(CARGO) nextest run --profile proof -E 'test(/^packages::/)'
 
 # What a package has, too: packaging/ holds what is not made from elsewhere. It starts nothing and writes no unit:
 # `project-cluster install` does. /etc is touched only where SYSCONFDIR says so: needrestart reads its overrides there alone.

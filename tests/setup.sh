@@ -41,10 +41,15 @@ if [ "${1-}" != demo ]; then
     need mandoc command -v mandoc
     need groff-base command -v groff
     need jq command -v jq
+    need shellcheck command -v shellcheck
 fi
 if [ "${1-}" = proof ]; then
     need ruby test -x /usr/bin/ruby
     need default-jdk-headless command -v javac
+    need lintian command -v lintian
+    need rpm command -v rpm
+    need rpmlint command -v rpmlint
+    need cpio command -v cpio
 fi
 need gcc command -v cc
 need libc6-dev test -e /usr/include/stdio.h
