@@ -109,7 +109,7 @@ install: $(if $(BINARY),,build)
 	umask 022 && $(bindir)/project-cluster completions zsh > $(datadir)/zsh/$(ZSHDIR)/_project-cluster
 	umask 022 && $(bindir)/project-cluster completions fish > $(datadir)/fish/vendor_completions.d/project-cluster.fish
 	$(INSTALL) -d $(docdir)/examples $(docdir)/units
-	$(INSTALL) -m 0644 README.md LICENSE packaging/copyright packaging/changelog $(wildcard docs/*.md) $(wildcard docs/*.json) $(docdir)/
+	$(INSTALL) -m 0644 README.md LICENSE packaging/LICENSE.Apache-2.0 packaging/copyright packaging/changelog $(wildcard docs/*.md) $(wildcard docs/*.json) $(docdir)/
 	$(INSTALL) -m 0644 src/config/starter.toml $(docdir)/cluster.toml
 	cp -R --no-dereference units/. $(docdir)/units/
 	cp -R --no-dereference examples/shop $(docdir)/examples/

@@ -14,12 +14,15 @@ import pathlib
 import re
 import subprocess
 import sys
+import tomllib
 
 HERE = pathlib.Path(__file__).resolve().parent
 PLATFORM = "x86_64-unknown-linux-gnu"
 PREFERRED = ["MIT", "BSD-3-Clause", "ISC", "Zlib", "Unicode-3.0", "BSL-1.0", "Apache-2.0"]
 # Debian's names.
 NAMES = {"MIT": "Expat"}
+# Those that apply to anything that is linked.
+ALL = {"MIT"}
 # What begins like a notice and is the text of a licence.
 TEXT = re.compile(r"copyright (notice|owner|holder|license|law|statement|interest)|\[yyyy\]|\{yyyy\}", re.IGNORECASE)
 
@@ -74,6 +77,9 @@ def notices(package):
 
 def text(licence, packages):
     """The words of a licence, as a crate that is under it has them, without its notice."""
+    if licence == "Apache-2.0":
+        # Debian has it, and wants no copy; other packages bring packaging/LICENSE.Apache-2.0.
+        return " The full text is in /usr/share/common-licenses/Apache-2.0, or beside this file."
     for package in packages:
         for path in files(package):
             contents = path.read_text(errors="replace")
@@ -112,6 +118,7 @@ def document():
         chosen = licences(package["license"], package["name"])
         for licence in chosen:
             used.setdefault(licence, []).append(package)
+        ALL.update(chosen)
         names = " and ".join(dict.fromkeys(NAMES.get(licence, licence) for licence in chosen))
         parts.append(stanza(f"crates/{package['name']}-{package['version']}/*", notices(package), names))
     for licence in sorted(used):
@@ -124,5 +131,8 @@ if __name__ == "__main__":
     if sys.argv[1:] == ["--check"]:
         if (HERE / "copyright").read_text() != written:
             sys.exit("copyright: packaging/copyright is not of this Cargo.lock: packaging/copyright.py > packaging/copyright")
+        of_rpm = tomllib.loads((HERE.parent / "Cargo.toml").read_text())["package"]["metadata"]["generate-rpm"]["license"]
+        if set(of_rpm.split(" AND ")) != ALL:
+            sys.exit(f"copyright: the licence of the .rpm in Cargo.toml is not {' AND '.join(sorted(ALL))}")
     else:
         sys.stdout.write(written)

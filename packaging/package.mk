@@ -40,8 +40,8 @@ endef
 
 package-tree-deb: $(if $(BINARY),,package-binary)
 	$(call tree,deb,ZSHDIR=vendor-completions)
-	# cargo-deb brings the one, in which the other is said.
-	rm $(PACKAGE)/deb/usr/share/doc/project-cluster/copyright $(PACKAGE)/deb/usr/share/doc/project-cluster/LICENSE
+	# cargo-deb brings the one, in which the others are said.
+	cd $(PACKAGE)/deb/usr/share/doc/project-cluster && rm copyright LICENSE LICENSE.Apache-2.0
 
 package-tree-rpm: $(if $(BINARY),,package-binary)
 	$(call tree,rpm,)
@@ -54,7 +54,7 @@ deb: package-tools package-tree-deb
 	$(TOOLS)/cargo-deb --locked --no-build --no-strip --output target/debian/
 
 rpm: package-tools package-tree-rpm
-	$(TOOLS)/cargo-generate-rpm --auto-req builtin --payload-compress zstd --output target/generate-rpm/
+	$(TOOLS)/cargo-generate-rpm --auto-req builtin --payload-compress zstd
 
 # For a system of any other kind: the same tree below usr/local, with a program that needs nothing of it.
 tarball: package-crates

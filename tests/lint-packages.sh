@@ -29,7 +29,7 @@ readelf --program-headers --wide "$program" | grep -q GNU_RELRO || fail "its rel
 if ld --help | grep -q pack-relative-relocs; then
     echo "$dynamic" | grep -q '(RELR)' || fail "its relative relocations are not packed"
 fi
-if grep -qF -e "$PWD" -e "$HOME" "$program"; then fail "the program holds a path of this machine"; fi
+if grep -qF -e "$PWD" -e "${CARGO_HOME:-$HOME/.cargo}" "$program"; then fail "the program holds a path of this machine"; fi
 
 # The packages are their trees, whole: names, modes, owners, contents.
 listed() { (cd "$1" && find . -type f ! -path ./usr/share/doc/project-cluster/copyright -printf '%m %P\n' | sort -k 2); }
