@@ -34,8 +34,8 @@ copy() { # NAME VERSION FORMATS
     sed -i "s/^pub const FORMAT: u32 = .*/pub const FORMAT: u32 = $3;/" "$tree/src/units/install/disk.rs"
     sed -i "s/^reads=.*/reads=$3/" "$tree/packaging/debian/preinst"
     cargo build --quiet --locked --manifest-path "$tree/Cargo.toml" --target-dir "$out/build" --bin project-cluster >&2
-    strip -o "$tree/target/project-cluster" "$out/build/debug/project-cluster"
-    packages "$tree" "$1" BINARY=target/project-cluster
+    strip -o "$tree/target/program" "$out/build/debug/project-cluster"
+    packages "$tree" "$1" BINARY=target/program
 }
 
 formats=$(sed -n 's/^pub const FORMAT: u32 = \(.*\);/\1/p' src/units/install/disk.rs)
