@@ -64,7 +64,8 @@ impl Sandbox {
         let lower = options.root.or_else(|| std::env::var_os("PROJECT_CLUSTER_TEST_ROOT").map(PathBuf::from)).unwrap_or_else(|| "/".into());
         let mut shown = Vec::new();
         if !options.bare {
-            let binary = options.binary.or_else(|| std::env::var_os("PROJECT_CLUSTER_BIN").map(PathBuf::from)).unwrap_or_else(Options::built);
+            let binary =
+                options.binary.or_else(|| std::env::var_os("PROJECT_CLUSTER_BIN").map(PathBuf::from)).unwrap_or_else(Options::built);
             let binary = binary.canonicalize().unwrap_or_else(|error| panic!("{}: {error}; `cargo build` makes it", binary.display()));
             shown.push((binary, PathBuf::from("/usr/bin/project-cluster")));
         }

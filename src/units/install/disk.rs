@@ -307,7 +307,8 @@ mod tests {
             ("a roll that waits", kept::NEXT_FORMAT),
             ("who serves", away::FORMAT),
         ];
-        let of_1 = [("settings", 2), ("pins", 1), ("what a person asked for", 2), ("a roll", 2), ("a roll that waits", 2), ("who serves", 1)];
+        let of_1 =
+            [("settings", 2), ("pins", 1), ("what a person asked for", 2), ("a roll", 2), ("a roll that waits", 2), ("who serves", 1)];
         assert_eq!((super::FORMAT, formats), (1, of_1));
         // The script that runs before an older version is unpacked knows the number, too.
         assert!(include_str!("../../../packaging/debian/preinst").contains(&format!("\nreads={}\n", super::FORMAT)));
