@@ -45,8 +45,10 @@ fn dpkg(cluster: &Cluster, arguments: &[&str]) -> Output {
     cluster.run_within(6 * SOON, &[&["dpkg"], arguments].concat())
 }
 
+/// Without dependencies, which have other names in Debian; its rpm up to 4.18 wants a word more before it installs anything.
 fn rpm(cluster: &Cluster, arguments: &[&str]) -> Output {
-    cluster.run_within(6 * SOON, &[&["rpm", "--nodeps", "--force-debian"], arguments].concat())
+    const RPM: &str = r#"rpm --help | grep -q force-debian && set -- --force-debian "$@"; exec rpm --nodeps "$@""#;
+    cluster.run_within(6 * SOON, &[&["sh", "-c", RPM, "rpm"], arguments].concat())
 }
 
 fn version(cluster: &Cluster) -> String {
