@@ -26,6 +26,7 @@ mod show;
 mod sse;
 mod table;
 mod time;
+mod token;
 
 use std::io::{BufRead as _, Read as _};
 use std::path::PathBuf;
@@ -161,6 +162,7 @@ pub fn main() -> ExitCode {
         Verb::Apply(options) => apply::run(&context, options, &runtime),
         Verb::Uninstall(options) => setup::uninstall(&context, options, &runtime),
         Verb::Package { step } => package::run(&context, *step, &runtime),
+        Verb::Token(verb) => token::run(&context, verb, &runtime),
         verb => runtime.block_on(run(&context, verb)),
     };
     end(result, &context)
@@ -216,6 +218,7 @@ async fn run(context: &Context, verb: &Verb) -> Result<(), Failure> {
         | Verb::Install(_)
         | Verb::Apply(_)
         | Verb::Uninstall(_)
+        | Verb::Token(_)
         | Verb::Ls { .. } => Ok(()),
     }
 }

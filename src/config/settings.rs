@@ -69,7 +69,7 @@ pub struct Api {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Auth {
-    /// Who sends the token that `install` made.
+    /// Who sends a token that `install` or `project-cluster token add` made.
     #[default]
     Token,
     /// Whoever can connect; `host` is loopback then.
@@ -95,7 +95,7 @@ pub struct App {
     pub cwd: PathBuf,
     /// Who the workers run as.
     pub user: User,
-    /// Environment of the workers, beside what `exec` adds. Empty in `GET /v1/config`: the master never learns it.
+    /// Environment of the workers, beside what `exec` adds. The master never learns it.
     pub env: BTreeMap<String, String>,
     /// The shared listen addresses, in the order written: the order of `LISTEN_FDS`.
     pub listen: Vec<Listen>,
@@ -156,6 +156,11 @@ pub enum User {
         /// Its group, where not the account's own.
         group: Option<String>,
     },
+}
+
+/// Whether an account of this name is root: its id where that is written, or the name; validation refuses other names of it.
+pub fn is_root(account: &str) -> bool {
+    account == "root" || account.parse() == Ok(0_u32)
 }
 
 /// One shared listen address.
@@ -277,7 +282,8 @@ pub struct Sandbox {
     pub tmp: bool,
     /// `PrivateDevices=`: only pseudo devices.
     pub devices: bool,
-    /// `ProtectKernelTunables=`, `Modules=`, `Logs=`, `ProtectControlGroups=`, `ProtectClock=`, `ProtectHostname=`.
+    /// `ProtectKernelLogs=`, `ProtectControlGroups=`, `ProtectClock=`, `ProtectHostname=`; of root, or where `privileges` or
+    /// `syscalls` is off, `ProtectKernelTunables=` and `Modules=` too: others have no right to what these close.
     pub kernel: bool,
     /// `ProtectProc=invisible`: processes of other users are hidden.
     pub proc: bool,

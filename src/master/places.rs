@@ -26,6 +26,10 @@ impl Places {
     pub fn token_hash(&self) -> PathBuf {
         self.var.join("token.sha256")
     }
+    /// The tokens that root made.
+    pub fn tokens(&self) -> PathBuf {
+        self.var.join("tokens.json")
+    }
     /// What was asked for ([`Intent`](crate::intent::Intent)).
     pub fn intent(&self) -> PathBuf {
         self.var.join("state/apps.json")
@@ -74,6 +78,7 @@ mod tests {
         let places = Places::system(&cluster);
         let paths = crate::worker::paths::Paths::system();
         assert_eq!(places.token_hash(), crate::units::model::token_hash(&cluster));
+        assert_eq!(places.tokens(), crate::units::model::tokens(&cluster));
         assert_eq!(places.crashes(&app), paths.crashes(&cluster, &app));
         assert_eq!(places.intent(), crate::intent::Intent::path(&cluster));
         assert_eq!(places.sleep(&app), crate::handle::sleep_mark(&cluster, &app));

@@ -127,6 +127,11 @@ pub fn token_hash(cluster: &ClusterName) -> PathBuf {
     cluster.var().join("token.sha256")
 }
 
+/// Names, roles and hashes of the tokens that root made, root:NAME 0640.
+pub fn tokens(cluster: &ClusterName) -> PathBuf {
+    cluster.var().join("tokens.json")
+}
+
 /// `settings.json` of `prepare`, with `env`.
 pub fn prepare_settings(cluster: &ClusterName) -> PathBuf {
     pins(cluster).join("settings.json")

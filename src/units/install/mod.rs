@@ -13,6 +13,7 @@ mod live;
 mod package;
 mod report;
 mod scan;
+mod tokens;
 mod uninstall;
 
 use std::path::{Path, PathBuf};
@@ -28,6 +29,7 @@ pub use before::{following, installed, outdated};
 pub use live::{Live, LiveError};
 pub use package::{clusters, retire, upgrade};
 pub use report::{Action, Report};
+pub use tokens::{change_tokens, has_operators, tokens};
 pub use uninstall::uninstall;
 
 pub use disk::FORMAT;
@@ -98,6 +100,9 @@ pub enum Error {
         /// The cluster.
         cluster: ClusterName,
     },
+    /// A token cannot be made or withdrawn; nothing was changed.
+    #[error("{0}")]
+    Token(String),
     /// systemd did not do its part; what was written stays, and the same command goes on from there.
     #[error("{what}: {source}. What was done so far stays: mend this and run the same command again")]
     Live {
