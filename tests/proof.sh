@@ -4,7 +4,7 @@
 # As root. `tests/proof.sh PART...` runs these parts alone and prints their report instead of writing it; with WRITE=1 it
 # writes the report, with what the other parts came to when they last ran: each says of which commit, and when.
 set -uo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit
 
 make=${MAKE:-make}
 cargo=${CARGO:-cargo}
