@@ -15,14 +15,20 @@ BINARY ?=
 tools = $(abspath $(or $(CARGO_TARGET_DIR),target))/cargo-tools/bin
 
 bindir = $(DESTDIR)$(PREFIX)/bin
-docdir = $(DESTDIR)$(PREFIX)/share/doc/project-cluster
-mandir = $(DESTDIR)$(PREFIX)/share/man
+datadir = $(DESTDIR)$(PREFIX)/share
+docdir = $(datadir)/doc/project-cluster
+mandir = $(datadir)/man
+# Where zsh looks for completions below share/zsh: packages of Debian have another place.
+ZSHDIR ?= site-functions
+SYSCONFDIR ?=
 
 .PHONY: all build test lint unit doc demo bench proof test-257 install clean setup
 # Cargo uses all processors by itself, and two cargos would only wait for each other.
 .NOTPARALLEL:
 
 all: build
+
+include packaging/package.mk
 
 # What is installed: one file that needs no other, so that nothing is found, mapped and bound before `ls` or a worker's first
 # step begins (docs/benchmarks.md). Needs the C library's archive: part of libc6-dev in Debian, glibc-static in Fedora. The
@@ -39,6 +45,9 @@ test: setup lint unit doc
 # deny.toml says what of others may be linked: licences, versions, sources.
 lint:
 	$(CARGO) fmt --check
+	packaging/copyright.py --check
+	shellcheck packaging/debian/p* packaging/tools.sh tests/packages.sh tests/lint-packages.sh tests/root.sh tests/root-257.sh
+	shellcheck --shell=sh packaging/rpm/p*
 	$(CARGO) clippy --all-targets -- -D warnings
 	PATH="$(tools):$$PATH" $(CARGO) deny --locked check licenses bans sources
 
@@ -92,15 +101,34 @@ fuzz:
 	tests/setup.sh fuzz
 	PATH="$(tools):$$PATH" TARGET="$(TARGET)" SECONDS_EACH="$(SECONDS_EACH)" fuzz/run.sh
 
-# What a package would install. It starts nothing and writes no unit: `project-cluster install` does.
+
+# The packages: as a packager looks at them, then through install, upgrade, downgrade and purge in bare Debian 12 and 13.
+.PHONY: proof-packages
+proof-packages:
+	tests/setup.sh proof
+	tests/lint-packages.sh
+	tests/root.sh bookworm
+	tests/packages.sh
+	$(CARGO) nextest run --profile proof -E 'test(/^packages::/)'
+
+# What a package has, too: packaging/ holds what is not made from elsewhere. It starts nothing and writes no unit:
+# `project-cluster install` does. /etc is touched only where SYSCONFDIR says so: needrestart reads its overrides there alone.
 install: $(if $(BINARY),,build)
 	$(INSTALL) -D -m 0755 $(or $(BINARY),target/release/project-cluster) $(bindir)/project-cluster
 	$(INSTALL) -D -m 0644 packaging/sysusers.d/project-cluster.conf $(DESTDIR)$(PREFIX)/lib/sysusers.d/project-cluster.conf
+	$(INSTALL) -D -m 0644 packaging/tmpfiles.d/project-cluster.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/project-cluster.conf
+	$(if $(SYSCONFDIR),$(INSTALL) -D -m 0644 packaging/needrestart/project-cluster.conf $(DESTDIR)$(SYSCONFDIR)/needrestart/conf.d/project-cluster.conf)
 	for section in 1 5 7; do $(INSTALL) -D -m 0644 -t $(mandir)/man$$section packaging/man/*.$$section || exit 1; done
-	$(INSTALL) -d $(docdir)/examples
-	$(INSTALL) -m 0644 README.md LICENSE $(wildcard docs/*.md) $(wildcard docs/*.json) $(docdir)/
+	$(INSTALL) -d $(datadir)/bash-completion/completions $(datadir)/zsh/$(ZSHDIR) $(datadir)/fish/vendor_completions.d
+	umask 022 && $(bindir)/project-cluster completions bash > $(datadir)/bash-completion/completions/project-cluster
+	umask 022 && $(bindir)/project-cluster completions zsh > $(datadir)/zsh/$(ZSHDIR)/_project-cluster
+	umask 022 && $(bindir)/project-cluster completions fish > $(datadir)/fish/vendor_completions.d/project-cluster.fish
+	$(INSTALL) -d $(docdir)/examples $(docdir)/units
+	$(INSTALL) -m 0644 README.md LICENSE packaging/LICENSE.Apache-2.0 packaging/copyright packaging/changelog $(wildcard docs/*.md) $(wildcard docs/*.json) $(docdir)/
+	$(INSTALL) -m 0644 src/config/starter.toml $(docdir)/cluster.toml
+	cp -R --no-dereference units/. $(docdir)/units/
 	cp -R --no-dereference examples/shop $(docdir)/examples/
-	chmod -R u=rwX,go=rX $(docdir)/examples
+	chmod -R u=rwX,go=rX $(docdir)
 
 clean:
 	$(CARGO) clean

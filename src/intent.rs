@@ -20,7 +20,7 @@ use crate::names::{AppName, ClusterName, Generation, Slot};
 
 /// Format of the file; raised when an older program could misread it. 2: `slots` and `stopped`, without which it would
 /// start workers that a person had stopped. What format 1 lacks is absent.
-const FORMAT: u32 = 2;
+pub(crate) const FORMAT: u32 = 2;
 /// A thousand apps with holds of ordinary texts; two hundred and fifty-six with the longest and a thousand slots each.
 const LIMIT: u64 = 16 * 1024 * 1024;
 /// Bytes of a hold's reason that are kept.

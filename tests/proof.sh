@@ -4,12 +4,12 @@
 # As root. `tests/proof.sh PART...` runs these parts alone and prints their report instead of writing it; with WRITE=1 it
 # writes the report, with what the other parts came to when they last ran: each says of which commit, and when.
 set -uo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit
 
 make=${MAKE:-make}
 cargo=${CARGO:-cargo}
 logs=target/proof
-parts=(lint unit doc proof-tests test-257 bench)
+parts=(lint unit doc proof-tests proof-packages test-257 bench)
 only=("$@")
 [ "$#" -gt 0 ] && parts=("$@")
 mkdir -p "$logs"
@@ -87,7 +87,7 @@ done
 # Those that ran earlier.
 if [ -n "${WRITE-}" ]; then
     parts=()
-    for part in lint unit doc proof-tests test-257 bench; do [ -e "$logs/$part.result" ] && parts+=("$part"); done
+    for part in lint unit doc proof-tests proof-packages test-257 bench; do [ -e "$logs/$part.result" ] && parts+=("$part"); done
 fi
 for part in "${parts[@]}"; do
     read -r "code[$part]" "took[$part]" "of[$part]" < <(sed 's/ \([^ ]*\)$/, \1/' "$logs/$part.result")
@@ -107,10 +107,18 @@ report() {
     for part in "${parts[@]}"; do
         echo "| \`make $part\` | ${code[$part]} | ${took[$part]} | ${of[$part]} | $(result "$part" | sed 's/|/\\|/g') |"
     done
-    if [ -n "${code[proof-tests]-}${code[unit]-}" ]; then
+    if [ -n "${code[proof-packages]-}" ]; then
+        echo
+        echo "## Packages"
+        echo
+        echo '```'
+        plain < "$logs/proof-packages.log" | grep -E '^(program|linked to|files|lintian|reproducible|[0-9a-f]{64}) ?|packages and .* specfiles checked'
+        echo '```'
+    fi
+    if [ -n "${code[proof-tests]-}${code[proof-packages]-}${code[unit]-}" ]; then
         echo
         echo "## What the tests saw"
-        for part in proof-tests unit; do [ -z "${code[$part]-}" ] || seen "$part"; done
+        for part in proof-tests proof-packages unit; do [ -z "${code[$part]-}" ] || seen "$part"; done
     fi
     if [ -n "${code[bench]-}" ]; then
         echo

@@ -1,27 +1,3 @@
 #!/bin/bash
-# Makes, once, the root of a Debian 13 with systemd 257 for `make test-257`, in the cache of the user and outside the
-# repository, and prints its path. Needs root and the network.
-set -euo pipefail
-
-suite=trixie
-packages=systemd,systemd-sysv,dbus,polkitd,libnss-systemd,nodejs,python3,procps,iproute2,curl,strace
-cache=${XDG_CACHE_HOME:-$HOME/.cache}/project-cluster
-# The list is part of the name: another list is another root.
-root=$cache/$suite-$(echo "$packages" | cksum | cut -d' ' -f1)
-
-if [ ! -d "$root" ]; then
-    mkdir -p "$cache"
-    exec 9> "$cache/lock"
-    flock 9
-fi
-if [ ! -d "$root" ]; then
-    if ! command -v mmdebstrap > /dev/null; then
-        echo "root-257: missing: mmdebstrap; installing it with apt-get" >&2
-        { apt-get install -y --no-install-recommends mmdebstrap || { apt-get update && apt-get install -y --no-install-recommends mmdebstrap; }; } >&2
-    fi
-    echo "root-257: making $root" >&2
-    rm -rf "$root.new"
-    mmdebstrap --quiet --variant=minbase --include="$packages" "$suite" "$root.new" >&2
-    mv -T "$root.new" "$root"
-fi
-echo "$root"
+# The root of a Debian 13 with systemd 257 for `make test-257`.
+exec "$(dirname "$0")/root.sh" trixie

@@ -43,10 +43,15 @@ if [ "${1-}" != demo ]; then
     need jq command -v jq
     # Measures what the master calls.
     need strace command -v strace
+    need shellcheck command -v shellcheck
 fi
 if [ "${1-}" = proof ]; then
     need ruby test -x /usr/bin/ruby
     need default-jdk-headless command -v javac
+    need lintian command -v lintian
+    need rpm command -v rpm
+    need rpmlint command -v rpmlint
+    need cpio command -v cpio
 fi
 if [ "${1-}" = fuzz ]; then
     # libFuzzer is C++.

@@ -118,6 +118,13 @@ pub enum Verb {
         #[arg(value_name = "SHELL")]
         shell: Shell,
     },
+    /// What the scripts of a distribution's package have to do to the clusters of this machine
+    #[command(hide = true)]
+    Package {
+        /// What happens to the package
+        #[arg(value_enum)]
+        step: Step,
+    },
     /// What the last word may become, for the scripts of `completions`
     #[command(hide = true)]
     Complete {
@@ -125,6 +132,15 @@ pub enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         words: Vec<OsString>,
     },
+}
+
+/// What happens to the package.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Step {
+    /// Another version was unpacked
+    Upgrade,
+    /// The program is about to go
+    Remove,
 }
 
 /// What to do with tokens.

@@ -48,6 +48,13 @@ impl<'a> Running<'a> {
         Ok(rows.into_iter().filter(|row| row.active == ActiveState::Failed).map(|row| row.name).collect())
     }
 
+    fn brought_up(&self, verb: Verb, unit: &str) -> Result<(), LiveError> {
+        match self.runtime.block_on(self.bus.job(verb, unit, LIMIT)).map_err(error)? {
+            JobEnd::Done => Ok(()),
+            end => Err(LiveError(format!("{unit} did not start ({end:?}): `systemctl status {unit}`"))),
+        }
+    }
+
     fn stop_one(&self, pattern: &str) -> Result<(), LiveError> {
         self.runtime.block_on(async {
             let units = self.bus.units(&[pattern.to_owned()]).await.map_err(error)?;
@@ -79,10 +86,11 @@ impl Live for Running<'_> {
     }
 
     fn start(&self, unit: &str) -> Result<(), LiveError> {
-        match self.runtime.block_on(self.bus.job(Verb::Start, unit, LIMIT)).map_err(error)? {
-            JobEnd::Done => Ok(()),
-            end => Err(LiveError(format!("{unit} did not start ({end:?}): `systemctl status {unit}`"))),
-        }
+        self.brought_up(Verb::Start, unit)
+    }
+
+    fn restart(&self, unit: &str) -> Result<(), LiveError> {
+        self.brought_up(Verb::Restart, unit)
     }
 
     fn running(&self, patterns: &[String]) -> Result<Vec<String>, LiveError> {

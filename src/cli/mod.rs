@@ -25,6 +25,7 @@ mod marks;
 mod operate;
 mod out;
 mod outcome;
+mod package;
 mod plain;
 mod select;
 mod setup;
@@ -196,6 +197,7 @@ pub fn main() -> ExitCode {
         Verb::Install(options) => setup::install(&context, options, &runtime),
         Verb::Apply(options) => apply::run(&context, options, &runtime),
         Verb::Uninstall(options) => setup::uninstall(&context, options, &runtime),
+        Verb::Package { step } => package::run(&context, *step, &runtime),
         Verb::Token(verb) => token::run(&context, verb, &runtime),
         verb => runtime.block_on(run(&context, verb)),
     };
@@ -248,6 +250,7 @@ async fn run(context: &Context, verb: &Verb) -> Result<(), Failure> {
         | Verb::Schema
         | Verb::Completions { .. }
         | Verb::Complete { .. }
+        | Verb::Package { .. }
         | Verb::Install(_)
         | Verb::Apply(_)
         | Verb::Uninstall(_)

@@ -212,7 +212,7 @@ pub(super) fn is_root() -> bool {
     unsafe { libc::geteuid() == 0 }
 }
 
-fn root_only(verb: &str) -> Result<(), Failure> {
+pub(super) fn root_only(verb: &str) -> Result<(), Failure> {
     if is_root() {
         return Ok(());
     }

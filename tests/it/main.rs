@@ -25,6 +25,7 @@ mod machine;
 mod master;
 mod meddling;
 mod original;
+mod packages;
 mod pins;
 mod ports;
 mod proof;

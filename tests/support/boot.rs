@@ -55,8 +55,8 @@ enum Event {
 }
 
 impl Holder {
-    /// Builds the throw-away root over `lower`; `apps` is copied to /srv/apps.
-    pub fn start(lower: &Path, apps: &Path) -> io::Result<Self> {
+    /// Builds the throw-away root over `lower`, all of it where that is `bare`; `apps` is copied to /srv/apps.
+    pub fn start(lower: &Path, bare: bool, apps: &Path) -> io::Result<Self> {
         // SAFETY: no arguments, no memory.
         if unsafe { libc::geteuid() } != 0 {
             return Err(io::Error::other("a sandbox needs root: run the tests as root (`sudo -E make test`)"));
@@ -71,6 +71,7 @@ impl Holder {
             .env("SANDBOX_SCRIPT", SCRIPT)
             .env("SANDBOX_NAME", &name)
             .env("SANDBOX_LOWER", lower)
+            .env("SANDBOX_BARE", if bare { "yes" } else { "" })
             .env("SANDBOX_APPS", apps)
             .env("NOTIFY_SOCKET", format!("@{name}"))
             .current_dir("/")

@@ -12,7 +12,8 @@
 #
 # From the environment: SANDBOX_SCRIPT (this text), SANDBOX_NAME (project-cluster-test-PID-NUMBER, PID
 # that of the test process), SANDBOX_LOWER (the root that the throw-away one is laid over), SANDBOX_APPS
-# (directory copied to /srv/apps, or empty).
+# (directory copied to /srv/apps, or empty), SANDBOX_BARE (not empty: the lower root is a bare distribution
+# made for this, and is seen as it is, with the /var of its package manager).
 set -eu
 groups=/sys/fs/cgroup
 base=/run/sandbox
@@ -56,35 +57,38 @@ hide() {
         fi
     done
 }
-# Of the top level only programs, libraries and their settings are seen; the rest (homes, data,
-# /var with its journals and remains) is the machine's own.
-for path in "$base"/lower/* "$base"/lower/.[!.]*; do
-    case ${path##*/} in
-    usr | bin | sbin | lib | lib32 | lib64 | libx32 | libo32 | etc | opt) ;;
-    *) hide "${path##*/}" ;;
-    esac
-done
-# What systemd, udev, D-Bus activation, polkit and the C library read of the machine's own settings.
-hide etc/systemd etc/polkit-1 etc/sysusers.d etc/tmpfiles.d etc/modules-load.d etc/modprobe.d etc/binfmt.d \
-    etc/sysctl.d etc/sysctl.conf etc/udev etc/init.d etc/rc0.d etc/rc1.d etc/rc2.d etc/rc3.d etc/rc4.d etc/rc5.d \
-    etc/rc6.d etc/rcS.d etc/rc.local etc/environment etc/environment.d etc/fstab etc/crypttab etc/ld.so.preload \
-    etc/machine-id etc/hostname etc/hosts etc/resolv.conf etc/nsswitch.conf etc/mtab etc/subuid etc/subgid \
-    usr/local/lib/systemd usr/local/share/dbus-1 usr/local/share/polkit-1 usr/local/lib/sysusers.d usr/local/lib/tmpfiles.d
-# Remains of an installed project-cluster, whatever put them there.
-for path in "$base"/lower/etc/project-cluster* "$base"/lower/usr/lib/systemd/*/*project-cluster* \
-    "$base"/lower/usr/lib/sysusers.d/*project-cluster* "$base"/lower/usr/lib/tmpfiles.d/*project-cluster* \
-    "$base"/lower/usr/share/polkit-1/rules.d/*project-cluster* "$base"/lower/usr/share/project-cluster \
-    "$base"/lower/usr/bin/project-cluster "$base"/lower/usr/local/bin/project-cluster; do
-    hide "${path#"$base"/lower/}"
-done
+hide_the_machine() {
+    # Of the top level only programs, libraries and their settings are seen; the rest (homes, data,
+    # /var with its journals and remains) is the machine's own.
+    for path in "$base"/lower/* "$base"/lower/.[!.]*; do
+        case ${path##*/} in
+        usr | bin | sbin | lib | lib32 | lib64 | libx32 | libo32 | etc | opt) ;;
+        *) hide "${path##*/}" ;;
+        esac
+    done
+    # What systemd, udev, D-Bus activation, polkit and the C library read of the machine's own settings.
+    hide etc/systemd etc/polkit-1 etc/sysusers.d etc/tmpfiles.d etc/modules-load.d etc/modprobe.d etc/binfmt.d \
+        etc/sysctl.d etc/sysctl.conf etc/udev etc/init.d etc/rc0.d etc/rc1.d etc/rc2.d etc/rc3.d etc/rc4.d etc/rc5.d \
+        etc/rc6.d etc/rcS.d etc/rc.local etc/environment etc/environment.d etc/fstab etc/crypttab etc/ld.so.preload \
+        etc/machine-id etc/hostname etc/hosts etc/resolv.conf etc/nsswitch.conf etc/mtab etc/subuid etc/subgid \
+        usr/local/lib/systemd usr/local/share/dbus-1 usr/local/share/polkit-1 usr/local/lib/sysusers.d usr/local/lib/tmpfiles.d
+    # Remains of an installed project-cluster, whatever put them there.
+    for path in "$base"/lower/etc/project-cluster* "$base"/lower/usr/lib/systemd/*/*project-cluster* \
+        "$base"/lower/usr/lib/sysusers.d/*project-cluster* "$base"/lower/usr/lib/tmpfiles.d/*project-cluster* \
+        "$base"/lower/usr/share/polkit-1/rules.d/*project-cluster* "$base"/lower/usr/share/project-cluster \
+        "$base"/lower/usr/bin/project-cluster "$base"/lower/usr/local/bin/project-cluster; do
+        hide "${path#"$base"/lower/}"
+    done
+}
+[ -n "${SANDBOX_BARE-}" ] || hide_the_machine
 
 mount -t overlay overlay -o "lowerdir=$base/lower,upperdir=$base/upper,workdir=$base/work" $base/root
 cd $base/root
 chmod 0755 .
 umask 022
 mkdir -p dev proc sys run var/log/journal srv/apps home mnt etc/systemd/system etc/polkit-1/rules.d
-mkdir -m 1777 tmp
-mkdir -m 0700 root
+mkdir -p -m 1777 tmp
+mkdir -p -m 0700 root
 tr -d - < /proc/sys/kernel/random/uuid > etc/machine-id
 echo sandbox > etc/hostname
 printf '127.0.0.1 localhost sandbox\n::1 localhost sandbox\n' > etc/hosts
@@ -100,8 +104,8 @@ for file in passwd group shadow gshadow; do
     fi
 done
 # Nobody sits at the console.
-ln -s /dev/null etc/systemd/system/console-getty.service
-ln -s /dev/null etc/systemd/system/getty.target
+ln -sf /dev/null etc/systemd/system/console-getty.service
+ln -sf /dev/null etc/systemd/system/getty.target
 if [ -n "${SANDBOX_APPS-}" ]; then
     cp -R "$SANDBOX_APPS/." srv/apps
     chmod -R u=rwX,go=rX srv/apps

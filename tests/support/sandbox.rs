@@ -23,6 +23,8 @@ pub struct Options {
     pub shown: Vec<(PathBuf, PathBuf)>,
     /// More arguments for process 1 (`systemd.unit=basic.target`).
     pub init: Vec<String>,
+    /// The root is a bare distribution: all of it is seen, /var too, and it gets no program. A package brings that.
+    pub bare: bool,
     /// Leave it down; [`Sandbox::boot`] boots it.
     pub down: bool,
 }
@@ -60,15 +62,19 @@ impl Sandbox {
     pub fn start_with(options: Options) -> Self {
         let started = Instant::now();
         let lower = options.root.or_else(|| std::env::var_os("PROJECT_CLUSTER_TEST_ROOT").map(PathBuf::from)).unwrap_or_else(|| "/".into());
-        let binary = options.binary.or_else(|| std::env::var_os("PROJECT_CLUSTER_BIN").map(PathBuf::from)).unwrap_or_else(Options::built);
-        let binary = binary.canonicalize().unwrap_or_else(|error| panic!("{}: {error}; `cargo build` makes it", binary.display()));
-        let mut shown = vec![(binary, PathBuf::from("/usr/bin/project-cluster"))];
+        let mut shown = Vec::new();
+        if !options.bare {
+            let binary =
+                options.binary.or_else(|| std::env::var_os("PROJECT_CLUSTER_BIN").map(PathBuf::from)).unwrap_or_else(Options::built);
+            let binary = binary.canonicalize().unwrap_or_else(|error| panic!("{}: {error}; `cargo build` makes it", binary.display()));
+            shown.push((binary, PathBuf::from("/usr/bin/project-cluster")));
+        }
         shown.extend(node_from_elsewhere(&lower).map(|node| (node, PathBuf::from("/usr/local/bin/node"))));
         shown.extend(options.shown);
         let mut arguments: Vec<String> = shown.iter().map(|(from, to)| format!("--bind-ro={}:{}", from.display(), to.display())).collect();
         arguments.extend(options.init);
         let apps = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/apps");
-        let holder = Holder::start(&lower, &apps).unwrap_or_else(|error| panic!("no sandbox: {error}"));
+        let holder = Holder::start(&lower, options.bare, &apps).unwrap_or_else(|error| panic!("no sandbox: {error}"));
         let mut sandbox = Self { booted: None, holder, arguments, boot_took: Duration::ZERO };
         if !options.down {
             sandbox.boot();

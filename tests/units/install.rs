@@ -1,5 +1,6 @@
 //! Installs into directories, with a systemd that only remembers what it was asked.
 
+mod package;
 mod sockets;
 
 use std::cell::RefCell;
@@ -61,6 +62,9 @@ impl Live for Fake {
     }
     fn start(&self, unit: &str) -> Result<(), LiveError> {
         self.call(format!("start {unit}"))
+    }
+    fn restart(&self, unit: &str) -> Result<(), LiveError> {
+        self.call(format!("restart {unit}"))
     }
     fn running(&self, patterns: &[String]) -> Result<Vec<String>, LiveError> {
         Ok(patterns.iter().filter(|pattern| self.running.borrow().contains(*pattern)).cloned().collect())

@@ -18,7 +18,7 @@ use crate::formats::{self, Unread};
 use crate::names::{AppName, Instance, Slot};
 
 /// Format of the file, raised when another program could misread it.
-const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 1;
 /// Two workers in each of a thousand slots of 256 apps, with a stray in each.
 const LIMIT: u64 = 64 * 1024 * 1024;
 

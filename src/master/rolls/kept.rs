@@ -32,7 +32,7 @@ const FILE: u64 = 8 * 1024 * 1024;
 const STEPS: usize = 200;
 
 /// Format of the file, raised when another program could misread it. 2: rolls of single slots.
-const FORMAT: u32 = 2;
+pub(crate) const FORMAT: u32 = 2;
 
 /// A roll as it lies in its file: under way, or ended and kept for who still waits for it.
 #[derive(Debug, Serialize, Deserialize)]
@@ -56,7 +56,7 @@ pub(crate) struct Kept {
 }
 
 /// Format of what waits, raised when another program could misread it. The first was an empty file: a reload.
-const NEXT_FORMAT: u32 = 2;
+pub(crate) const NEXT_FORMAT: u32 = 2;
 
 /// What waits behind a roll, as it lies beside it.
 #[derive(Debug, Serialize, Deserialize)]

@@ -226,11 +226,25 @@ fn absent(result: io::Result<()>) -> io::Result<()> {
     }
 }
 
+/// The number of all that this version keeps in `/var/lib/NAME` and `/run/NAME`, as the ledger bears it: raised whenever the
+/// format of any of these files is, so that one number tells an older version, and the script of its package that runs before
+/// it is unpacked, whether it can read what is there. A test holds it and the others' formats side by side.
+pub const FORMAT: u32 = 1;
+
+/// What a removed package left behind of a cluster: how it is to come back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Retired {
+    /// It was enabled at boot.
+    pub(super) enabled: bool,
+    /// It was up.
+    pub(super) up: bool,
+}
+
 /// What `install` remembers for `uninstall`, in `pins/installed.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ledger {
-    /// Format of this file.
-    format: u32,
+    /// [`FORMAT`] at the time of writing. The first key, on a line of its own: a shell script reads it.
+    pub(super) format: u32,
     /// The cluster.
     name: ClusterName,
     /// False while an install is under way: the next one takes up what a cut-off one left.
@@ -240,14 +254,18 @@ pub struct Ledger {
     /// Those that systemd makes for unix sockets and that were not there before either.
     #[serde(default)]
     pub(super) socket_directories: BTreeSet<PathBuf>,
+    /// None while the cluster is installed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) retired: Option<Retired>,
 }
 
-formats::numbered!(Ledger, 1);
+formats::numbered!(Ledger, FORMAT);
 
 impl Ledger {
     /// Of a first install.
     pub(super) fn new(cluster: &ClusterName) -> Self {
-        Self { format: 1, name: cluster.clone(), complete: false, directories: BTreeSet::new(), socket_directories: BTreeSet::new() }
+        let none = BTreeSet::new;
+        Self { format: FORMAT, name: cluster.clone(), complete: false, directories: none(), socket_directories: none(), retired: None }
     }
     /// The one on disk, if any.
     pub(super) fn read(root: &Root, cluster: &ClusterName) -> Result<Option<Self>, Error> {
@@ -268,5 +286,44 @@ impl Ledger {
         let path = model::installed(cluster);
         let text = serde_json::to_vec_pretty(self).map_err(|source| error("write", &root.at(&path))(source.into()))?;
         root.write(&path, &text, 0o600, 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::settings;
+    use crate::intent;
+    use crate::master::{events::away, rolls::kept};
+    use crate::api::tokens::Tokens;
+    use crate::formats::Format as _;
+    use crate::worker::{pin, published};
+
+    /// Who raises one of the others raises the first as well, and writes the new row here; files without a constant of their own
+    /// (counters, crash counts, the book of ports) are of format 1 since there is one.
+    #[test]
+    fn one_number_stands_for_all_formats() {
+        let formats = [
+            ("settings", settings::FORMAT),
+            ("pins", pin::FORMAT),
+            ("what a person asked for", intent::FORMAT),
+            ("a roll", kept::FORMAT),
+            ("a roll that waits", kept::NEXT_FORMAT),
+            ("who serves", away::FORMAT),
+            ("generations", published::FORMAT),
+            ("tokens", Tokens::NUMBER),
+        ];
+        let of_1 = [
+            ("settings", 2),
+            ("pins", 1),
+            ("what a person asked for", 2),
+            ("a roll", 2),
+            ("a roll that waits", 2),
+            ("who serves", 1),
+            ("generations", 3),
+            ("tokens", 1),
+        ];
+        assert_eq!((super::FORMAT, formats), (1, of_1));
+        // The script that runs before an older version is unpacked knows the number, too.
+        assert!(include_str!("../../../packaging/debian/preinst").contains(&format!("\nreads={}\n", super::FORMAT)));
     }
 }

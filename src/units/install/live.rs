@@ -34,6 +34,11 @@ pub trait Live {
     /// # Errors
     /// It did not start.
     fn start(&self, unit: &str) -> Result<(), LiveError>;
+    /// Restarts a unit and waits.
+    ///
+    /// # Errors
+    /// It did not start again.
+    fn restart(&self, unit: &str) -> Result<(), LiveError>;
     /// The names of the loaded units that match one of these patterns and are neither inactive nor failed.
     ///
     /// # Errors

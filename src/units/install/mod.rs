@@ -10,6 +10,7 @@ mod before;
 mod disk;
 mod kept;
 mod live;
+mod package;
 mod report;
 mod scan;
 mod tokens;
@@ -28,10 +29,12 @@ use super::render::{self, APP_DROP_IN, render_beside};
 pub use api::tell as tell_api;
 pub use before::{following, installed, outdated};
 pub use live::{Live, LiveError};
+pub use package::{clusters, retire, upgrade};
 pub use report::{Action, Report};
 pub use tokens::{change_tokens, has_operators, tokens};
 pub use uninstall::uninstall;
 
+pub use disk::FORMAT;
 pub(crate) use disk::Ledger;
 use disk::Root;
 use kept::Kept;
@@ -83,9 +86,15 @@ pub enum Error {
         /// Why not.
         source: std::io::Error,
     },
-    /// Another version was here that knows more; nothing was changed.
+    /// A newer version of this program keeps what this one cannot read; nothing was changed.
     #[error("nothing was changed: {0}")]
     Newer(std::io::Error),
+    /// The settings of an installed cluster are gone or damaged; nothing was changed.
+    #[error("cluster {cluster}: {} is damaged or gone, so its units stay as they are: `project-cluster install` writes all of it again from the configuration", model::prepare_settings(.cluster).display())]
+    Lost {
+        /// The cluster.
+        cluster: ClusterName,
+    },
     /// A token cannot be made or withdrawn; nothing was changed.
     #[error("{0}")]
     Token(String),
@@ -184,11 +193,12 @@ pub fn install(settings: &Settings, options: &Options, live: Option<&dyn Live>) 
     }
     let mut ledger = Ledger::read(&root, cluster)?;
     let cut_off = ledger.as_ref().is_some_and(|ledger| !ledger.complete);
+    let older = ledger.as_ref().is_some_and(|ledger| ledger.format < FORMAT);
     let mut report = Report::new(cluster, &root);
     let gone = gone(&root, settings)?;
     // On a root directory that only stands for `/` there is no token.
     let token = live.is_none() || api::in_order(&root, settings, &disk)?;
-    let stale = !plan.is_empty() || cut_off || !gone.is_empty() || !token;
+    let stale = !plan.is_empty() || cut_off || older || !gone.is_empty() || !token;
     let fresh_account = live.is_some() && disk.group.is_none();
 
     if stale || fresh_account {
@@ -363,6 +373,7 @@ fn begin<'l>(
     let own = root.missing_directories([model::pins(cluster).as_path()].into_iter(), tree);
     let ledger = ledger.get_or_insert_with(|| Ledger::new(cluster));
     ledger.complete = false;
+    ledger.format = FORMAT;
     ledger.directories.extend(missing.iter().cloned());
     ledger.socket_directories.extend(sockets);
     for path in &own {

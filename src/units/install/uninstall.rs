@@ -31,55 +31,57 @@ pub fn uninstall(cluster: &ClusterName, options: &Options, live: Option<&dyn Liv
     let mut report = Report::new(cluster, &root);
     let files: Vec<&Path> = plan.removed().collect();
 
-    if let Some(live) = live {
-        let units = running(&files, cluster);
-        if !files.is_empty() {
-            live.stop(&units).map_err(failed(format!("stopping cluster {cluster}")))?;
-            live.disable(&cluster.target()).map_err(failed(format!("disabling {}", cluster.target())))?;
-        }
-    }
     let link = options.host.units.join("multi-user.target.wants").join(cluster.target());
     if live.is_none() && root.at(&link).is_symlink() {
         report.note(format!("{} was made by `systemctl enable` and stays: remove it", link.display()));
     }
-    for path in &files {
-        root.remove_file(path)?;
-        report.did(Action::Removed, path);
-    }
-    if let (Some(live), false) = (live, files.is_empty()) {
-        live.daemon_reload().map_err(failed("making systemd read its units again".into()))?;
-    }
+    stop_and_remove(&root, &files, cluster, live, &mut report)?;
     remove_user(&root, cluster, live, &mut report)?;
-    let empty = |report: &mut Report| {
-        for path in ledger.iter().flat_map(|ledger| ledger.directories.iter().rev()) {
-            if root.at(path).exists() && root.remove_directory_if_empty(path) {
-                report.did(Action::Removed, path);
-            }
-        }
-    };
-    empty(&mut report);
+    empty_directories(&root, ledger.as_ref(), &mut report);
     if live.is_some() && claimed {
-        remove_run(&root, &files, cluster)?;
-        for path in ledger.iter().flat_map(|ledger| ledger.socket_directories.iter().rev()) {
-            // One of another owner was made by somebody else since.
-            let by_systemd = matches!(root.find(path)?, Some(Found::Directory(access)) if access.uid == 0);
-            if by_systemd && root.remove_directory_if_empty(path) {
-                report.did(Action::Removed, path);
-            }
-        }
+        remove_run(&root, &files, cluster, ledger.as_ref(), &mut report)?;
     }
     if claimed {
         root.remove_all(&cluster.var())?;
         report.did(Action::Removed, &cluster.var());
         // The parents of the state itself, on a root directory that had none.
-        empty(&mut report);
+        empty_directories(&root, ledger.as_ref(), &mut report);
     } else if root.at(&cluster.var()).exists() {
         report.note(format!("{} was not made by an install and stays", cluster.var().display()));
     }
     Ok(report)
 }
 
-fn failed(what: String) -> impl FnOnce(LiveError) -> Error {
+/// Stops and disables the cluster, and removes its files.
+pub(super) fn stop_and_remove(
+    root: &Root,
+    files: &[&Path],
+    cluster: &ClusterName,
+    live: Option<&dyn Live>,
+    report: &mut Report,
+) -> Result<(), Error> {
+    let live = live.filter(|_| !files.is_empty());
+    if let Some(live) = live {
+        live.stop(&running(files, cluster)).map_err(failed(format!("stopping cluster {cluster}")))?;
+        live.disable(&cluster.target()).map_err(failed(format!("disabling {}", cluster.target())))?;
+    }
+    for path in files {
+        root.remove_file(path)?;
+        report.did(Action::Removed, path);
+    }
+    live.map_or(Ok(()), |live| live.daemon_reload().map_err(failed("making systemd read its units again".into())))
+}
+
+/// Removes the directories that were not there before the install and are empty now.
+pub(super) fn empty_directories(root: &Root, ledger: Option<&Ledger>, report: &mut Report) {
+    for path in ledger.iter().flat_map(|ledger| ledger.directories.iter().rev()) {
+        if root.at(path).exists() && root.remove_directory_if_empty(path) {
+            report.did(Action::Removed, path);
+        }
+    }
+}
+
+pub(super) fn failed(what: String) -> impl FnOnce(LiveError) -> Error {
     move |source| Error::Live { what, source }
 }
 
@@ -118,12 +120,25 @@ fn remove_user(root: &Root, cluster: &ClusterName, live: Option<&dyn Live>, repo
     Ok(())
 }
 
-/// What units leave in /run until the next boot.
-fn remove_run(root: &Root, files: &[&Path], cluster: &ClusterName) -> Result<(), Error> {
+/// What units leave in /run until the next boot, and the directories that systemd made for unix sockets.
+pub(super) fn remove_run(
+    root: &Root,
+    files: &[&Path],
+    cluster: &ClusterName,
+    ledger: Option<&Ledger>,
+    report: &mut Report,
+) -> Result<(), Error> {
     root.remove_all(&cluster.run())?;
     for app in files.iter().filter_map(|path| handle_app(path, cluster)) {
         let prefix = AppUnits::new(cluster, &app).prefix();
         root.remove_directory_if_empty(&Path::new("/run").join(&prefix));
+    }
+    for path in ledger.iter().flat_map(|ledger| ledger.socket_directories.iter().rev()) {
+        // One of another owner was made by somebody else since.
+        let by_systemd = matches!(root.find(path)?, Some(Found::Directory(access)) if access.uid == 0);
+        if by_systemd && root.remove_directory_if_empty(path) {
+            report.did(Action::Removed, path);
+        }
     }
     Ok(())
 }
