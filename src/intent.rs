@@ -8,14 +8,14 @@ mod change;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 pub use change::Change;
 
 use crate::files;
-use crate::names::{AppName, ClusterName, Generation, Slot};
+use crate::names::{AppName, Generation, Slot};
 
 /// Format of the file; raised when an older program could misread it. 2: `slots` and `stopped`, without which it would
 /// start workers that a person had stopped. What format 1 lacks is absent.
@@ -95,11 +95,6 @@ impl Hold {
 }
 
 impl Intent {
-    /// Where it lies.
-    pub fn path(cluster: &ClusterName) -> PathBuf {
-        cluster.var().join("state/apps.json")
-    }
-
     /// Reads it; a file that is not there is an empty intent.
     ///
     /// # Errors

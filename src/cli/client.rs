@@ -20,6 +20,7 @@ use tokio::time::timeout;
 use crate::api::types::Problem;
 use crate::journal::harmless;
 use crate::names::ClusterName;
+use crate::place;
 
 /// The largest answer that is read: a thousand workers are half a megabyte.
 pub(super) const ANSWER: usize = 16 * 1024 * 1024;
@@ -64,7 +65,7 @@ pub struct Client {
 impl Client {
     /// Of this cluster.
     pub fn new(cluster: &ClusterName) -> Self {
-        Self::at(cluster, cluster.api_path())
+        Self::at(cluster, place::here().paths.api(cluster))
     }
 
     /// Of the one that listens there.

@@ -24,6 +24,7 @@ use crate::api::server;
 use crate::intent::Intent;
 use crate::journal::Journal;
 use crate::names::ClusterName;
+use crate::place;
 use crate::say::say;
 use crate::systemd::Systemd;
 use crate::systemd::dbus::Bus;
@@ -64,7 +65,8 @@ async fn run(cluster: &ClusterName) -> Result<(), String> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|why| why.to_string())?;
     let mut hangup = signal(SignalKind::hangup()).map_err(|why| why.to_string())?;
     let listeners = listeners(cluster)?;
-    let places = Places::system(cluster);
+    let place = place::here();
+    let places = Places::of(cluster, &place.paths);
     crate::points::arm(places.run.join("state"));
     let settings = read_settings(&places)?;
     let path = places.intent();
@@ -73,10 +75,10 @@ async fn run(cluster: &ClusterName) -> Result<(), String> {
         Err(why) if why.kind() == io::ErrorKind::InvalidData => set_aside(&path, &why)?,
         Err(why) => return Err(format!("{} cannot be read: {why}", path.display())),
     };
-    let systemd = Arc::new(Bus::system().await.map_err(|why| why.to_string())?);
+    let systemd = Arc::new(Bus::of(place).await.map_err(|why| why.to_string())?);
     // Before the first reading, so that no change falls between.
     let changes = systemd.changes();
-    let master = Master::new(systemd, settings, intent, places.clone(), Journal::default());
+    let master = Master::new(systemd, settings, intent, places.clone(), Journal::of(place.manager));
     // Without it every handle would seem to have left, and a roll to be over.
     master.look().await.map_err(|why| why.to_string())?;
     master.tell_start();

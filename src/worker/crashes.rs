@@ -37,7 +37,7 @@ pub(super) fn before_start(cluster: &ClusterName, app: &AppName, instance: Insta
     let count = match last {
         None => Count::fresh(now),
         Some(last) if last.is_plain(now, restart) => last.next(now, restart, None),
-        Some(last) => last.next(now, restart, known(&AppUnits::new(cluster, app).worker(&instance))),
+        Some(last) => last.next(now, restart, known(paths, &AppUnits::new(cluster, app).worker(&instance))),
     };
     let written = match last {
         None => make(&directory, paths, cluster, app, instance).and_then(|()| write(&path, &count)),
@@ -74,11 +74,11 @@ fn linger(ends: u32, wait: Duration) {
 }
 
 /// What systemd knows of the worker; none when it does not say.
-fn known(unit: &str) -> Option<Known> {
+fn known(paths: &Paths, unit: &str) -> Option<Known> {
     let asked = || -> Result<Known, String> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|why| why.to_string())?;
         let question = async {
-            let details = Bus::private().await?.details(unit).await?;
+            let details = Bus::private(paths).await?.details(unit).await?;
             Ok::<_, systemd::Error>(Known { restarts: details.restarts, ready_us: details.active_since_us })
         };
         let answer = runtime.block_on(async { tokio::time::timeout(ANSWER, question).await });

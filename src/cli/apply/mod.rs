@@ -14,13 +14,12 @@ use super::operate::{self, Errand};
 use super::{Context, Failure, print, print_json, setup};
 use crate::api::types::App;
 use crate::config::settings::Settings;
-use crate::handle::fresh_mark;
 use crate::names::AppName;
 use crate::units::install::{self, Live, Options, Report};
 
 /// Root installs first; others have what is installed carried out.
 pub(crate) fn run(context: &Context, options: &Apply, runtime: &Runtime) -> Result<(), Failure> {
-    if setup::is_root() { as_root(context, options, runtime) } else { as_member(context, options, runtime) }
+    if setup::may_install(context) { as_root(context, options, runtime) } else { as_member(context, options, runtime) }
 }
 
 fn as_member(context: &Context, options: &Apply, runtime: &Runtime) -> Result<(), Failure> {
@@ -41,9 +40,9 @@ fn as_member(context: &Context, options: &Apply, runtime: &Runtime) -> Result<()
 fn as_root(context: &Context, options: &Apply, runtime: &Runtime) -> Result<(), Failure> {
     let loaded = setup::load(context)?;
     let settings = &loaded.settings;
-    let install = Options { root: PathBuf::from("/"), host: setup::host(true)?, now: false };
+    let install = Options { root: PathBuf::from("/"), host: setup::host(context, true)?, now: false };
     let failed = |why: install::Error| Failure::Failed(why.to_string());
-    let live = Running::connect(runtime).map_err(|why| Failure::Failed(why.to_string()))?;
+    let live = Running::connect(context.place, runtime).map_err(|why| Failure::Failed(why.to_string()))?;
     let up =
         !live.running(&[settings.name.target(), settings.name.api_socket()]).map_err(|why| Failure::Failed(why.to_string()))?.is_empty();
     let before = install::installed(&settings.name, &install).map_err(failed)?;
@@ -64,7 +63,7 @@ fn as_root(context: &Context, options: &Apply, runtime: &Runtime) -> Result<(), 
     if !up {
         // All of it starts with its target; a start by itself is no deploy.
         for app in install::outdated(settings, &install).map_err(failed)? {
-            mark(settings, &app)?;
+            mark(context, settings, &app)?;
         }
         drop(live);
         return setup::install_loaded(context, &loaded, &Install { root: None, diff: false, now: true }, runtime);
@@ -76,7 +75,7 @@ fn as_root(context: &Context, options: &Apply, runtime: &Runtime) -> Result<(), 
         context.say(&report.to_string());
     }
     for line in lines.iter().filter(|line| line.next_start) {
-        mark(settings, &line.app)?;
+        mark(context, settings, &line.app)?;
     }
     carry_out(context, &lines, options.wait, runtime, |ended| document(&lines, &report, &loaded.warnings.to_json(), ended))
 }
@@ -93,8 +92,8 @@ fn plan(before: Option<&Settings>, settings: &Settings, running: &[App], up: boo
 }
 
 /// Root's mark that the next start of an app makes a fresh generation.
-fn mark(settings: &Settings, app: &AppName) -> Result<(), Failure> {
-    let path = fresh_mark(&settings.name, app);
+fn mark(context: &Context, settings: &Settings, app: &AppName) -> Result<(), Failure> {
+    let path = context.place.paths.fresh_mark(&settings.name, app);
     // Of a cluster that has not been up since the last boot.
     let directory = path.parent().map_or(Ok(()), std::fs::create_dir_all);
     let done = directory.and_then(|()| crate::files::replace(&path, b"", 0o600));

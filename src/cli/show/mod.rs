@@ -20,7 +20,6 @@ use crate::api::events::{By, Cause, Event, Kind};
 use crate::api::types::{App, Worker};
 use crate::config::settings::{self, Ready, Settings};
 use crate::names::{AppName, AppUnits, Generation};
-use crate::worker::paths::Paths;
 use crate::worker::store::Store;
 
 /// How many lines of the log are shown.
@@ -71,7 +70,7 @@ pub(crate) async fn run(context: &Context, select: &[String]) -> Result<(), Fail
         seen.push(choice.clone());
         new
     });
-    let settings = marks::master_settings(&context.cluster);
+    let settings = marks::master_settings(context);
     // Of the last thousand; a master of another version may not tell them so.
     let events: Vec<Event> = context.client.call(Method::GET, "/v1/events?follow=false", super::READ).await.unwrap_or_default();
     let (mut documents, mut texts) = (Vec::new(), Vec::new());
@@ -114,7 +113,7 @@ async fn facts(context: &Context, app: &App, choice: &Choice, rows: &[&Worker], 
     let names = AppUnits::new(&context.cluster, &app.name);
     let worker = matches!(choice, Choice::Worker(_));
     let own = if worker { rows.iter().find_map(|row| row.unit.clone()) } else { app.workers.iter().find_map(|row| row.unit.clone()) };
-    let mut asked: Vec<String> = own.clone().into_iter().chain([names.slice()]).collect();
+    let mut asked: Vec<String> = own.clone().into_iter().chain([names.slice(context.place.manager)]).collect();
     if !worker {
         asked.push(app.handle.clone());
         asked.extend(app.sockets.iter().map(|socket| socket.unit.clone()));
@@ -154,7 +153,7 @@ impl Facts {
 
 /// The release of a generation: only root can read its pin.
 fn release(context: &Context, app: &AppName, generation: Generation) -> Option<String> {
-    let pin = Store::open(&context.cluster, &Paths::system()).pin(app, generation).ok()??;
+    let pin = Store::open(&context.cluster, &context.place.paths).pin(app, generation).ok()??;
     Some(pin.cwd.display().to_string())
 }
 

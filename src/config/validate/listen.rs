@@ -111,7 +111,7 @@ fn not_for_tcp(table: &ListenTable, findings: &mut Findings) {
 
 /// A socket in a unit's runtime directory would go with the first worker that stops.
 fn in_runtime_directory<A>(path: &Path, place: &Place, context: &mut Context<'_, A>) {
-    let prefix = format!("/run/{}-", context.cluster);
+    let prefix = format!("{}-", context.whose.paths.runtime(&context.cluster).display());
     let path = path.display().to_string();
     if path.starts_with(&prefix) {
         let message = format!("`{path}` lies where systemd keeps, and removes, the workers' own directories");
