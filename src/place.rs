@@ -152,22 +152,24 @@ impl Place {
         self.manager == Manager::User
     }
 
-    /// What its systemd does not run for, and what to do; nothing where it runs, or for the machine's own.
+    /// Why there is no systemd to speak to, and what to do; nothing where it runs, or for the machine's own.
     pub fn absent(&self) -> Option<String> {
         if !self.is_user() || self.paths.manager_socket().exists() {
             return None;
         }
-        let (uid, run) = (self.owner.0, self.paths.run.display());
-        let user = self.user_name();
+        let (run, user) = (self.paths.run.display(), self.user_name());
         Some(format!(
             "your systemd does not run: there is no {}. It runs while you are logged in, and without that where you linger: \
              `sudo loginctl enable-linger {user}`. A shell of `su` or `sudo` is no login: `machinectl shell {user}@` is one; with lingering on, \
-             `export XDG_RUNTIME_DIR={run}` lets `systemctl --user` find it there, too ({uid} is your `id -u`)",
+             `export XDG_RUNTIME_DIR={run}` lets `systemctl --user` find it there, too",
             self.paths.manager_socket().display(),
         ))
     }
 
-    /// Whether all of it goes on when the user has no session: what to do where it does not.
+    /// Whether all of it goes on when the user has no session.
+    ///
+    /// # Errors
+    /// What to do where it does not.
     pub fn lingers(&self) -> Result<(), String> {
         let user = self.user_name();
         if !self.is_user() || Path::new("/var/lib/systemd/linger").join(&user).exists() {

@@ -181,6 +181,9 @@ impl Client {
     pub(super) fn unreachable(&self, why: &std::io::Error) -> Error {
         use std::io::ErrorKind;
         let (path, name) = (self.path.display(), &self.cluster);
+        if let Some(absent) = place::here().absent() {
+            return Error::Unreachable(absent);
+        }
         Error::Unreachable(match why.kind() {
             ErrorKind::NotFound => format!(
                 "there is no {path}: the cluster `{name}` is not installed or its socket is down. Start it: `systemctl start {}`, or install it: `project-cluster install --now`",

@@ -106,7 +106,10 @@ pub(super) fn install_loaded(context: &Context, loaded: &Loaded, options: &Insta
     root_only(context, "install")?;
     let begun = monotonic_us_now();
     let running = Running::connect(context.place, runtime).map_err(|why| Failure::Failed(why.to_string()))?;
-    let report = install::install(settings, &install, Some(&running)).map_err(|why| Failure::Failed(why.to_string()))?;
+    let mut report = install::install(settings, &install, Some(&running)).map_err(|why| Failure::Failed(why.to_string()))?;
+    if options.now {
+        report.notes.extend(context.place.lingers().err());
+    }
     if !context.json {
         tell(context, &report, None, &[])?;
     }
@@ -165,7 +168,8 @@ pub(crate) fn uninstall(context: &Context, asked: &Uninstall, runtime: &Runtime)
     let options = Options { root: root.unwrap_or(Path::new("/")).to_owned(), host: Host::of(context.place.clone()), now: false };
     let running = if here {
         root_only(context, "uninstall")?;
-        context.confirm(asked.yes, &format!("stop cluster {} and remove its units, its user and all that it keeps?", context.cluster))?;
+        let what = if context.place.is_user() { "its units" } else { "its units, its user" };
+        context.confirm(asked.yes, &format!("stop cluster {} and remove {what} and all that it keeps?", context.cluster))?;
         Some(Running::connect(context.place, runtime).map_err(|why| Failure::Failed(why.to_string()))?)
     } else {
         None

@@ -14,13 +14,25 @@ const VERBS: [&str; 11] =
 
 /// This text with the commands as they are typed in this process's place.
 pub fn words(text: &str) -> Cow<'_, str> {
-    in_place(super::here().manager, text)
+    super::here().manager.words(text)
 }
 
-fn in_place(manager: Manager, text: &str) -> Cow<'_, str> {
-    match manager {
-        Manager::System => Cow::Borrowed(text),
-        Manager::User => Cow::Owned(for_user(text)),
+impl Manager {
+    /// This text with the commands as they are typed for this systemd.
+    pub fn words(self, text: &str) -> Cow<'_, str> {
+        match self {
+            Self::System => Cow::Borrowed(text),
+            Self::User => Cow::Owned(for_user(text)),
+        }
+    }
+
+    /// A unit file with the commands of its comments so; its directives stay as they are.
+    pub fn comments(self, unit: String) -> String {
+        let line = |line: &str| if line.starts_with('#') { self.words(line).into_owned() } else { line.to_owned() };
+        match self {
+            Self::System => unit,
+            Self::User => unit.split_inclusive('\n').map(line).collect(),
+        }
     }
 }
 
@@ -73,7 +85,7 @@ mod tests {
 
     #[test]
     fn commands_are_those_of_the_place() {
-        let told = |text| in_place(Manager::User, text).into_owned();
+        let told = |text| Manager::User.words(text).into_owned();
         for (system, user) in [
             ("`systemctl stop a && systemctl start a`", "`systemctl --user stop a && systemctl --user start a`"),
             ("run `sudo project-cluster apply`", "run `project-cluster --user apply`"),
@@ -86,7 +98,7 @@ mod tests {
         ] {
             assert_eq!(told(system), user);
             assert_eq!(told(user), user, "twice is once");
-            assert_eq!(in_place(Manager::System, system), system);
+            assert_eq!(Manager::System.words(system), system);
         }
     }
 }

@@ -53,10 +53,6 @@ impl Host {
     pub fn systemctl_command(&self) -> String {
         [&[text::program(&self.systemctl).as_str()], self.place.manager.flags()].concat().join(" ")
     }
-    /// systemctl as a person types it.
-    pub fn words(&self) -> String {
-        [&["systemctl"], self.place.manager.flags()].concat().join(" ")
-    }
     /// What stands before a step that root must take: nothing where there is no root.
     pub fn as_root(&self) -> &'static str {
         if self.is_user() { "" } else { "+" }

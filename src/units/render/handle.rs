@@ -32,7 +32,7 @@ pub(super) fn service(cluster: &ClusterName, host: &Host) -> String {
     if !host.is_user() {
         ini.set("User", cluster.as_str());
     }
-    ini.say(&format!("Each step says how far it is: `{} status` shows it.", host.words()))
+    ini.say("Each step says how far it is: `systemctl status` shows it.")
         .set("NotifyAccess", "exec")
         .say(if host.is_user() {
             "Start and stop do not need the master: they speak to your systemd over its own socket."
@@ -97,7 +97,7 @@ pub(super) fn drop_in(one: &One<'_>) -> String {
         Workers::Count(count) => format!("{count} workers"),
     };
     let user = match &app.user {
-        User::Own => "you".to_owned(),
+        User::Own => "who owns the cluster".to_owned(),
         User::Dynamic(name) => format!("{name}, made for it at run time"),
         User::Named { user, group: None } => user.clone(),
         User::Named { user, group: Some(group) } => format!("{user}, group {group}"),

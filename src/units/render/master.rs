@@ -37,7 +37,11 @@ pub(super) fn service(cluster: &ClusterName, api: &Api, host: &Host) -> String {
         .set("WatchdogSec", "60s")
         .set("Restart", "always")
         .set("RestartSec", "1s")
-        .say("The roll in progress outlives a restart; /run/NAME itself stays root's.".replace("NAME", cluster.as_str()).as_str())
+        .say(&if host.is_user() {
+            "The roll in progress outlives a restart.".to_owned()
+        } else {
+            format!("The roll in progress outlives a restart; /run/{cluster} itself stays root's.")
+        })
         .set("RuntimeDirectory", format!("{cluster}/state"))
         .set("RuntimeDirectoryMode", "0700")
         .set("RuntimeDirectoryPreserve", "yes");
@@ -87,11 +91,11 @@ pub(super) fn socket(cluster: &ClusterName, host: &Host) -> String {
 }
 
 /// `NAME-tcp.socket`.
-pub(super) fn tcp_socket(cluster: &ClusterName, api: &Api, host: &Host) -> String {
+pub(super) fn tcp_socket(cluster: &ClusterName, api: &Api) -> String {
     let address = SocketAddr::new(api.host, api.port);
     let mut ini = Ini::new(cluster);
     ini.say("The API's TCP socket: a unit of its own, so that a taken port leaves the unix socket as it is. PID 1 holds it.")
-        .say(&format!("A socket does not start beside its running service: `{} restart {cluster}` starts it.", host.words()))
+        .say(&format!("A socket does not start beside its running service: `systemctl restart {cluster}` starts it."))
         .section("Unit")
         .set("Description", format!("project-cluster: API of cluster {cluster} on {address}"))
         .set("PartOf", cluster.target())
@@ -113,7 +117,7 @@ pub(super) fn tcp_socket(cluster: &ClusterName, api: &Api, host: &Host) -> Strin
 pub(super) fn target(settings: &Settings, kept: &Kept, host: &Host) -> String {
     let cluster = &settings.name;
     let mut ini = Ini::new(cluster);
-    ini.say(&format!("Everything of this cluster: `{} stop` of it stops all, `start` starts what starts at boot.", host.words()))
+    ini.say("Everything of this cluster: `systemctl stop` of it stops all, `start` starts what starts at boot.")
         .section("Unit")
         .set("Description", format!("project-cluster: cluster {cluster}"))
         .set("Wants", cluster.api_socket())

@@ -30,13 +30,13 @@ pub fn render_beside(settings: &Settings, host: &Host, kept: &Kept) -> Tree {
     let cluster = &settings.name;
     let mut tree = Tree::new(cluster);
     let mut unit = |name: String, contents: String| {
-        tree.files.insert(host.units.join(name), File::public(contents));
+        tree.files.insert(host.units.join(name), File::public(host.place.manager.comments(contents)));
     };
 
     unit(cluster.master(), master::service(cluster, &settings.api, host));
     unit(cluster.api_socket(), master::socket(cluster, host));
     if settings.api.enabled {
-        unit(cluster.tcp_socket(), master::tcp_socket(cluster, &settings.api, host));
+        unit(cluster.tcp_socket(), master::tcp_socket(cluster, &settings.api));
     }
     unit(cluster.target(), master::target(settings, kept, host));
     unit(format!("{cluster}@.service"), handle::service(cluster, host));
