@@ -1,5 +1,6 @@
 //! A cluster in a sandbox: what most tests here begin with.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -24,7 +25,29 @@ pub fn cluster(toml: &str) -> Cluster {
 /// A sandbox with this configuration in place and nothing installed yet.
 #[track_caller]
 pub fn installed(toml: &str) -> Cluster {
-    Cluster::on(Sandbox::start_with(Options { shown: vec![apps::go()], ..Options::default() }), toml)
+    let ordinary = ROOTLESS.get();
+    let sandbox = Sandbox::start_with(Options { shown: vec![apps::go()], ordinary, ..Options::default() });
+    if ordinary {
+        // For the eyes of the tests alone: they look where root's cluster has its files.
+        sandbox.root(
+            "ln -s /run/user/1500/project-cluster /run/project-cluster
+            ln -s /home/ada/.local/state/project-cluster /var/lib/project-cluster
+            for app in api web bg; do ln -s /run/user/1500/project-cluster-$app /run/project-cluster-$app; done",
+        ).ok();
+    }
+    Cluster::on(sandbox, toml)
+}
+
+thread_local! {
+    /// Whether clusters are an ordinary user's: the test runs as one of `rootless`.
+    static ROOTLESS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs a test's clusters as an ordinary user's, in a systemd of their own.
+pub fn rootless(test: fn()) {
+    ROOTLESS.set(true);
+    test();
+    ROOTLESS.set(false);
 }
 
 /// An app of four plain Node workers on port 3000 in `/srv/shop/current`.
@@ -85,7 +108,7 @@ impl<G: std::ops::Deref<Target = dyn Ground>> Cluster<G> {
 
     /// Writes the configuration.
     pub fn config(&self, toml: &str) {
-        self.write("/etc/project-cluster/cluster.toml", toml);
+        self.write(self.sandbox.config(), toml);
     }
 
     /// Flips the symlink to a release; a broken one is named by a program of `/srv/apps/broken`.
@@ -119,7 +142,14 @@ impl<G: std::ops::Deref<Target = dyn Ground>> Cluster<G> {
     pub fn cli(&self, arguments: &[&str]) -> Output {
         let mut command = vec!["project-cluster"];
         command.extend(arguments);
-        self.run_within(Duration::from_secs(120), &command)
+        let mut output = self.run_within(Duration::from_secs(120), &command);
+        if ROOTLESS.get() {
+            // What it tells is compared in root's words; that they are the user's is a test of `rootless`.
+            for text in [&mut output.stdout, &mut output.stderr] {
+                *text = text.replace("systemctl --user ", "systemctl ").replace("project-cluster --user ", "project-cluster ");
+            }
+        }
+        output
     }
 
     /// The rows of `ls --json`.

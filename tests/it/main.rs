@@ -32,6 +32,7 @@ mod ready;
 mod reload;
 mod rest;
 mod sandbox;
+mod rootless;
 mod schemathesis;
 mod secrets;
 mod stopping;

@@ -17,7 +17,7 @@ fn kill_master(cluster: &Cluster) {
 }
 
 #[test]
-fn killed_under_load_nobody_notices_and_the_next_one_adopts_all() {
+pub fn killed_under_load_nobody_notices_and_the_next_one_adopts_all() {
     let cluster = shop(4, "");
     let (inode, pids) = (cluster.socket_inode(3000), cluster.pids("api"));
     let load = cluster.load(ADDRESS).connections(8).start();
@@ -49,7 +49,7 @@ fn reload_half_way(cluster: &Cluster) -> Running {
 }
 
 #[test]
-fn killed_in_a_roll_the_next_one_ends_it_and_who_waits_hears_the_true_end() {
+pub fn killed_in_a_roll_the_next_one_ends_it_and_who_waits_hears_the_true_end() {
     let cluster = shop(3, "reload.min_ready = \"500ms\"");
     let load = cluster.load(ADDRESS).connections(4).pause(Duration::from_millis(2)).start();
     load.wait_for_answers(50);
@@ -92,7 +92,7 @@ fn killed_in_a_roll_the_next_one_ends_it_and_who_waits_hears_the_true_end() {
 }
 
 #[test]
-fn what_it_shows_is_true_through_reexec_reload_and_a_new_bus() {
+pub fn what_it_shows_is_true_through_reexec_reload_and_a_new_bus() {
     let cluster = cluster(&node(2));
     let master = cluster.main_pid(MASTER);
     for upheaval in [&["systemctl", "daemon-reexec"][..], &["systemctl", "daemon-reload"], &["systemctl", "restart", "dbus.service"]] {
@@ -125,7 +125,7 @@ fn what_it_shows_is_true_through_reexec_reload_and_a_new_bus() {
 }
 
 #[test]
-fn without_its_socket_it_says_so_and_without_the_group_nobody_may_use_it() {
+pub fn without_its_socket_it_says_so_and_without_the_group_nobody_may_use_it() {
     let cluster = cluster(&node(1));
     let alone = cluster.run(&["project-cluster", "master", "--cluster", "project-cluster"]);
     assert_ne!(alone.code, 0);
@@ -159,7 +159,7 @@ fn without_its_socket_it_says_so_and_without_the_group_nobody_may_use_it() {
 }
 
 #[test]
-fn a_journal_that_goes_away_takes_neither_the_master_nor_a_roll_with_it() {
+pub fn a_journal_that_goes_away_takes_neither_the_master_nor_a_roll_with_it() {
     let cluster = shop(2, "");
     let master = cluster.main_pid(MASTER);
     // Stopped, not restarted: then systemd forgets the streams, and whoever writes to one is told that nobody reads.
@@ -177,7 +177,7 @@ fn a_journal_that_goes_away_takes_neither_the_master_nor_a_roll_with_it() {
 }
 
 #[test]
-fn held_up_while_the_app_is_stopped_or_restarted_in_a_roll_it_starts_nothing_more() {
+pub fn held_up_while_the_app_is_stopped_or_restarted_in_a_roll_it_starts_nothing_more() {
     let cluster = shop(3, "reload.min_ready = \"500ms\"");
     let (handle, socket) = ("project-cluster@api", "project-cluster-api-:::3000.socket");
     for verb in ["stop", "restart"] {

@@ -17,6 +17,7 @@ pub mod machine;
 pub mod process;
 pub mod qemu;
 pub mod running;
+pub mod ordinary;
 pub mod sandbox;
 pub mod systemd;
 pub mod wait;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::boot::{Booted, Holder};
 use super::evidence;
 use super::ground::Ground;
+use super::ordinary;
 use super::inside::{self, Place};
 use super::running::Running;
 
@@ -25,6 +26,8 @@ pub struct Options {
     pub init: Vec<String>,
     /// Leave it down; [`Sandbox::boot`] boots it.
     pub down: bool,
+    /// Commands are those of an [ordinary user](super::ordinary) with a systemd of their own.
+    pub ordinary: bool,
 }
 
 impl Options {
@@ -45,6 +48,7 @@ pub struct Sandbox {
     booted: Option<Booted>,
     holder: Holder,
     arguments: Vec<String>,
+    ordinary: bool,
     boot_took: Duration,
 }
 
@@ -69,7 +73,7 @@ impl Sandbox {
         arguments.extend(options.init);
         let apps = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/apps");
         let holder = Holder::start(&lower, &apps).unwrap_or_else(|error| panic!("no sandbox: {error}"));
-        let mut sandbox = Self { booted: None, holder, arguments, boot_took: Duration::ZERO };
+        let mut sandbox = Self { booted: None, holder, arguments, ordinary: options.ordinary, boot_took: Duration::ZERO };
         if !options.down {
             sandbox.boot();
         }
@@ -116,7 +120,12 @@ impl Sandbox {
     pub fn boot(&mut self) {
         assert!(self.booted.is_none(), "the sandbox is already up");
         match self.holder.boot(&self.arguments) {
-            Ok(booted) => self.booted = Some(booted),
+            Ok(booted) => {
+                self.booted = Some(booted);
+                if self.ordinary {
+                    self.root(ordinary::SETUP).ok();
+                }
+            }
             Err(error) => panic!("the sandbox does not boot: {error}\n--- console\n{}", self.holder.console()),
         }
     }
@@ -171,7 +180,19 @@ impl Sandbox {
 impl Ground for Sandbox {
     /// While it is down the command runs in its root alone.
     fn launch(&self, command: &[&OsStr], input: Option<&[u8]>) -> io::Result<Running> {
+        if !self.ordinary || self.booted.is_none() {
+            return self.launch_as_root(command, input);
+        }
+        let words = [&ordinary::SWITCH.map(OsStr::new)[..], command].concat();
+        self.launch_as_root(&words, input)
+    }
+
+    fn launch_as_root(&self, command: &[&OsStr], input: Option<&[u8]>) -> io::Result<Running> {
         inside::spawn(&self.place(), command, input)
+    }
+
+    fn config(&self) -> &'static str {
+        if self.ordinary { ordinary::CONFIG } else { "/etc/project-cluster/cluster.toml" }
     }
 
     fn is_up(&self) -> bool {
