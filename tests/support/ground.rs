@@ -21,11 +21,6 @@ pub trait Ground {
         self.launch(command, input)
     }
 
-    /// The configuration that the command line reads by itself.
-    fn config(&self) -> &'static str {
-        "/etc/project-cluster/cluster.toml"
-    }
-
     /// Whether it is booted.
     fn is_up(&self) -> bool;
 

@@ -149,7 +149,7 @@ impl Sandbox {
         let started = Instant::now();
         self.up();
         // What `systemctl poweroff` and `reboot` ask for; systemd(1). Asked of process 1 itself, it works without D-Bus.
-        self.kill(1, signal);
+        self.root(&format!("exec bash -c 'kill -s {signal} 1'")).ok();
         let ended = self.holder.ended().unwrap_or_else(|error| panic!("the sandbox did not go down: {error}"));
         assert!(ended == code, "systemd-nspawn ended with {ended}, expected {code}\n--- console\n{}", self.holder.console());
         self.booted = None;
@@ -183,16 +183,13 @@ impl Ground for Sandbox {
         if !self.ordinary || self.booted.is_none() {
             return self.launch_as_root(command, input);
         }
-        let words = [&ordinary::SWITCH.map(OsStr::new)[..], command].concat();
-        self.launch_as_root(&words, input)
+        let words = ordinary::command(command);
+        let words: Vec<&OsStr> = words.iter().map(AsRef::as_ref).collect();
+        Ok(self.launch_as_root(&words, input)?.translated(ordinary::said))
     }
 
     fn launch_as_root(&self, command: &[&OsStr], input: Option<&[u8]>) -> io::Result<Running> {
         inside::spawn(&self.place(), command, input)
-    }
-
-    fn config(&self) -> &'static str {
-        if self.ordinary { ordinary::CONFIG } else { "/etc/project-cluster/cluster.toml" }
     }
 
     fn is_up(&self) -> bool {
