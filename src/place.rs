@@ -71,9 +71,13 @@ impl Manager {
     pub fn units_of_others(self) -> &'static [&'static str] {
         match self {
             Self::System => &["/usr/lib/systemd/system", "/lib/systemd/system", "/usr/local/lib/systemd/system", "/run/systemd/system"],
-            Self::User => {
-                &["/usr/lib/systemd/user", "/usr/local/lib/systemd/user", "/usr/share/systemd/user", "/etc/systemd/user", "/run/systemd/user"]
-            }
+            Self::User => &[
+                "/usr/lib/systemd/user",
+                "/usr/local/lib/systemd/user",
+                "/usr/share/systemd/user",
+                "/etc/systemd/user",
+                "/run/systemd/user",
+            ],
         }
     }
     /// A mode as it is where there is nobody beside the user: group and others have no part in what only a group of ours may read.
@@ -138,7 +142,10 @@ impl Place {
         // SAFETY: these have no preconditions and cannot fail.
         let owner @ (uid, _) = unsafe { (libc::geteuid(), libc::getegid()) };
         if uid == 0 {
-            return Err("`--user` is for ordinary users, and this is root: leave it out, or run it as the user, `machinectl shell USER@ ...`".into());
+            return Err(
+                "`--user` is for ordinary users, and this is root: leave it out, or run it as the user, `machinectl shell USER@ ...`"
+                    .into(),
+            );
         }
         let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
         let home = absolute("HOME").ok_or("HOME names no directory, so it is not known where your files lie: `export HOME=...`")?;
@@ -183,9 +190,10 @@ impl Place {
     /// The user's name, as far as /etc/passwd or the environment tell it, else the number.
     fn user_name(&self) -> String {
         let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
-        let entry = passwd.lines().map(|line| line.split(':').collect::<Vec<_>>()).find(|fields| {
-            fields.get(2).and_then(|uid| uid.parse().ok()) == Some(self.owner.0)
-        });
+        let entry = passwd
+            .lines()
+            .map(|line| line.split(':').collect::<Vec<_>>())
+            .find(|fields| fields.get(2).and_then(|uid| uid.parse().ok()) == Some(self.owner.0));
         let told = || std::env::var("USER").ok().filter(|name| crate::units::text::visible(name) == *name);
         entry.and_then(|fields| fields.first().map(|name| (*name).to_owned())).or_else(told).unwrap_or_else(|| self.owner.0.to_string())
     }

@@ -193,7 +193,9 @@ pub(crate) async fn as_handle(context: &Context, options: &Operate) -> Result<()
         return Err(Failure::Usage("a handle is of one app".into()));
     };
     let name: AppName = app.parse().map_err(|why| Failure::Usage(format!("`{}`: {why}", harmless(app))))?;
-    let Some(number) = take(&context.place.paths.shown_mark(&context.cluster, &name)) else { return run(context, "restart", options).await };
+    let Some(number) = take(&context.place.paths.shown_mark(&context.cluster, &name)) else {
+        return run(context, "restart", options).await;
+    };
     let uri = format!("/v1/apps/{name}/rolls/{number}");
     let roll = match context.client.insist::<Roll>(Method::GET, &uri, super::READ).await {
         Ok(roll) => roll,

@@ -157,7 +157,9 @@ async fn show(
     for handle in handles {
         let app = apps.iter().find(|app| app.handle == *handle).map_or(handle.as_str(), |app| app.name.as_str());
         failed.push(format!("{app} did not start; `journalctl -u {handle}` has it all:"));
-        failed.extend(Journal::of(context.place.manager).last_lines(handle, begun_us, LINES).await.into_iter().map(|line| format!("  {line}")));
+        failed.extend(
+            Journal::of(context.place.manager).last_lines(handle, begun_us, LINES).await.into_iter().map(|line| format!("  {line}")),
+        );
     }
     if failed.is_empty() { Ok(()) } else { Err(Failure::Failed(failed.join("\n"))) }
 }

@@ -74,7 +74,8 @@ pub fn command(words: &[&OsStr]) -> Vec<OsString> {
 
 /// What it said, in the words of root's cluster.
 pub fn said(text: &str) -> String {
-    let words = [("systemctl --user ", "systemctl "), ("journalctl --user ", "journalctl "), ("project-cluster --user ", "project-cluster ")];
+    let words =
+        [("systemctl --user ", "systemctl "), ("journalctl --user ", "journalctl "), ("project-cluster --user ", "project-cluster ")];
     let places = PLACES.iter().map(|(root, user)| (*user, *root));
     words.into_iter().chain(places).fold(text.to_owned(), |text, (user, root)| text.replace(user, root))
 }

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use super::boot::{Booted, Holder};
 use super::evidence;
 use super::ground::Ground;
-use super::ordinary;
 use super::inside::{self, Place};
+use super::ordinary;
 use super::running::Running;
 
 /// How a sandbox is made.

@@ -43,7 +43,8 @@ struct Context<'a, A> {
 /// Validates what all files together say, on a machine with so many cores. None when any error was found.
 pub fn validate(cluster: &Cluster, accounts: &impl Accounts, cores: usize, findings: &mut Findings) -> Option<Settings> {
     let name = name(cluster, findings);
-    let mut context = Context { accounts, whose: accounts.place(), cores, cluster: name, findings, book: Book::default(), dynamic: BTreeMap::new() };
+    let mut context =
+        Context { accounts, whose: accounts.place(), cores, cluster: name, findings, book: Book::default(), dynamic: BTreeMap::new() };
     let api = api(cluster, &mut context);
     let reload = limits::defaults(&cluster.reload, context.findings);
     let apps = apps(cluster, &reload, &mut context);

@@ -2,8 +2,8 @@
 
 use crate::config::finding::Findings;
 use crate::config::source::Place;
-use crate::place::Manager;
 use crate::names::{AppName, AppUnits, ClusterName, Generation, Instance, Slot, UNIT_NAME_MAX};
+use crate::place::Manager;
 
 /// The names of an app that grow with its own: its slice and its longest worker.
 pub(super) fn app(cluster: &ClusterName, manager: Manager, app: &AppName, place: &Place, findings: &mut Findings) {

@@ -29,7 +29,8 @@ pub(super) fn in_order(root: &Root, settings: &Settings, disk: &Disk) -> Result<
         return Ok(true);
     }
     let cluster = &settings.name;
-    let (Some(token), Some((hash, true))) = (kept(root, cluster, disk)?, open(root, root.find(&root.paths().token_hash(cluster))?, disk)) else {
+    let (Some(token), Some((hash, true))) = (kept(root, cluster, disk)?, open(root, root.find(&root.paths().token_hash(cluster))?, disk))
+    else {
         return Ok(false);
     };
     let (token, access) = token;

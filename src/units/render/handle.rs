@@ -55,8 +55,11 @@ pub(super) fn service(cluster: &ClusterName, host: &Host) -> String {
     }
     ini.all(&sandbox::ours(host));
     if !host.is_user() {
-        ini.set("ReadWritePaths", format!("-{}", host.paths().runtime(cluster).join("state").display()))
-            .all(&[("PrivateUsers", "yes"), ("ProtectProc", "invisible"), ("ProcSubset", "pid")]);
+        ini.set("ReadWritePaths", format!("-{}", host.paths().runtime(cluster).join("state").display())).all(&[
+            ("PrivateUsers", "yes"),
+            ("ProtectProc", "invisible"),
+            ("ProcSubset", "pid"),
+        ]);
     }
     ini.finish()
 }

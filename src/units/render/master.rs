@@ -48,9 +48,7 @@ pub(super) fn service(cluster: &ClusterName, api: &Api, host: &Host) -> String {
     if !host.is_user() {
         ini.set("StateDirectory", format!("{cluster}/state")).set("StateDirectoryMode", "0700");
     }
-    ini.set("SyslogIdentifier", cluster.as_str())
-        .set("LogExtraFields", format!("PROJECT_CLUSTER_NAME={cluster}"))
-        .line("");
+    ini.set("SyslogIdentifier", cluster.as_str()).set("LogExtraFields", format!("PROJECT_CLUSTER_NAME={cluster}")).line("");
     if !host.is_user() {
         confine(&mut ini, cluster, host);
     }

@@ -109,7 +109,10 @@ fn steps(ini: &mut Ini, one: &One<'_>, host: &Host, program: &str) {
         Ready::Notify | Ready::Listen | Ready::Http(_) | Ready::Exec(_) => app.timeout.start,
     };
     ini.line("")
-        .say(&format!("{} where it is in a crash loop, hands this worker its copy of the pin.", if host.is_user() { "Waits" } else { "As root: waits" }))
+        .say(&format!(
+            "{} where it is in a crash loop, hands this worker its copy of the pin.",
+            if host.is_user() { "Waits" } else { "As root: waits" }
+        ))
         .set(
             "ExecStartPre",
             format!("{root}{program} worker prepare --cluster {cluster} --app {name} --restart-ms {} %i", app.timeout.restart.as_millis()),
@@ -120,8 +123,10 @@ fn steps(ini: &mut Ini, one: &One<'_>, host: &Host, program: &str) {
         ini.say("The app's own test of readiness, as its user and in its sandbox.")
             .set("ExecStartPost", format!("{program} worker probe --timeout-ms {}", limit.as_millis()));
     }
-    ini.say("Active means ready.")
-        .set("ExecStartPost", format!("{root}{program} worker ready --cluster {cluster} --app {name} --timeout-ms {} %i", limit.as_millis()));
+    ini.say("Active means ready.").set(
+        "ExecStartPost",
+        format!("{root}{program} worker ready --cluster {cluster} --app {name} --timeout-ms {} %i", limit.as_millis()),
+    );
     let whole = if app.ready == Ready::Notify {
         ini.say("systemd itself waits for the app; the first step asks for more where it waits.");
         limit
