@@ -108,7 +108,7 @@ pub fn one_apply_starts_stops_scales_and_reloads_and_leaves_the_rest_alone() {
 }
 
 #[test]
-pub fn the_first_apply_installs_and_starts_and_a_wrong_configuration_changes_nothing() {
+fn the_first_apply_installs_and_starts_and_a_wrong_configuration_changes_nothing() {
     let cluster = installed(&node(2));
     assert!(cluster.cli(&["apply"]).ok().contains("api: new, starts"));
     assert!(cluster.get(ADDRESS, "/").is_ok());
@@ -199,7 +199,7 @@ pub fn what_failed_is_left_alone_until_its_configuration_changes() {
 }
 
 #[test]
-pub fn a_changed_secret_rolls_and_shows_nowhere_and_a_member_of_the_group_carries_out_what_is_installed() {
+fn a_changed_secret_rolls_and_shows_nowhere_and_a_member_of_the_group_carries_out_what_is_installed() {
     let api =
         |token: &str, workers: u16| app("api", workers, "node app.js 3000", &format!("listen = 3000\nenv = {{ TOKEN = \"{token}\" }}"));
     let cluster = installed(&api("first", 2));

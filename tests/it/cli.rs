@@ -104,7 +104,7 @@ pub fn logs_are_those_of_the_chosen_workers() {
     let cluster = installed(&(app("api", 2, "node app.js 3000", "listen = 3000") + &app("bg", 1, "node /srv/apps/worker.js", "")));
     cluster.program("v1", &format!("console.log('hello from', process.env.PROJECT_CLUSTER_UID); {HELLO}"));
     cluster.cli(&["install", "--now"]).ok();
-    cluster.run(&["journalctl", "--sync"]).ok();
+    cluster.root("journalctl --sync").ok();
     let logs = cluster.cli(&["logs", "api"]).ok();
     assert!(logs.contains("hello from api:01") && logs.contains("hello from api:02"), "{logs}");
     let one = cluster.cli(&["logs", "api:02"]).ok();
@@ -145,7 +145,7 @@ fn fails_with_its_own_words(cluster: &Cluster, output: &super::support::Output) 
 }
 
 #[test]
-pub fn a_start_that_fails_says_the_apps_own_words_also_when_journald_is_late() {
+fn a_start_that_fails_says_the_apps_own_words_also_when_journald_is_late() {
     let cluster = shop(2, "");
     cluster.cli(&["stop", "api"]).ok();
     // A start is no deploy, so the version that served is broken in place.

@@ -16,7 +16,7 @@ fn with_token(cluster: &Cluster, path: &str) -> u16 {
 }
 
 #[test]
-pub fn a_token_opens_it_and_its_own_master_cannot_read_that() {
+fn a_token_opens_it_and_its_own_master_cannot_read_that() {
     let cluster = cluster(&node(1));
     assert_eq!(curl(&cluster, "http://127.0.0.1:8887/v1/apps"), 401);
     assert_eq!(curl(&cluster, "-X POST http://127.0.0.1:8887/v1/apps/api/stop"), 401);

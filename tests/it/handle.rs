@@ -9,7 +9,7 @@ const HANDLE: &str = "project-cluster@api";
 const SOCKET: &str = "project-cluster-api-:::3000.socket";
 
 #[test]
-pub fn start_stop_and_restart_without_a_master() {
+fn start_stop_and_restart_without_a_master() {
     let cluster = cluster(&node(2));
     let inode = cluster.socket_inode(3000);
     // Neither the master nor its socket, and no D-Bus.
@@ -158,7 +158,7 @@ pub fn workers_stopped_by_hand_are_started_and_none_wanted_is_told_with_what_to_
 }
 
 #[test]
-pub fn stop_with_polkit_masked() {
+fn stop_with_polkit_masked() {
     let cluster = cluster(&node(2));
     cluster.systemctl(&["mask", "--runtime", "--now", "polkit.service"]).ok();
     cluster.systemctl(&["stop", HANDLE]).ok();
@@ -167,7 +167,7 @@ pub fn stop_with_polkit_masked() {
 }
 
 #[test]
-pub fn stop_with_dbus_down() {
+fn stop_with_dbus_down() {
     let cluster = cluster(&node(2));
     cluster.systemctl(&["mask", "--runtime", "dbus.socket", "dbus.service"]).ok();
     cluster.systemctl(&["stop", "dbus.socket", "dbus.service"]).ok();

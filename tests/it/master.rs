@@ -92,7 +92,7 @@ pub fn killed_in_a_roll_the_next_one_ends_it_and_who_waits_hears_the_true_end() 
 }
 
 #[test]
-pub fn what_it_shows_is_true_through_reexec_reload_and_a_new_bus() {
+fn what_it_shows_is_true_through_reexec_reload_and_a_new_bus() {
     let cluster = cluster(&node(2));
     let master = cluster.main_pid(MASTER);
     for upheaval in [&["systemctl", "daemon-reexec"][..], &["systemctl", "daemon-reload"], &["systemctl", "restart", "dbus.service"]] {
@@ -125,7 +125,7 @@ pub fn what_it_shows_is_true_through_reexec_reload_and_a_new_bus() {
 }
 
 #[test]
-pub fn without_its_socket_it_says_so_and_without_the_group_nobody_may_use_it() {
+fn without_its_socket_it_says_so_and_without_the_group_nobody_may_use_it() {
     let cluster = cluster(&node(1));
     let alone = cluster.run(&["project-cluster", "master", "--cluster", "project-cluster"]);
     assert_ne!(alone.code, 0);
@@ -159,7 +159,7 @@ pub fn without_its_socket_it_says_so_and_without_the_group_nobody_may_use_it() {
 }
 
 #[test]
-pub fn a_journal_that_goes_away_takes_neither_the_master_nor_a_roll_with_it() {
+fn a_journal_that_goes_away_takes_neither_the_master_nor_a_roll_with_it() {
     let cluster = shop(2, "");
     let master = cluster.main_pid(MASTER);
     // Stopped, not restarted: then systemd forgets the streams, and whoever writes to one is told that nobody reads.

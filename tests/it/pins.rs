@@ -154,7 +154,7 @@ pub fn a_damaged_memory_is_moved_aside_and_said() {
 }
 
 #[test]
-pub fn prepare_refuses_what_a_rogue_master_could_ask_for() {
+fn prepare_refuses_what_a_rogue_master_could_ask_for() {
     let cluster = cluster(&app("api", 1, "node /srv/apps/hello.js 3000", "listen = 3000"));
     let before = cluster.sh(&format!("ls -A {PINS}; cat {PINS}/counter.json")).ok();
     // Whether polkit lets the master ask, by the looks of the name alone; and what `prepare` says to whoever may.

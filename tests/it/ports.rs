@@ -54,7 +54,7 @@ pub fn each_worker_has_its_port_and_a_roll_takes_extra_ones() {
 }
 
 #[test]
-pub fn a_port_that_a_foreign_process_has_fails_the_start_and_is_named() {
+fn a_port_that_a_foreign_process_has_fails_the_start_and_is_named() {
     let cluster = installed(&child(1, "ports = \"4100-4100\"\ntimeout.start = \"5s\""));
     cluster.cli(&["install"]).ok();
     cluster.sh("systemd-run -q -u foreign node /srv/apps/hello.js 4000").ok();

@@ -166,7 +166,7 @@ pub fn a_deploy_that_listens_elsewhere_fails_and_says_where() {
 }
 
 #[test]
-pub fn capabilities_and_processes_that_cannot_be_dumped_hide_nothing() {
+fn capabilities_and_processes_that_cannot_be_dumped_hide_nothing() {
     let toml = app("caps", 2, "node /srv/apps/hello.js 3000", "listen = 3000\nsandbox.privileges = false")
         + "[apps.caps.systemd]\nAmbientCapabilities = \"CAP_NET_BIND_SERVICE\"\n"
         + &app("hidden", 2, "python3 /srv/apps/undumpable.py", "listen = \"127.0.0.1:3001\"");

@@ -1,110 +1,183 @@
-//! all
-macro_rules! as_a_user { ($($room:ident::$test:ident,)*) => { $(#[test] fn $test() { super::cluster::rootless(super::$room::$test) })* } }
+//! `project-cluster --user`: the scenarios of root's cluster, run by the same functions as an ordinary user in her own systemd; and
+//! what is hers alone. `proof::rootless` has the scenarios that `make test` has no time for.
+
+use super::cluster::{ADDRESS, SOON, app, rootless};
+use super::support::sandbox::Options;
+use super::support::{Output, Sandbox};
+
+macro_rules! as_a_user {
+    ($($room:ident::$test:ident,)*) => {
+        $(
+            #[test]
+            fn $test() {
+                rootless(super::$room::$test);
+            }
+        )*
+    };
+}
+
 as_a_user! {
     reload::systemctl_reload_under_load_replaces_all_new_before_old,
-    reload::three_reloads_in_a_row_of_node_go_and_asyncio,
-    reload::the_command_line_tells_each_step_and_restart_rolls_as_well,
-    reload::three_reloads_at_once_are_two_rolls,
     reload::a_version_that_throws_changes_nothing_and_holds_the_app,
-    reload::whenever_a_version_fails_all_is_old_again,
-    reload::a_broken_deploy_under_load_fails_no_request_and_both_commands_say_so,
-    reload::what_cannot_be_reloaded_is_refused_with_what_to_do,
-    reload::surge_and_unavailable_bound_how_many_are_up,
-    master::killed_under_load_nobody_notices_and_the_next_one_adopts_all,
     master::killed_in_a_roll_the_next_one_ends_it_and_who_waits_hears_the_true_end,
-    master::held_up_while_the_app_is_stopped_or_restarted_in_a_roll_it_starts_nothing_more,
-    workers::add_scale_and_remove_change_how_many_run_and_touch_no_other,
-    workers::behind_a_restart_that_was_not_whole_all_is_of_its_generation,
-    workers::what_did_not_start_is_asked_for_again_with_the_same_words,
     workers::one_worker_is_restarted_new_before_old_and_stopped_and_started_alone,
-    workers::a_worker_that_does_not_start_leaves_the_others_and_stays_down,
     workers::what_a_person_asked_for_survives_a_reboot,
-    stopping::a_stop_behind_a_roll_whose_old_worker_takes_its_time_stops_the_others_meanwhile,
-    stopping::workers_under_a_masked_handle_are_marked_stopped_and_in_nobody_s_way,
-    stopping::the_last_worker_that_answers_takes_the_port_with_it_though_others_crash,
-    stopping::an_app_on_demand_without_wanted_workers_hangs_no_client,
-    stopping::an_app_of_0_workers_is_listed_and_started_by_what_gives_it_one,
-    stopping::what_somebody_stops_while_no_master_runs_is_left_so_by_the_next,
-    handle::power_off_under_load_waits_for_no_time_out,
-    handle::stop_with_all_workers_stopped_by_hand_and_a_client_waiting,
-    handle::six_stops_and_starts_in_ten_seconds,
-    handle::restart_into_a_broken_version_closes_the_port_and_holds,
-    handle::a_worker_on_its_way_back_does_not_open_the_port_again,
-    handle::two_people_start_the_same_app_at_once,
-    handle::a_stop_with_damaged_settings_stops_all_the_same,
-    handle::workers_stopped_by_hand_are_started_and_none_wanted_is_told_with_what_to_do,
     handle::restart_during_a_reload_leaves_one_set_of_workers,
-    handle::stop_during_a_reload_stops_all,
     swap::node_go_and_asyncio_share_one_socket_as_they_are,
-    swap::every_kind_of_address,
-    swap::children_of_the_app_get_the_socket_too,
-    swap::without_swap_a_bind_of_the_declared_port_fails_in_the_apps_own_words,
-    swap::a_supervisor_killed_before_the_bind_fails_the_start_and_the_worker_comes_back,
-    swap::an_app_with_a_seccomp_listener_of_its_own_is_told_so_once,
     ready::epoll_poll_select_and_accept_servers_get_ready,
-    ready::active_means_ready_for_a_worker_that_systemctl_starts,
     ready::notify_http_exec_and_none,
-    ready::a_worker_that_is_not_ready_says_what_it_does_instead,
-    ready::a_deploy_that_listens_elsewhere_fails_and_says_where,
     demand::the_first_connection_is_answered_and_sleep_brings_it_back_to_that,
-    demand::trap_15_a_broken_app_is_held_with_its_port_closed,
-    demand::a_broken_wake_up_after_sleep_is_held_too,
-    demand::a_sleeping_app_is_stopped_when_asked_to_and_what_does_not_run_cannot_sleep,
     events::what_others_do_to_workers_is_told_and_respected,
-    events::a_shutdown_and_a_stop_of_the_handle_are_no_stops_of_workers,
-    events::a_lost_socket_and_masked_units_are_shown_with_what_mends_them,
-    events::restarts_that_one_burst_hides_are_told,
-    events::followed_over_a_restart_of_the_master_it_tells_the_gap_and_ends_when_nobody_reads,
-    events::streams_are_bounded_and_frames_are_those_of_the_standard,
-    events::systemctl_status_shows_the_step_of_a_reload_and_what_it_leaves,
     apply::one_apply_starts_stops_scales_and_reloads_and_leaves_the_rest_alone,
-    apply::the_first_apply_installs_and_starts_and_a_wrong_configuration_changes_nothing,
-    apply::apply_returns_to_the_configuration_whatever_a_person_had_asked_for,
-    apply::what_failed_is_left_alone_until_its_configuration_changes,
-    apply::a_changed_address_comes_with_its_roll_and_the_next_apply_closes_the_old_one,
-    apply::a_sleeping_app_wakes_as_configured_and_a_stopped_one_keeps_its_port_closed,
-    apply::what_is_changed_back_rolls_only_where_something_else_serves_and_ends_the_hold_of_what_failed,
-    cli::ls_and_show_tell_of_the_whole_control_group,
-    cli::start_and_stop_take_several_apps_and_wait_as_told,
     cli::logs_are_those_of_the_chosen_workers,
-    cli::a_start_that_fails_says_the_apps_own_words_also_when_journald_is_late,
-    cli::with_json_every_answer_is_one_document_and_every_failure_an_error_object,
-    ports::each_worker_has_its_port_and_a_roll_takes_extra_ones,
-    ports::a_port_that_a_foreign_process_has_fails_the_start_and_is_named,
-    loops::each_start_waits_longer_siblings_serve_and_a_person_s_restart_begins_anew,
-    loops::a_reset_in_the_wait_begins_anew_with_the_next_end_and_ours_at_once,
-    loops::a_reset_leaves_alone_what_starts,
-    loops::a_healthy_run_is_forgiven_here_and_never_by_systemd,
-    loops::a_worker_that_gets_ready_each_time_is_in_a_loop_too,
-    loops::a_first_step_that_fails_each_time_is_counted_and_waits,
-    loops::a_wait_is_longer_than_the_start_may_take_and_only_apps_that_speak_are_told_where_to,
-    upheaval::a_daemon_reexec_in_a_roll_loses_systemctl_its_connection_and_nothing_else,
-    upheaval::a_handle_that_is_stopped_or_restarted_in_a_roll_of_one_worker_ends_it,
-    upheaval::a_handle_that_is_stopped_or_restarted_in_a_roll_takes_the_reload_that_waits_with_it,
-    glance::what_has_just_been_stopped_started_or_killed_is_listed_so,
-    glance::fifty_who_ask_at_once_get_one_answer_each,
-    rest::a_mistyped_request_changes_nothing_and_every_refusal_has_the_same_form,
-    rest::an_order_is_answered_when_it_is_begun_or_with_its_end,
-    rest::lists_come_in_parts_that_lead_to_the_next,
-    pins::a_crashed_worker_and_a_reboot_bring_back_the_old_release_command_and_environment,
-    pins::a_deleted_release_is_named_and_its_return_or_a_reload_mends_it,
-    pins::a_lost_memory_boots_the_last_generation_that_got_ready,
-    pins::a_damaged_memory_is_moved_aside_and_said,
-    meddling::workers_that_somebody_stops_kills_restarts_or_masks,
-    meddling::a_socket_that_is_down_is_shown_with_what_mends_it_and_nothing_rolls_meanwhile,
-    meddling::hands_on_workers_in_a_roll,
-    meddling::hands_on_the_handle_the_trigger_and_the_master,
-    address::a_changed_address_comes_by_a_reload_and_an_old_worker_comes_back_where_it_was,
-    address::an_address_that_overlaps_with_the_old_one_comes_by_a_restart,
-    address::a_sleeping_app_wakes_at_its_old_address_until_a_reload,
-    door::without_a_token_is_written_and_a_taken_port_harms_nothing_else,
-    traps::trap_01_a_crash_looping_worker_leaves_the_shared_socket_and_its_siblings_alone,
-    traps::trap_02_and_15_deaths_under_traffic_neither_close_the_socket_nor_make_the_trigger_spin,
-    traps::trap_03_10_and_22_a_reload_of_an_app_with_a_dashed_name_ends_and_its_limits_are_its_own,
-    traps::trap_04_workers_outlive_whatever_happens_to_the_master,
-    traps::trap_06_7_and_8_a_changed_address_is_another_socket_and_a_lost_one_is_mended_by_restart,
-    traps::trap_14_and_15_a_broken_on_demand_app_is_tried_once_and_its_port_closes,
-    traps::trap_16_a_master_that_crashes_again_and_again_keeps_its_socket,
-    traps::trap_17_sixty_connections_at_once_to_a_sleeping_app_are_answered,
-    traps::trap_19_a_start_fails_as_soon_as_the_main_process_dies,
+}
+
+/// What stands before each of her commands here, as after `su`: no session, no `XDG_RUNTIME_DIR`. Nothing is translated.
+const ADA: &str = "setpriv --reuid=ada --regid=ada --init-groups env -u XDG_RUNTIME_DIR HOME=/home/ada USER=ada";
+
+/// A unix socket of hers.
+const SOCKET: &str = "/run/user/1500/sockets/shop.sock";
+
+/// A sandbox with ada in it, and her configuration.
+fn ada() -> Sandbox {
+    let sandbox = Sandbox::start_with(Options { ordinary: true, ..Options::default() });
+    let api = app("api", 2, "node /srv/apps/hello.js 3000", "listen = 3000\nlimits = { CPUWeight = 50 }");
+    let unix = app("unix", 1, &format!("node /srv/apps/hello.js {SOCKET}"), &format!("listen = \"{SOCKET}\""));
+    sandbox.write("/etc/project-cluster/cluster.toml", api + &unix);
+    sandbox.write("/srv/shop/current/VERSION", "v1");
+    sandbox
+}
+
+/// Runs `project-cluster --user` with these words, as hers.
+fn pc(sandbox: &Sandbox, words: &str) -> Output {
+    sandbox.root(&format!("exec {ADA} project-cluster --user {words}"))
+}
+
+#[test]
+fn all_of_it_is_at_home_and_hers_and_uninstall_leaves_nothing() {
+    let sandbox = ada();
+    // A second one, who must get nowhere near it; and what is there before.
+    sandbox.root("useradd --uid 1501 bob; touch /before; sleep 0.01").ok();
+    let said = pc(&sandbox, "install --now").ok();
+    assert!(said.contains("created /home/ada/.config/systemd/user/project-cluster-api@.service"), "{said}");
+    assert!(!said.contains("linger"), "she lingers: {said}");
+    assert!(sandbox.get(ADDRESS, "/").unwrap().body.starts_with("v1 "));
+    let asked = sandbox.root(&format!("exec {ADA} curl -sS --unix-socket {SOCKET} http://x/")).ok();
+    assert!(asked.starts_with("v1 "), "{asked}");
+    assert_eq!(sandbox.property(r"app-project\x2dcluster\x2dapi.slice", "CPUWeight"), "50", "limits are those of her slice");
+    pc(&sandbox, "reload all").ok();
+    pc(&sandbox, "scale api 3").ok();
+    let user = sandbox.root("ps -eo user:16,args | grep -E 'project-cluster|node |pc-swap' | grep -v grep").ok();
+    assert!(user.lines().count() >= 4 && user.lines().all(|line| line.starts_with("ada ")), "{user}");
+    // A worker: no privilege to gain, a filter, and no namespace that would hide it.
+    let pid = sandbox.main_pid("project-cluster-api@1.2.1.service").unwrap();
+    let status = sandbox.root(&format!("cat /proc/{pid}/status; readlink /proc/{pid}/ns/user; readlink /proc/self/ns/user")).ok();
+    assert!(status.contains("NoNewPrivs:\t1") && status.contains("Seccomp:\t2"), "{status}");
+    let spaces: Vec<&str> = status.lines().filter(|line| line.starts_with("user:")).collect();
+    assert_eq!(spaces[0], spaces[1], "{status}");
+    let outside = "find / -xdev -newer /before ! -type d ! -path '/proc/*' ! -path '/home/ada/*' ! -path '/var/log/*' ! -path '/var/lib/systemd/*' ! -path '/tmp/*' ! -path '/sys/*'; \
+                   find /run -newer /before ! -type d ! -path '/run/user/1500/*' ! -path '/run/systemd/*' ! -path '/run/log/*' ! -path '/run/udev/*'";
+    assert_eq!(sandbox.root(outside).ok().lines().filter(|line| line.contains("project")).collect::<Vec<_>>(), Vec::<&str>::new());
+    for secret in [
+        "/run/user/1500/project-cluster/api.sock",
+        "/home/ada/.local/state/project-cluster/pins",
+        "/home/ada/.local/state/project-cluster/settings.json",
+    ] {
+        assert!(sandbox.root(&format!("test -e {secret}")).success(), "{secret}");
+        let seen = sandbox.root(&format!("setpriv --reuid=bob --regid=bob --init-groups stat {secret}"));
+        assert!(!seen.success(), "another user sees {secret}");
+    }
+    // The words are hers to type.
+    sandbox.systemctl(&["stop", "project-cluster@api"]).ok();
+    let listed = pc(&sandbox, "ls").ok();
+    assert!(listed.contains("Start it: `project-cluster --user start api`"), "{listed}");
+    let refused = pc(&sandbox, "reload api").exits(1).stderr;
+    assert!(refused.contains("`project-cluster --user start api`"), "{refused}");
+    assert_eq!(pc(&sandbox, "install").ok(), "nothing to change for cluster project-cluster");
+
+    pc(&sandbox, "uninstall").ok();
+    let left =
+        "find /home/ada /run/user/1500 -path '*project-cluster*' ! -path '/home/ada/bin*' ! -path '/home/ada/.config/project-cluster*'";
+    assert_eq!(sandbox.root(left).ok(), "");
+    assert_eq!(sandbox.units("project-cluster*", &[]), Vec::<String>::new());
+    assert_eq!(
+        sandbox.root("test -e /home/ada/.local; echo $?; test -e /home/ada/.config/systemd; echo $?").ok(),
+        "1\n1",
+        "they were not there before"
+    );
+}
+
+#[test]
+fn where_her_systemd_does_not_run_the_error_says_what_starts_it() {
+    let sandbox = ada();
+    sandbox.root("systemctl stop user@1500.service; rm /var/lib/systemd/linger/ada").ok();
+    sandbox.wait_until("it is gone", SOON, || !sandbox.root("test -e /run/user/1500/systemd/private").success());
+    pc(&sandbox, "check").ok();
+    for (verb, code) in [("install --now", 1), ("install", 1), ("uninstall", 1), ("ls", 3), ("reload api", 3)] {
+        let said = pc(&sandbox, verb).exits(code).stderr;
+        for part in [
+            "your systemd does not run",
+            "`sudo loginctl enable-linger ada`",
+            "machinectl shell ada@",
+            "export XDG_RUNTIME_DIR=/run/user/1500",
+        ] {
+            assert!(said.contains(part), "{verb}: {part}: {said}");
+        }
+    }
+    // It runs, and only as long as she is logged in.
+    sandbox.root("systemctl start user@1500.service").ok();
+    let said = pc(&sandbox, "ls").exits(3).stderr;
+    assert!(
+        said.contains("`systemctl --user start project-cluster.socket`") && said.contains("`project-cluster --user install --now`"),
+        "{said}"
+    );
+    // After `su` the variable may be missing, or another's.
+    let said = sandbox.root(&format!("exec {ADA} XDG_RUNTIME_DIR=/run/user/0 project-cluster --user install --now")).ok();
+    assert!(said.contains("you do not linger") && said.contains("`sudo loginctl enable-linger ada`"), "{said}");
+    assert!(sandbox.get(ADDRESS, "/").is_ok());
+    // Neither is for root, nor without a home.
+    let root = sandbox.root("exec project-cluster --user ls").exits(2).stderr;
+    assert!(root.contains("`--user` is for ordinary users"), "{root}");
+    let homeless = sandbox.root(&format!("exec {ADA} -u HOME project-cluster --user ls"));
+    assert!(homeless.exits(2).stderr.contains("HOME"));
+}
+
+#[test]
+fn no_bus_of_hers_and_no_master_are_needed_and_roots_cluster_of_the_same_name_is_another() {
+    let sandbox = ada();
+    // A session bus is not on every machine; where there is one it must not matter.
+    sandbox.root("systemctl --user -M ada@ stop dbus.socket dbus.service 2> /dev/null || :; rm -f /run/user/1500/bus").ok();
+    pc(&sandbox, "install --now").ok();
+    pc(&sandbox, "reload api").ok();
+    let inode = |port: u16| sandbox.root(&format!("ss -Hltne 'sport = :{port}' | grep -o 'ino:[0-9]*'")).ok();
+    let before = inode(3000);
+    sandbox.systemctl(&["mask", "--runtime", "--now", "project-cluster.socket", "project-cluster.service"]).ok();
+    sandbox.systemctl(&["restart", "project-cluster@api"]).ok();
+    assert_eq!((inode(3000), sandbox.units("project-cluster-api@*", &["active"]).len()), (before.clone(), 2));
+    sandbox.systemctl(&["unmask", "--runtime", "project-cluster.socket", "project-cluster.service"]).ok();
+    sandbox.systemctl(&["start", "project-cluster.service"]).ok();
+
+    let toml = app("api", 1, "node /srv/apps/hello.js 4000", "listen = 4000\n").replace("[apps", "api.port = 8888\n[apps");
+    sandbox
+        .root(&format!(
+            "mkdir -p /etc/project-cluster; cat > /etc/project-cluster/cluster.toml <<'END'\n{toml}END\nproject-cluster install --now"
+        ))
+        .ok();
+    assert!(sandbox.get("127.0.0.1:4000", "/").is_ok());
+    let generations = |words: &str| sandbox.root(&format!("{words} ls --json | grep -o '\"generation\": [0-9]*' | sort | uniq -c")).ok();
+    assert_eq!(generations("project-cluster").trim(), "1 \"generation\": 1");
+    assert!(generations(&format!("{ADA} project-cluster --user")).contains("2 \"generation\": 3"), "her restart and her reload");
+    sandbox.root("project-cluster uninstall").ok();
+    assert!(sandbox.get(ADDRESS, "/").unwrap().body.starts_with("v1 "), "hers goes on");
+    assert_eq!(inode(3000), before);
+}
+
+#[test]
+fn a_journal_in_memory_is_not_hers_to_read_and_logs_says_so() {
+    let sandbox = ada();
+    pc(&sandbox, "install --now").ok();
+    sandbox.wait_until("her lines are hers", SOON, || pc(&sandbox, "logs").stdout.contains("Started project-cluster-api@1.1.1.service"));
+    sandbox.root("mkdir -p /run/systemd/journald.conf.d; printf '[Journal]\\nStorage=volatile\\n' > /run/systemd/journald.conf.d/a.conf; rm -rf /var/log/journal; systemctl restart systemd-journald; journalctl --sync").ok();
+    let said = pc(&sandbox, "logs").exits(1).stderr;
+    assert!(said.contains("in memory") && said.contains("`sudo mkdir -p /var/log/journal"), "{said}");
 }

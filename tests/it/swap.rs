@@ -68,7 +68,7 @@ pub fn node_go_and_asyncio_share_one_socket_as_they_are() {
 }
 
 #[test]
-pub fn every_kind_of_address() {
+fn every_kind_of_address() {
     let unix = "listen = { path = \"/run/shop-unix.sock\", mode = \"0660\", group = \"adm\" }";
     let toml = [
         app("both", 1, "node /srv/apps/hello.js 3000", "listen = 3000"),

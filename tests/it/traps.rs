@@ -69,7 +69,7 @@ pub fn trap_02_and_15_deaths_under_traffic_neither_close_the_socket_nor_make_the
 }
 
 #[test]
-pub fn trap_03_10_and_22_a_reload_of_an_app_with_a_dashed_name_ends_and_its_limits_are_its_own() {
+fn trap_03_10_and_22_a_reload_of_an_app_with_a_dashed_name_ends_and_its_limits_are_its_own() {
     let limits = "limits = { CPUWeight = 50 }";
     let apps = [
         app("api", 1, "node /srv/apps/hello.js 3000", &format!("{LISTEN}\n{limits}")),
@@ -212,7 +212,7 @@ pub fn trap_17_sixty_connections_at_once_to_a_sleeping_app_are_answered() {
 }
 
 #[test]
-pub fn trap_18_readiness_sees_workers_with_capabilities_and_private_users_are_refused() {
+fn trap_18_readiness_sees_workers_with_capabilities_and_private_users_are_refused() {
     let more = "user = \"games\"\nsandbox.privileges = false\nsystemd = { AmbientCapabilities = \"CAP_NET_BIND_SERVICE\" }";
     let cluster = cluster(&app("api", 1, "node /srv/apps/hello.js 3000", &format!("{LISTEN}\n{more}")));
     let status = cluster.read(format!("/proc/{}/status", cluster.main_pid(FIRST).unwrap()));

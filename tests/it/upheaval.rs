@@ -73,7 +73,7 @@ fn all_are(cluster: &Cluster, generation: u64) {
 }
 
 #[test]
-pub fn a_daemon_reload_and_new_buses_in_a_roll_change_nothing() {
+fn a_daemon_reload_and_new_buses_in_a_roll_change_nothing() {
     let cluster = stage();
     let (master, inode) = (cluster.main_pid(MASTER), cluster.socket_inode(3000));
     let mut generation = 1;
@@ -103,7 +103,7 @@ pub fn a_daemon_reexec_in_a_roll_loses_systemctl_its_connection_and_nothing_else
 }
 
 #[test]
-pub fn without_polkit_a_roll_ends_says_so_and_touches_nothing_more() {
+fn without_polkit_a_roll_ends_says_so_and_touches_nothing_more() {
     let cluster = stage();
     let (first, behind) = in_a_roll(&cluster, "polkit masked", 3 * SOON, || {
         cluster.systemctl(&["mask", "--runtime", "--now", "polkit.service"]).ok();

@@ -7,9 +7,12 @@
 use std::ffi::{OsStr, OsString};
 
 /// Where root's cluster has it, and where the user's.
-const PLACES: [(&str, &str); 4] = [
+const PLACES: [(&str, &str); 7] = [
     ("/etc/project-cluster", "/home/ada/.config/project-cluster"),
+    ("/etc/other.toml", "/home/ada/other.toml"),
     ("/etc/systemd/system/", "/home/ada/.config/systemd/user/"),
+    ("/run/systemd/system/", "/run/user/1500/systemd/user/"),
+    ("/run/answer", "/run/user/1500/answer"),
     ("/var/lib/project-cluster", "/home/ada/.local/state/project-cluster"),
     ("/run/project-cluster", "/run/user/1500/project-cluster"),
 ];
@@ -36,7 +39,7 @@ if ! id ada > /dev/null 2>&1; then
     useradd --create-home --uid 1500 --shell /bin/bash ada
     mkdir -p /var/lib/systemd/linger /srv/shop /home/ada/bin
     touch /var/lib/systemd/linger/ada
-    chown ada: /srv/shop
+    chown ada: /srv /srv/shop
     cat > /home/ada/bin/systemctl <<'END'
 #!/bin/sh
 XDG_RUNTIME_DIR=/run/user/1500 exec /usr/bin/systemctl --user "$@"
@@ -65,17 +68,26 @@ systemctl start user@1500.service
 
 /// The user's command for one of root's.
 pub fn command(words: &[&OsStr]) -> Vec<OsString> {
+    SWITCH.map(OsString::from).into_iter().chain(places(words)).collect()
+}
+
+/// A command that means the user's places, for root while nothing is up.
+pub fn places(words: &[&OsStr]) -> Vec<OsString> {
     let translated = words.iter().map(|word| match word.to_str() {
         Some(text) => PLACES.iter().fold(text.to_owned(), |text, (root, user)| text.replace(root, user)).into(),
         None => OsString::from(word),
     });
-    SWITCH.map(OsString::from).into_iter().chain(translated).collect()
+    translated.collect()
 }
 
 /// What it said, in the words of root's cluster.
 pub fn said(text: &str) -> String {
-    let words =
-        [("systemctl --user ", "systemctl "), ("journalctl --user ", "journalctl "), ("project-cluster --user ", "project-cluster ")];
+    let words = [
+        ("`project-cluster --user apply`", "`sudo project-cluster apply`"),
+        ("systemctl --user ", "systemctl "),
+        ("journalctl --user ", "journalctl "),
+        ("project-cluster --user ", "project-cluster "),
+    ];
     let places = PLACES.iter().map(|(root, user)| (*user, *root));
     words.into_iter().chain(places).fold(text.to_owned(), |text, (user, root)| text.replace(user, root))
 }

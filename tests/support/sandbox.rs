@@ -180,10 +180,10 @@ impl Sandbox {
 impl Ground for Sandbox {
     /// While it is down the command runs in its root alone.
     fn launch(&self, command: &[&OsStr], input: Option<&[u8]>) -> io::Result<Running> {
-        if !self.ordinary || self.booted.is_none() {
+        if !self.ordinary {
             return self.launch_as_root(command, input);
         }
-        let words = ordinary::command(command);
+        let words = if self.booted.is_some() { ordinary::command(command) } else { ordinary::places(command) };
         let words: Vec<&OsStr> = words.iter().map(AsRef::as_ref).collect();
         Ok(self.launch_as_root(&words, input)?.translated(ordinary::said))
     }

@@ -44,6 +44,10 @@ fn what_she_cannot_have_is_refused() {
         let problems = loaded(more).unwrap_err();
         assert_eq!(problems.list.iter().filter(|one| one.code == "not-rootless").count(), 1, "{more}: {problems}");
     }
+    let owned = loaded("[apps.b]\ncommand = \"x\"\nlisten = { path = \"/run/user/1500/a\", owner = \"shop\" }").unwrap_err();
+    assert_eq!(owned.list.iter().filter(|one| one.code == "not-rootless").count(), 1, "{owned}");
+    let low = loaded("[apps.b]\ncommand = \"x\"\nlisten = 80").unwrap();
+    assert!(low.warnings.list.iter().any(|one| one.code == "low-port"), "{}", low.warnings);
     let taken = loaded("[apps.b]\ncommand = \"x\"\nlisten = \"/run/user/1500/project-cluster/api.sock\"").unwrap_err();
     assert!(taken.to_string().contains("the REST API's own"), "{taken}");
 }
