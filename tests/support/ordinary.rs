@@ -7,11 +7,12 @@
 use std::ffi::{OsStr, OsString};
 
 /// Where root's cluster has it, and where the user's.
-const PLACES: [(&str, &str); 7] = [
+const PLACES: [(&str, &str); 8] = [
     ("/etc/project-cluster", "/home/ada/.config/project-cluster"),
     ("/etc/other.toml", "/home/ada/other.toml"),
     ("/etc/systemd/system/", "/home/ada/.config/systemd/user/"),
     ("/run/systemd/system/", "/run/user/1500/systemd/user/"),
+    (r"system-project\x2dcluster", r"app-project\x2dcluster"),
     ("/run/answer", "/run/user/1500/answer"),
     ("/var/lib/project-cluster", "/home/ada/.local/state/project-cluster"),
     ("/run/project-cluster", "/run/user/1500/project-cluster"),
