@@ -2,10 +2,10 @@
 //!
 //! | | prints |
 //! |---|---|
-//! | `race ROUNDS COMMAND... -- COMMAND...` | for each command the median of its run times, µs, from its start to its end; they take turns |
+//! | `race ROUNDS COMMAND... -- COMMAND...` | for each command the median of its run times, µs, from its start to its end; they take turns; one behind `!` fails, and its complaint is thrown away |
 //! | `ask SOCKET PATH CLIENTS SECONDS RATE` | requests a second, and the latencies that 50 and 99 of 100 stay under, µs; with a rate so many are asked for in a second by all together, and late is what is late by that plan; 0 is as fast as it goes |
 //! | `connect ROUNDS MS PORT...` | for each port the median of the new connections a second that were answered; they take turns of so many ms |
-//! | `starts ROUNDS WAY -- WAY...`, a way being `START... ++ STOP... ++ PORT...` | for each way the median time from its start command until all ports answer, µs |
+//! | `starts ROUNDS WAY -- WAY...`, a way being `START... ++ STOP... ++ PORT...` | for each way the median time from its start command until that has ended and all ports answer, µs |
 //! | `crash ROUNDS UNIT PORT UNIT PORT` | for each unit the median time from the SIGKILL of its main process until its port answers, µs |
 //!
 //! Blocking threads and the standard library alone: a client that is slower than what it measures would measure itself.
@@ -39,10 +39,16 @@ fn race(rounds: u64, words: &[String]) -> Result<(), String> {
     // The first round fills caches and does not count.
     for round in 0..=rounds {
         for (times, command) in times.iter_mut().zip(&commands) {
+            let fails = command[0] == "!";
+            let mut process = Command::new(&command[usize::from(fails)]);
+            process.args(&command[usize::from(fails) + 1..]).stdout(Stdio::null());
+            if fails {
+                process.stderr(Stdio::null());
+            }
             let started = Instant::now();
-            let status = Command::new(&command[0]).args(&command[1..]).stdout(Stdio::null()).status();
+            let status = process.status();
             let took = started.elapsed();
-            if !status.as_ref().is_ok_and(std::process::ExitStatus::success) {
+            if status.as_ref().is_ok_and(std::process::ExitStatus::success) == fails {
                 return Err(format!("{command:?}: {status:?}"));
             }
             if round > 0 {

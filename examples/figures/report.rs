@@ -27,8 +27,8 @@ pub struct Line {
     pub unit: &'static str,
     /// What it is held against.
     pub bound: Bound,
-    /// What it is spent on, where it misses.
-    pub why: &'static str,
+    /// What it is spent on, where it misses: shares that the same run measured.
+    pub why: String,
 }
 
 impl Line {
@@ -57,9 +57,9 @@ impl Line {
     }
 }
 
-/// The whole file.
-pub fn page(lines: &[Line]) -> String {
-    let mut page = format!("{}\n{}\n\n| | | bound | | measured |\n|---|---|---|---|---|\n", include_str!("head.md"), machine());
+/// The whole file, of what was measured on this machine, and what each switch of the sandbox costs.
+pub fn page(machine: &str, lines: &[Line], switches: &[(String, f64)]) -> String {
+    let mut page = format!("{}\n{machine}\n\n| | | bound | | measured |\n|---|---|---|---|---|\n", include_str!("head.md"));
     for line in lines {
         let (bound, verdict) = line.verdict();
         // Writing to a string cannot fail.
@@ -72,11 +72,18 @@ pub fn page(lines: &[Line]) -> String {
     for line in missed {
         let _ = writeln!(page, "- **{}** ({}): {}", line.what, line.figure(), line.why);
     }
+    page.push_str("\n## What each switch of the sandbox costs\n\n");
+    page.push_str("Of `[apps.X.sandbox]`, at each start of a worker; docs/config.md says what each closes. Mounts cost most: systemd \
+                   reads the table of all mounts behind each that it makes. Where `privileges` or `syscalls` is off, `kernel` closes more by \
+                   mounts, so that they cost less than nothing.\n\n| | |\n|---|---|\n");
+    for (what, ms) in switches {
+        let _ = writeln!(page, "| {what} | {ms:.1} ms |");
+    }
     page + "\n" + include_str!("tail.md")
 }
 
-/// Where and with what.
-fn machine() -> String {
+/// Where and with what; to be asked before the measurements, which are a load themselves.
+pub fn machine() -> String {
     let said = |program: &str, args: &[&str]| {
         let output = Command::new(program).args(args).output();
         output.map_or_else(|_| "?".to_owned(), |output| String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or("?").to_owned())

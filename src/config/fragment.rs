@@ -134,7 +134,7 @@ shape_table! {
         tmp: bool = "true";
         /// `PrivateDevices=`: only pseudo devices such as /dev/null.
         devices: bool = "true";
-        /// Kernel tunables, modules, logs, control groups, clock and host name are out of reach.
+        /// Kernel tunables, modules, logs, control groups, clock and host name are out of reach: by `Protect…=` what plain permissions leave open.
         kernel: bool = "true";
         /// `ProtectProc=invisible`: processes of other users are hidden.
         proc: bool = "true";

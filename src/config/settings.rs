@@ -160,6 +160,11 @@ pub enum User {
     },
 }
 
+/// Whether an account of this name is root: its id where that is written, or the name; validation refuses other names of it.
+pub fn is_root(account: &str) -> bool {
+    account == "root" || account.parse() == Ok(0_u32)
+}
+
 /// One shared listen address.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -279,7 +284,8 @@ pub struct Sandbox {
     pub tmp: bool,
     /// `PrivateDevices=`: only pseudo devices.
     pub devices: bool,
-    /// `ProtectKernelTunables=`, `Modules=`, `Logs=`, `ProtectControlGroups=`, `ProtectClock=`, `ProtectHostname=`.
+    /// `ProtectKernelLogs=`, `ProtectControlGroups=`, `ProtectClock=`, `ProtectHostname=`; of root, or where `privileges` or
+    /// `syscalls` is off, `ProtectKernelTunables=` and `Modules=` too: others have no right to what these close.
     pub kernel: bool,
     /// `ProtectProc=invisible`: processes of other users are hidden.
     pub proc: bool,

@@ -141,7 +141,10 @@ async fn sockets(handle: &Handle<'_>, settings: &App) -> Result<(), Error> {
         say!(Warning, "{}: these outlived their closed socket and are stopped: {}", handle.units.app, old.join(", "));
         handle.stop_workers(settings.timeout.kill * 2 + SLACK).await?;
     }
-    handle.stop_all(&[handle.units.trigger()], limit).await?;
+    // Where it is not active a stop of it would only be work for systemd: while the sockets are closed nobody wakes it.
+    if handle.active(&handle.units.trigger()).await? != ActiveState::Inactive {
+        handle.stop_all(&[handle.units.trigger()], limit).await?;
+    }
     for unit in &down {
         handle.systemd.reset_failed(unit).await?;
         let end = handle.systemd.job(Verb::Start, unit, limit).await?;

@@ -328,3 +328,30 @@ fn no_unit_holds_what_broke_for_others() {
         }
     }
 }
+
+#[test]
+fn what_plain_permissions_forbid_costs_no_mount_and_root_gets_it_all() {
+    let worker_of = |app: App| {
+        let settings = samples::cluster("one", &[("api", app)]);
+        worker(&tree(&settings), &AppUnits::new(&settings.name, &"api".parse().unwrap())).to_owned()
+    };
+    let has = |text: &str, key: &str| values(text, "Service", key) == ["yes"];
+    let plain = samples::app("app");
+    let mut without = [plain.clone(), plain.clone()];
+    without[0].sandbox.privileges = false;
+    without[1].sandbox.syscalls = false;
+    let named = |user| App { user: samples::named(user), ..plain.clone() };
+    let cases = [(plain.clone(), false), (named("shop"), false), (named("root"), true), (named("0"), true)];
+    for (app, all) in cases.into_iter().chain(without.into_iter().map(|app| (app, true))) {
+        let text = worker_of(app);
+        for key in ["ProtectKernelTunables", "ProtectKernelModules"] {
+            assert_eq!(has(&text, key), all, "{key} in\n{text}");
+        }
+        for key in ["ProtectKernelLogs", "ProtectControlGroups", "ProtectClock", "ProtectHostname"] {
+            assert!(has(&text, key), "{key} in\n{text}");
+        }
+    }
+    let mut off = plain;
+    off.sandbox.kernel = false;
+    assert!(!worker_of(off).contains("ProtectKernel"));
+}

@@ -119,6 +119,7 @@ fn of_an_app() {
             ("cwd = \"~/srv\"", "bad-path", 3, 7, "not expanded"),
             ("cwd = \"/a\\u0000\"", "nul-byte", 3, 7, "NUL"),
             ("user = \"nobody-here\"", "no-such-user", 3, 8, "there is no user `nobody-here`"),
+            ("user = \"toor\"", "root-by-another-name", 3, 8, "write `root`"),
             ("user = \"broken\"", "lookup-failed", 3, 8, "does not answer"),
             ("user = \"project-cluster\"", "user-is-master", 3, 8, "the master's own user"),
             ("user = \"shop\"\ngroup = \"no-group\"", "no-such-group", 4, 9, "there is no group `no-group`"),

@@ -7,7 +7,7 @@ use crate::config::accounts::{Accounts, DYNAMIC};
 use crate::config::finding::Findings;
 use crate::config::fragment::App;
 use crate::config::key::{At, Key};
-use crate::config::settings::User;
+use crate::config::settings::{User, is_root};
 use crate::config::source::Place;
 use crate::names::{AppName, ClusterName};
 
@@ -59,6 +59,10 @@ pub(super) fn user<A: Accounts>(name: &AppName, app: &App, place: &Place, contex
             "a worker of that user could steer the cluster's units: write another account, or none",
         );
     } else if exists("user", at, context.accounts.user(&at.value), context.findings) == Some(0) {
+        if !is_root(&at.value) {
+            // The sandbox of root differs, and whose it is has to be seen in the name.
+            context.findings.error("root-by-another-name", &at.place, format!("`{}` is root by another name", at.value), "write `root`");
+        }
         context.findings.warn(
             "runs-as-root",
             &at.place,

@@ -2,7 +2,7 @@
 //!
 //! Pure. Whatever is added to the worker's must be tried with Node, Python, Ruby, Go and Java first.
 
-use crate::config::settings::{App, User};
+use crate::config::settings::{App, User, is_root};
 use crate::units::model::Host;
 
 use super::ini::Ini;
@@ -41,8 +41,8 @@ const OURS: &[(&str, &str)] = &[
 ];
 
 /// Those of them that work here. A user's systemd has no capability to take away and no right to mount or to attach a
-/// program to a control group; some keys are ignored there, others fail the start, and from 254 on some would bring a user
-/// namespace, in which the readiness of workers could not be seen.
+/// program to a control group; some keys are ignored there (252), others fail the start, and later versions bring a user
+/// namespace for them, in which the readiness of workers could not be seen.
 pub(super) fn ours(host: &Host) -> Vec<(&'static str, &'static str)> {
     OURS.iter().copied().filter(|(key, _)| !host.is_user() || ROOTLESS.contains(key)).collect()
 }
@@ -86,14 +86,10 @@ pub(super) fn worker(ini: &mut Ini, app: &App) {
         ini.set("PrivateDevices", "yes");
     }
     if switches.kernel {
-        ini.all(&[
-            ("ProtectKernelTunables", "yes"),
-            ("ProtectKernelModules", "yes"),
-            ("ProtectKernelLogs", "yes"),
-            ("ProtectControlGroups", "yes"),
-            ("ProtectClock", "yes"),
-            ("ProtectHostname", "yes"),
-        ]);
+        if may_try(app) {
+            ini.all(&[("ProtectKernelTunables", "yes"), ("ProtectKernelModules", "yes")]);
+        }
+        ini.all(&[("ProtectKernelLogs", "yes"), ("ProtectControlGroups", "yes"), ("ProtectClock", "yes"), ("ProtectHostname", "yes")]);
     }
     if switches.proc {
         ini.set("ProtectProc", "invisible");
@@ -118,4 +114,12 @@ pub(super) fn worker(ini: &mut Ini, app: &App) {
     if switches.users {
         ini.set("PrivateUsers", "yes");
     }
+}
+
+/// Whether plain permissions alone do not keep it from kernel tunables and modules. /proc/sys and /sys are root's to write, and
+/// modules take a capability and system calls of a set that is not allowed: an unprivileged worker has none of these, and the
+/// fourteen mounts of `ProtectKernelTunables=` alone would be a third of what its sandbox costs at each start (docs/benchmarks.md).
+fn may_try(app: &App) -> bool {
+    let root = matches!(&app.user, User::Named { user, .. } if is_root(user));
+    root || !app.sandbox.privileges || !app.sandbox.syscalls
 }
