@@ -4,6 +4,7 @@
 
 use std::ffi::OsString;
 use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -70,6 +71,13 @@ async fn run(cluster: &ClusterName) -> Result<(), String> {
     crate::points::arm(places.run.join("state"));
     let settings = read_settings(&places)?;
     let path = places.intent();
+    // Where no `StateDirectory=` has made it.
+    let state = place.paths.master_state(cluster);
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&state)
+        .map_err(|why| format!("{} cannot be made: {why}", state.display()))?;
     let intent = match Intent::read(&path) {
         Ok(intent) => intent,
         Err(why) if why.kind() == io::ErrorKind::InvalidData => set_aside(&path, &why)?,

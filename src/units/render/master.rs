@@ -46,6 +46,7 @@ pub(super) fn service(cluster: &ClusterName, api: &Api, host: &Host) -> String {
         .set("RuntimeDirectoryMode", "0700")
         .set("RuntimeDirectoryPreserve", "yes");
     if !host.is_user() {
+        // In a user's systemd it means another place from version to version; the master makes its directory there.
         ini.set("StateDirectory", format!("{cluster}/state")).set("StateDirectoryMode", "0700");
     }
     ini.set("SyslogIdentifier", cluster.as_str()).set("LogExtraFields", format!("PROJECT_CLUSTER_NAME={cluster}")).line("");

@@ -90,10 +90,6 @@ fn settings_files(settings: &Settings, host: &Host, tree: &mut Tree) {
     tree.directories.insert(paths.var(cluster), mode(0o755));
     tree.directories.insert(paths.pins(cluster), 0o700);
     tree.directories.insert(paths.operators(cluster), mode(0o755));
-    if host.is_user() {
-        // `StateDirectory=` of a user's systemd means another place from version to version.
-        tree.directories.insert(paths.master_state(cluster), 0o700);
-    }
     let told = File { contents: json(&settings.without_env()), mode: mode(0o640), owner: Owner::RootAndCluster, secret: false };
     tree.files.insert(paths.master_settings(cluster), told);
     let kept = File { contents: json(settings), mode: 0o600, owner: Owner::Root, secret: true };
