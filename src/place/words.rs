@@ -51,8 +51,11 @@ fn for_user(text: &str) -> String {
             rest = &rest[length..];
         }
     }
-    out
+    PLACES.iter().fold(out, |text, (root, user)| text.replace(root, user))
 }
+
+/// Places that messages name without a cluster.
+const PLACES: [(&str, &str); 2] = [("/var/lib/NAME/", "~/.local/state/NAME/"), ("/etc/project-cluster/", "~/.config/project-cluster/")];
 
 /// Writes the command that the text begins with, as a user types it; how much of the text that was. `quoted`: it begins
 /// what stands in backticks.
@@ -93,6 +96,7 @@ mod tests {
             ("`journalctl -u x` and (systemctl restart y)", "`journalctl --user -u x` and (systemctl --user restart y)"),
             ("`sudo systemctl restart shop`", "`systemctl --user restart shop`"),
             ("for cluster project-cluster and what project-cluster does", "for cluster project-cluster and what project-cluster does"),
+            ("the token of /var/lib/NAME/operators/token", "the token of ~/.local/state/NAME/operators/token"),
             ("stopped with systemctl while", "stopped with systemctl while"),
             ("/usr/bin/systemctl start x; systemctl starts", "/usr/bin/systemctl start x; systemctl starts"),
         ] {

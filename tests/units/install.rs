@@ -1,5 +1,6 @@
 //! Installs into directories, with a systemd that only remembers what it was asked.
 
+mod rootless;
 mod sockets;
 
 use std::cell::RefCell;

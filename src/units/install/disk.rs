@@ -89,7 +89,8 @@ impl Root {
 
     /// Waits for the lock, which ends with the returned file.
     pub(super) fn lock(&self) -> Result<fs::File, Error> {
-        let directory = self.at(&self.place.lock);
+        // On a directory that only stands for `/` there may be no home yet.
+        let directory = if self.directory == Path::new("/") { self.place.lock.clone() } else { self.directory.clone() };
         let file = fs::File::open(&directory).map_err(error("open", &directory))?;
         let end = Instant::now() + LOCK_LIMIT;
         loop {
