@@ -42,6 +42,8 @@ pub enum Code {
     ForeignHost,
     /// 403, over TCP: a web page of another origin asks.
     ForeignOrigin,
+    /// 403: who asks may not do this.
+    Forbidden,
     /// 408: the body did not come in time.
     TooSlow,
     /// 411: a body without a Content-Length.
@@ -61,11 +63,12 @@ pub(super) struct Meaning {
 
 impl Code {
     /// All of them, in the order of their status.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::BadRequest,
         Self::UnexpectedBody,
         Self::Unauthorized,
         Self::ForeignOrigin,
+        Self::Forbidden,
         Self::NotFound,
         Self::MethodNotAllowed,
         Self::TooSlow,
@@ -92,6 +95,7 @@ impl Code {
             Self::Unauthorized => ("unauthorized", StatusCode::UNAUTHORIZED, "The token is missing or wrong"),
             Self::ForeignHost => ("foreign-host", StatusCode::MISDIRECTED_REQUEST, "The request is for another host"),
             Self::ForeignOrigin => ("foreign-origin", StatusCode::FORBIDDEN, "The request comes from a foreign web page"),
+            Self::Forbidden => ("forbidden", StatusCode::FORBIDDEN, "Who asks may not do this"),
             Self::TooSlow => ("too-slow", StatusCode::REQUEST_TIMEOUT, "The request took too long"),
             Self::LengthRequired => ("length-required", StatusCode::LENGTH_REQUIRED, "The length must be said"),
             Self::TooLarge => ("too-large", StatusCode::PAYLOAD_TOO_LARGE, "The body is too large"),
@@ -105,7 +109,7 @@ impl Code {
     pub(super) fn text(self) -> &'static str {
         match self {
             Self::BadRequest => {
-                "A parameter or a part of the path is unknown, missing, written twice or not of its form; `field` names it where it has a value that cannot be taken. Nothing was done."
+                "A parameter or a part of the path is unknown, missing, written twice or not of its form; `field` names it. Nothing was done."
             }
             Self::UnexpectedBody => {
                 "Orders are told by path and parameters; a body would be passed over, so it is refused. Nothing was done."
@@ -121,11 +125,16 @@ impl Code {
                 "It was tried and failed; `detail` says why, with the last words of the worker or of systemd, and how things are now. Of a roll that was waited for `instance` is the roll."
             }
             Self::Busy => {
-                "As many follow the events already as there may be, or more is asked for at once over this listener than it takes; try again later. Nothing was done."
+                "As many follow the events already as there may be, or more is asked for or being carried out at once over this listener than it takes; try again later. Nothing was done."
             }
-            Self::Unauthorized => "Over TCP every request says `Authorization: Bearer TOKEN`; `detail` says where the token is.",
+            Self::Unauthorized => {
+                "Over TCP every request says `Authorization: Bearer TOKEN`; `detail` says where a token is. A wrong one is answered later each time, up to 3 s."
+            }
             Self::ForeignHost => "Over TCP the `Host` is the address that is configured, or a name of the loopback. Nothing was done.",
             Self::ForeignOrigin => "A browser asks for a web page of another origin, which has no business here. Nothing was done.",
+            Self::Forbidden => {
+                "The token has a role that does not allow this; `detail` says which one does. An app that is not on a token's list is `not-found` for it, as one that does not exist. Over the unix socket: who asks is neither root nor of the socket's group. Nothing was done."
+            }
             Self::TooSlow => "The request did not come in time. Nothing was done.",
             Self::LengthRequired => "A body must say its length. Nothing was done.",
             Self::TooLarge => "The body is larger than any route takes. Nothing was done.",
@@ -189,10 +198,11 @@ impl From<crate::systemd::Error> for Refusal {
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let status = self.code.meaning().status;
+        let again = (self.code == Code::Busy).then(|| [(header::RETRY_AFTER, HeaderValue::from_static("1"))]);
         // Strings and a number: what cannot be JSON is not in it.
         let body = serde_json::to_vec(&self.problem()).unwrap_or_default();
         let form = [(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"))];
-        (status, form, body).into_response()
+        (status, form, again, body).into_response()
     }
 }
 
@@ -206,7 +216,8 @@ mod tests {
         let mut out = String::from(
             "# Problems\n\nWhat the REST API answers when it does not do what was asked for: `application/problem+json` (RFC 9457), of one form\n\
              everywhere. Programs go by `code`, which stays; people by `detail`, which says why and what to do. `type` leads here.\n\
-             The master has this text at `/v1/problems`; it is made from `src/api/error.rs`.\n",
+             The master has this text at `/v1/problems`; it is made from `src/api/error.rs`.\n\n\
+             Two answers have no body and so no code: 400 to what is no HTTP, 431 to a head of more than 16 KiB or 100 headers.\n",
         );
         for code in Code::ALL {
             let Meaning { word, status, title } = code.meaning();

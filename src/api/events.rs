@@ -144,6 +144,9 @@ pub struct Happening {
     /// Who did it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<By>,
+    /// Which operator that was: `"user 1000"` over the unix socket, `"token ci"` over TCP, an address where no token is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked_by: Option<String>,
     /// How the worker ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<Cause>,
@@ -176,6 +179,7 @@ impl Happening {
             generation: None,
             unit: None,
             by: None,
+            asked_by: None,
             cause: None,
             exit_code: None,
             signal: None,

@@ -58,10 +58,17 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
             cause = error.source();
         };
         let Some(found) = found else { return Err(Refusal::new(Code::BadRequest, harmless(&why.body_text()))) };
-        // `.` of what is missing, and of what nobody knows: the sentence names it then.
         let field = harmless(&found.path().to_string());
         Err(if field == "." {
-            Refusal::new(Code::BadRequest, harmless(&found.inner().to_string()))
+            // What is missing or written twice: serde names it between backquotes, and nothing else.
+            let why = harmless(&found.inner().to_string());
+            let named =
+                why.strip_prefix("missing field `").or(why.strip_prefix("duplicate field `")).and_then(|rest| rest.strip_suffix('`'));
+            match named {
+                Some(named) if why.starts_with('m') => Refusal::new(Code::BadRequest, format!("`{named}` is missing")).at(named),
+                Some(named) => Refusal::new(Code::BadRequest, format!("`{named}` is written twice")).at(named),
+                None => Refusal::new(Code::BadRequest, why),
+            }
         } else {
             Refusal::new(Code::BadRequest, format!("`{field}`: {}", harmless(&found.inner().to_string()))).at(field)
         })
@@ -108,8 +115,9 @@ mod tests {
             ("count=many", Some(Some("count"))),
             ("count=1&all=yes", Some(Some("all"))),
             ("count=1&some=yes", Some(Some("some"))),
-            ("", Some(None)),
-            ("count=1&count=2", Some(None)),
+            ("", Some(Some("count"))),
+            ("all=true", Some(Some("count"))),
+            ("count=1&count=2", Some(Some("count"))),
         ];
         for (query, expected) in cases {
             let (mut parts, ()) = Request::builder().uri(format!("/v1/it?{query}")).body(()).unwrap().into_parts();

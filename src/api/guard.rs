@@ -1,13 +1,15 @@
 //! Who may ask what: every request of a listener goes through its [`Door`] before it comes to a route.
 //!
-//! On the unix socket the kernel has decided already: only root and the group NAME can connect to it (0660, root:NAME). On
-//! TCP anybody of this machine can, and a web page in somebody's browser: hence the token, and no foreign `Host` or `Origin`.
-//! What a door refuses it refuses before anything is read but the head. It must not know what the routes do.
+//! On the unix socket the kernel has decided already: only root and the group NAME can connect to it (0660, root:NAME); a mode
+//! that somebody opened wider opens nothing here ([`Peer`]). On TCP anybody of this machine can, and a web page in somebody's
+//! browser: hence the token, and no foreign `Host` or `Origin`.
+//! What a door refuses it refuses before anything is read but the head. It must not know what the routes do, but for
+//! `/healthz`, which tells nothing else and wants no token; what a role may do, they ask the [`Caller`].
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
 use axum::body::Body;
@@ -17,13 +19,15 @@ use http_body_util::{BodyExt as _, Limited};
 use hyper::body::{Body as HttpBody, Bytes};
 use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
-use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{Instant, sleep, timeout};
 
+use super::caller::{Caller, Who};
 use super::error::{Code, Refusal};
+use super::failures::Failures;
 use super::limits::{self, ANSWER_TIME, BODY, BODY_TIME, Budget, TURN, URL};
 use super::server::VERSION;
-use super::token::Hash;
+use super::tokens::Keys;
 use crate::config::settings::Auth;
 use crate::journal::harmless;
 use crate::master::thrift;
@@ -42,6 +46,8 @@ pub enum Peer {
         uid: u32,
         /// Its number, where it has one here.
         pid: Option<i32>,
+        /// Whether it is root, our own user, or of the group that may write to the socket.
+        member: bool,
     },
     /// A client over TCP, and the address of ours that it reached.
     Tcp {
@@ -55,22 +61,22 @@ pub enum Peer {
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unix { uid, pid: Some(pid) } => write!(f, "user {uid}, process {pid}"),
-            Self::Unix { uid, pid: None } => write!(f, "user {uid}"),
+            Self::Unix { uid, pid: Some(pid), .. } => write!(f, "user {uid}, process {pid}"),
+            Self::Unix { uid, pid: None, .. } => write!(f, "user {uid}"),
             Self::Tcp { from, .. } => write!(f, "{from}"),
         }
     }
 }
 
 /// What TCP's door asks for, as it is now.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Rule {
     /// The configured address.
     pub host: IpAddr,
     /// Token or none.
     pub auth: Auth,
-    /// The token's hash; without one nobody comes in where a token is asked for.
-    pub hash: Option<Hash>,
+    /// The tokens; without one nobody comes in where a token is asked for.
+    pub keys: watch::Receiver<Arc<Keys>>,
 }
 
 /// Says what the rule is now: it changes with the settings.
@@ -83,7 +89,9 @@ pub struct Door {
     rules: Option<Rules>,
     pub(super) connections: Arc<Semaphore>,
     requests: Semaphore,
+    orders: Arc<Semaphore>,
     streams: Arc<Semaphore>,
+    failures: Mutex<Failures>,
     /// All its connections.
     most: usize,
     /// Connections and requests since memory was last given back.
@@ -118,7 +126,9 @@ impl Door {
             done: AtomicUsize::new(0),
             connections: Arc::new(Semaphore::new(budget.connections)),
             requests: Semaphore::new(budget.requests),
+            orders: Arc::new(Semaphore::new(budget.orders)),
             streams: Arc::new(Semaphore::new(budget.streams)),
+            failures: Mutex::default(),
         })
     }
 
@@ -142,19 +152,24 @@ impl Door {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         self.came();
-        let mut response = match self.admit(peer, request).await {
-            Ok(response) => response,
-            Err((refusal, header)) => {
-                let mut response = refusal.into_response();
-                response.headers_mut().extend(header.map(|header| *header));
-                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-                // Who knocks over TCP without a token is told no version.
-                if !matches!(peer, Peer::Tcp { .. }) {
-                    response.headers_mut().insert(VERSION, HeaderValue::from_static(env!("CARGO_PKG_VERSION")));
-                }
-                response
-            }
+        let told = self.caller(peer, &request).await;
+        // Who knocks over TCP without a token is told no version.
+        let known = !matches!(peer, Peer::Tcp { .. }) || matches!(told, Ok(Some(_)));
+        let answer = match told {
+            Ok(caller) => self.admit(peer, caller, request).await,
+            Err(refused) => Err(refused),
         };
+        let mut response = answer.unwrap_or_else(|(refusal, header)| {
+            let mut response = refusal.into_response();
+            response.headers_mut().extend(header.map(|header| *header));
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            response
+        });
+        if known {
+            response.headers_mut().insert(VERSION, HeaderValue::from_static(env!("CARGO_PKG_VERSION")));
+        } else {
+            response.headers_mut().remove(VERSION);
+        }
         if matches!(peer, Peer::Tcp { .. }) {
             let headers = response.headers_mut();
             for (name, value) in [
@@ -168,23 +183,64 @@ impl Door {
         response
     }
 
-    async fn admit<B>(&self, peer: Peer, request: Request<B>) -> Result<Response, Refused>
+    /// Who asks; nobody in particular where only the health is asked for.
+    async fn caller<B>(&self, peer: Peer, request: &Request<B>) -> Result<Option<Caller>, Refused> {
+        let (from, to) = match peer {
+            Peer::Unix { uid, member: true, .. } => return Ok(Some(Caller::of_all(Who::User(uid), self.orders.clone()))),
+            Peer::Unix { uid, member: false, .. } => {
+                let why =
+                    format!("user {uid} is neither root nor of the socket's group: `sudo usermod -aG NAME USER`, NAME being the cluster's");
+                return Err(refuse(Code::Forbidden, why));
+            }
+            Peer::Tcp { from, to } => (from, to),
+        };
+        let Some(rules) = &self.rules else { return Err(refuse(Code::Unauthorized, "this listener is not for TCP")) };
+        let rule = rules();
+        addressed(&rule, to, request.uri(), request.headers())?;
+        // The settings may say "none" while the socket of the settings of before still listens elsewhere.
+        if rule.auth == Auth::None && to.ip().to_canonical().is_loopback() && rule.host.is_loopback() {
+            return Ok(Some(Caller::of_all(Who::Address(from.ip().to_canonical()), self.orders.clone())));
+        }
+        if request.uri().path() == "/healthz" && matches!(*request.method(), Method::GET | Method::HEAD) {
+            return Ok(None);
+        }
+        let sent = bearer(&rule, request.headers())?;
+        let key = rule.keys.borrow().find(sent).cloned();
+        if let Some(key) = key {
+            return Ok(Some(Caller::by_token(key, rule.keys, self.orders.clone())));
+        }
+        let penalty = self.failures.lock().unwrap_or_else(PoisonError::into_inner).wrong(from.ip(), Instant::now());
+        if let Some(count) = penalty.say {
+            say!(
+                Warning,
+                "{count} {} with a wrong token from {}",
+                if count == 1 { "request" } else { "requests" },
+                from.ip().to_canonical()
+            );
+        }
+        sleep(penalty.delay).await;
+        Err(unauthorized(NO_TOKEN))
+    }
+
+    async fn admit<B>(&self, peer: Peer, caller: Option<Caller>, request: Request<B>) -> Result<Response, Refused>
     where
         B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        if let Peer::Tcp { to, .. } = peer {
-            let Some(rules) = &self.rules else { return Err(refuse(Code::Unauthorized, "this listener is not for TCP")) };
-            let rule = rules();
-            addressed(&rule, to, request.uri(), request.headers())?;
-            allowed(&rule, to, request.headers())?;
-        }
         let Ok(_place) = self.requests.try_acquire() else { return Err(busy("requests")) };
-        let request = whole(request).await?;
+        let mut request = whole(request).await?;
         let (method, path) = (request.method().clone(), request.uri().path_and_query().map_or("/", |path| path.as_str()));
         let question = method == Method::GET || method == Method::HEAD;
-        if !question {
-            say!(Info, "{peer} orders {method} {}", harmless(path));
+        let order = (!question).then(|| {
+            let token = caller.as_ref().map(Caller::who).filter(|who| matches!(who, Who::Token(_)));
+            let who = token.map_or_else(|| peer.to_string(), |token| format!("{token}, {peer}"));
+            (who, format!("{method} {}", harmless(path)))
+        });
+        if let Some((who, what)) = &order {
+            say!(Info, "{who} orders {what}");
+        }
+        if let Some(caller) = caller {
+            request.extensions_mut().insert(caller);
         }
         let answer = self.in_turn(panics::contain(self.routes.call(request)));
         let answer = if question { timeout(ANSWER_TIME, answer).await } else { Ok(answer.await) };
@@ -193,6 +249,9 @@ impl Door {
             Ok(None) => return Err((Refusal::new(Code::Failed, "a mistake in the master; its journal says where"), None)),
             Err(_) => return Err((Refusal::new(Code::Unavailable, format!("no answer within {ANSWER_TIME:?}")), None)),
         };
+        if let Some((who, what)) = order.filter(|_| response.status().is_client_error()) {
+            say!(Info, "{who} is refused {what} ({})", response.status().as_u16());
+        }
         let stream = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
         if !stream {
             return Ok(response);
@@ -229,8 +288,7 @@ fn refuse(code: Code, detail: impl Into<String>) -> Refused {
 }
 
 fn busy(what: &str) -> Refused {
-    let refusal = Refusal::new(Code::Busy, format!("too many {what} at once on this listener; try again"));
-    (refusal, Some(Box::new((header::RETRY_AFTER, HeaderValue::from_static("1")))))
+    refuse(Code::Busy, format!("too many {what} at once on this listener; try again"))
 }
 
 /// The request with its whole body: routes then wait for no client.
@@ -298,40 +356,38 @@ fn addressed(rule: &Rule, to: SocketAddr, uri: &Uri, headers: &HeaderMap) -> Res
     }
 }
 
-/// Whether whoever asks has the token, where one is asked for.
-fn allowed(rule: &Rule, to: SocketAddr, headers: &HeaderMap) -> Result<(), Refused> {
-    // The settings may say "none" while the socket of the settings of before still listens elsewhere.
-    if rule.auth == Auth::None && to.ip().to_canonical().is_loopback() && rule.host.is_loopback() {
-        return Ok(());
-    }
-    let unauthorized = |detail: &str| {
-        let challenge = HeaderValue::from_static("Bearer realm=\"project-cluster\"");
-        Err((Refusal::new(Code::Unauthorized, detail), Some(Box::new((header::WWW_AUTHENTICATE, challenge)))))
-    };
-    let Some(hash) = rule.hash else {
-        return unauthorized("there is no token yet, so nobody may use the API over TCP: `sudo project-cluster install` makes one");
-    };
-    let mut sent = headers.get_all(header::AUTHORIZATION).iter();
-    let (Some(sent), None) = (sent.next(), sent.next()) else {
-        return unauthorized("send the token of /var/lib/NAME/operators/token, where NAME is the cluster: `Authorization: Bearer TOKEN`");
-    };
-    let token = sent.as_bytes().split_at_checked(7).filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"Bearer "));
-    match token {
-        Some((_, token)) if hash.matches(token.trim_ascii()) => Ok(()),
-        _ => unauthorized("this is not the token: it is the one in /var/lib/NAME/operators/token, where NAME is the cluster"),
-    }
+/// What is told to who has no token, or a wrong one.
+pub(super) const NO_TOKEN: &str = "this is no token: send that of /var/lib/NAME/operators/token, where NAME is the cluster, or one that root made with `project-cluster token add`: `Authorization: Bearer TOKEN`";
+
+fn unauthorized(detail: &str) -> Refused {
+    let challenge = HeaderValue::from_static("Bearer realm=\"project-cluster\"");
+    (Refusal::new(Code::Unauthorized, detail), Some(Box::new((header::WWW_AUTHENTICATE, challenge))))
 }
 
-/// What a connection is told that is one too many, without a look at what it asks.
-pub(super) fn one_too_many() -> Vec<u8> {
-    let body =
-        br#"{"code":"busy","status":503,"title":"Too much at once","detail":"too many connections at once on this listener; try again"}"#;
+/// What was sent as a token.
+fn bearer<'a>(rule: &Rule, headers: &'a HeaderMap) -> Result<&'a [u8], Refused> {
+    if rule.keys.borrow().is_empty() {
+        return Err(unauthorized("there is no token yet, so nobody may use the API over TCP: `sudo project-cluster install` makes one"));
+    }
+    let mut sent = headers.get_all(header::AUTHORIZATION).iter();
+    let (Some(sent), None) = (sent.next(), sent.next()) else { return Err(unauthorized(NO_TOKEN)) };
+    let token = sent.as_bytes().split_at_checked(7).filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"Bearer "));
+    token.map(|(_, token)| token.trim_ascii()).ok_or_else(|| unauthorized(NO_TOKEN))
+}
+
+/// What a connection is told that is one too many, without a look at what it asks; `told` is the version of the master, where
+/// whoever it is may know that.
+pub(super) fn one_too_many(told: bool) -> Vec<u8> {
+    let problem = Refusal::new(Code::Busy, "too many connections at once on this listener; try again").problem();
+    // Strings and a number: what cannot be JSON is not in it.
+    let body = serde_json::to_vec(&problem).unwrap_or_default();
+    let version = if told { format!("{VERSION}: {}\r\n", env!("CARGO_PKG_VERSION")) } else { String::new() };
     let mut answer = format!(
-        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\nretry-after: 1\r\nconnection: close\r\n{version}content-length: {}\r\n\r\n",
         body.len()
     )
     .into_bytes();
-    answer.extend_from_slice(body);
+    answer.extend_from_slice(&body);
     answer
 }
 

@@ -11,15 +11,17 @@ pub struct Budget {
     pub connections: usize,
     /// Requests that are being answered at once; one more is answered 503.
     pub requests: usize,
+    /// Orders that are being carried out at once, whether or not their clients still wait; one more is answered 503.
+    pub orders: usize,
     /// Event streams among the connections; one more is answered 503. Of all listeners as many as the master has readers.
     pub streams: usize,
 }
 
 /// Of the unix socket: operators and their monitors. With [`TCP`] less than the 1024 descriptors that systemd gives.
-pub const UNIX: Budget = Budget { connections: 512, requests: 256, streams: 208 };
+pub const UNIX: Budget = Budget { connections: 512, requests: 256, orders: 256, streams: 208 };
 
 /// Of the TCP listener.
-pub const TCP: Budget = Budget { connections: 256, requests: 32, streams: 48 };
+pub const TCP: Budget = Budget { connections: 256, requests: 32, orders: 32, streams: 48 };
 
 /// systemd's `LimitNOFILE=` is 1024, and the master has other descriptors open.
 const _: () = assert!(UNIX.connections + TCP.connections < 1024 - 100);
@@ -67,6 +69,7 @@ mod tests {
         let rows = [
             format!("| connections at once | {} | {} |", UNIX.connections, TCP.connections),
             format!("| requests being answered at once | {} | {} |", UNIX.requests, TCP.requests),
+            format!("| orders being carried out at once | {} | {} |", UNIX.orders, TCP.orders),
             format!("| event streams at once | {} | {} |", UNIX.streams, TCP.streams),
             format!("| first line and headers | {} KiB, {HEADERS} headers |", HEAD / 1024),
             format!("| path and query | {} KiB |", URL / 1024),

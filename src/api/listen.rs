@@ -4,6 +4,9 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +15,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioTimer;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::unix::UCred;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::time::Instant;
 
@@ -19,6 +23,7 @@ use super::guard::{Door, Peer, one_too_many};
 use super::limits::{HEAD, HEAD_TIME, PAUSE};
 use super::stall::Stalling;
 use crate::say::say;
+use crate::worker::sys::sockets::peer_groups;
 
 /// Until it is said once more that connections cannot be accepted.
 const SILENCE: Duration = Duration::from_secs(60);
@@ -44,7 +49,7 @@ impl Listener {
             Self::Unix(listener) => {
                 let (stream, _) = listener.accept().await?;
                 let who = stream.peer_cred()?;
-                let peer = Peer::Unix { uid: who.uid(), pid: who.pid() };
+                let peer = Peer::Unix { uid: who.uid(), pid: who.pid(), member: is_member(&stream, listener, who) };
                 Ok((Stream::Unix(stream), peer))
             }
             Self::Tcp(listener) => {
@@ -91,6 +96,19 @@ impl Listener {
     }
 }
 
+/// Whether the other side is root, our own user, or of the group that may write to the socket: the mode of the socket says so
+/// already, and a drop-in that opens it to all would else open the cluster.
+fn is_member(stream: &UnixStream, listener: &UnixListener, who: UCred) -> bool {
+    // SAFETY: geteuid has no preconditions and cannot fail.
+    if who.uid() == 0 || who.uid() == unsafe { libc::geteuid() } {
+        return true;
+    }
+    let path = listener.local_addr().ok().and_then(|address| address.as_pathname().map(Path::to_owned));
+    let Some(socket) = path.and_then(|path| std::fs::metadata(path).ok()) else { return false };
+    socket.mode() & 0o020 != 0
+        && (who.gid() == socket.gid() || peer_groups(stream.as_fd()).is_ok_and(|groups| groups.contains(&socket.gid())))
+}
+
 /// Whether this very connection is gone already, and the next one may be fine.
 fn of_the_connection(why: &io::Error) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, Interrupted, NotConnected};
@@ -100,7 +118,7 @@ fn of_the_connection(why: &io::Error) -> bool {
 impl Stream {
     /// Says that it is one too many, as far as that can be said without waiting.
     fn turn_away(self) {
-        let answer = one_too_many();
+        let answer = one_too_many(matches!(self, Self::Unix(_)));
         let _ = match self {
             Self::Unix(stream) => stream.try_write(&answer),
             Self::Tcp(stream) => stream.try_write(&answer),
@@ -131,13 +149,20 @@ mod tests {
     use tokio::time::{sleep, timeout};
 
     use super::*;
+    use crate::api::events::{Happening, Kind};
     use crate::api::limits::{STALL, UNIX};
+    use crate::api::server;
+    use crate::intent::Intent;
+    use crate::journal::Journal;
+    use crate::master::events::READERS;
+    use crate::master::{Master, Places};
+    use crate::systemd::fake::{App, Fake};
 
     fn door() -> Arc<Door> {
         Door::unix(Router::new().route("/", get(async || "fine")).route("/large", get(async || vec![b'x'; 1 << 20])))
     }
 
-    const OPERATOR: Peer = Peer::Unix { uid: 0, pid: None };
+    const OPERATOR: Peer = Peer::Unix { uid: 0, pid: None, member: true };
 
     /// How long a connection lives whose client sends this, and what it gets.
     async fn life(sent: &[u8], dribble: bool) -> (Duration, String) {
@@ -183,6 +208,38 @@ mod tests {
         let serving = tokio::spawn(converse(near, OPERATOR, door()));
         far.write_all(b"GET /large HTTP/1.1\r\n\r\n").await.unwrap();
         timeout(2 * STALL, serving).await.expect("it has ended").unwrap();
+    }
+
+    /// The whole way: the ring, the route, the door, the connection.
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_of_events_that_takes_nothing_is_let_go_and_its_place_is_free() {
+        let directory = tempfile::tempdir().unwrap();
+        let config = directory.path().join("cluster.toml");
+        std::fs::write(&config, "[apps.api]\nworkers = 1\ncommand = \"/bin/true\"\n").unwrap();
+        let settings = crate::config::load(&config, &crate::config::SystemAccounts).unwrap().settings;
+        let places = Places { var: directory.path().join("var"), run: directory.path().join("run") };
+        let fake = Arc::new(Fake::new(|_, _| App::ready_after(Duration::ZERO)));
+        let master = Master::new(fake, settings, Intent::default(), places, Journal::read_by("true"));
+        let door = Door::unix(server::routes(master.clone()));
+        let (near, mut far) = tokio::io::duplex(1024);
+        let serving = tokio::spawn(converse(near, OPERATOR, door));
+        far.write_all(b"GET /v1/events HTTP/1.1\r\n\r\n").await.unwrap();
+        let mut head = [0; 15];
+        far.read_exact(&mut head).await.unwrap();
+        assert_eq!(&head, b"HTTP/1.1 200 OK");
+        // One that reads lives beside it for as long as that takes.
+        let (other, mut reads) = tokio::io::duplex(1024);
+        let beside = tokio::spawn(converse(other, OPERATOR, Door::unix(server::routes(master.clone()))));
+        reads.write_all(b"GET /v1/events HTTP/1.1\r\n\r\n").await.unwrap();
+        let reading = tokio::spawn(async move { while reads.read(&mut [0; 256]).await.is_ok_and(|count| count > 0) {} });
+        for _ in 0..500 {
+            master.events().tell(Happening::new(Kind::Start, "x".repeat(100)));
+        }
+        timeout(2 * STALL, serving).await.expect("it has ended").unwrap();
+        assert!(!beside.is_finished());
+        let free: Vec<_> = std::iter::from_fn(|| master.events().reader(None).ok()).collect();
+        assert_eq!(free.len(), READERS - 1);
+        reading.abort();
     }
 
     #[tokio::test]

@@ -1,10 +1,13 @@
 //! The REST API of the master: its types, errors and routes.
+pub mod caller;
 pub mod converge;
 pub mod error;
 pub mod events;
 mod extract;
+mod failures;
 pub mod guard;
 pub mod healthz;
+pub mod installed;
 pub mod limits;
 pub mod listen;
 #[cfg(test)]
@@ -15,5 +18,6 @@ pub mod server;
 mod stall;
 pub mod stream;
 pub mod token;
+pub mod tokens;
 pub mod types;
 mod v1;

@@ -20,12 +20,13 @@ use tokio::sync::Mutex;
 
 use self::request::{Asked, Verb};
 use self::stat::Stat;
+use super::caller::{Caller, Role};
 use super::error::{Code, Refusal};
 use super::server::LONGEST_WAIT;
 use super::types::{App, AppState, Done, Roll, RollState, WorkerState};
 use crate::intent::Change;
 use crate::journal::harmless;
-use crate::master::Master;
+use crate::master::{Master, under_way};
 use crate::names::{AppName, Slot, Uid};
 use crate::systemd::Systemd;
 
@@ -90,15 +91,23 @@ impl<S: Systemd> Original<S> {
     }
 
     /// Answers a request.
-    pub async fn answer(self: Arc<Self>, method: Method, uri: Uri) -> Response {
+    pub async fn answer(self: Arc<Self>, caller: Caller, method: Method, uri: Uri) -> Response {
         let asked = request::read(&method, uri.path());
         // To its end, also when its client goes away.
         let answer = match asked {
             Asked::Nothing => return page(StatusCode::NOT_FOUND, request::not_found(&method, uri.path())),
             Asked::Undecodable => return page(StatusCode::BAD_REQUEST, request::page("Bad Request")),
-            Asked::Stat => self.stat().await,
+            Asked::Stat => self.stat(&caller).await,
             Asked::Change(selector, verb) => {
-                let order = tokio::spawn(async move { self.change(&selector, verb).await });
+                let place = match caller.demand(Role::Operate).and_then(|()| caller.place()) {
+                    Ok(place) => place,
+                    Err(refusal) => return refusal.into_response(),
+                };
+                let order = tokio::spawn(async move {
+                    // Until its end: what waits for its turn to add a worker is bounded as well.
+                    let _place = place;
+                    under_way::asked(caller.who().to_string(), self.change(&caller, &selector, verb)).await
+                });
                 order.await.unwrap_or_else(|why| Err(No { status: StatusCode::INTERNAL_SERVER_ERROR, text: why.to_string() }))
             }
         };
@@ -106,30 +115,33 @@ impl<S: Systemd> Original<S> {
         answer.map_or_else(IntoResponse::into_response, |json| ([(header::CONTENT_TYPE, form)], json).into_response())
     }
 
-    async fn apps(&self) -> Result<Vec<App>, Refusal> {
+    /// Those that there are for who asks.
+    async fn apps(&self, caller: &Caller) -> Result<Vec<App>, Refusal> {
         self.master.glance().await?;
-        Ok(self.master.apps())
+        let mut apps = self.master.apps();
+        apps.retain(|app| caller.sees(&app.name));
+        Ok(apps)
     }
 
-    async fn stats(&self) -> Result<Vec<Stat>, Refusal> {
-        Ok(self.apps().await?.iter().flat_map(stat::of).collect())
+    async fn stats(&self, caller: &Caller) -> Result<Vec<Stat>, Refusal> {
+        Ok(self.apps(caller).await?.iter().flat_map(stat::of).collect())
     }
 
-    async fn stat(&self) -> Answer {
-        json(&self.stats().await?)
+    async fn stat(&self, caller: &Caller) -> Answer {
+        json(&self.stats(caller).await?)
     }
 
-    async fn change(&self, selector: &str, verb: Verb) -> Answer {
+    async fn change(&self, caller: &Caller, selector: &str, verb: Verb) -> Answer {
         match verb {
-            Verb::Add => self.add(selector).await,
-            verb if selector.contains(':') => self.one(selector, verb).await,
-            verb => self.many(selector, verb).await,
+            Verb::Add => self.add(caller, selector).await,
+            verb if selector.contains(':') => self.one(caller, selector, verb).await,
+            verb => self.many(caller, selector, verb).await,
         }
     }
 
     /// A worker by its uid.
-    async fn one(&self, uid: &str, verb: Verb) -> Answer {
-        let apps = self.apps().await?;
+    async fn one(&self, caller: &Caller, uid: &str, verb: Verb) -> Answer {
+        let apps = self.apps(caller).await?;
         let known = |app: &App| Some((app.name.clone(), stat::of(app).into_iter().find(|stat| stat.uid.to_string() == uid)?));
         let (app, stat) = apps.iter().find_map(known).ok_or_else(|| No::bad("Invalid id: no process found"))?;
         match (verb, stat.online()) {
@@ -140,7 +152,7 @@ impl<S: Systemd> Original<S> {
         }
         let slots = BTreeSet::from([stat.slot()]);
         match verb {
-            Verb::Start => self.start(&app, &slots).await?,
+            Verb::Start => self.start(caller, &app, &slots).await?,
             Verb::Restart => {
                 let begun = Instant::now();
                 let done = self.ended(self.master.restart(&app, slots).await).await;
@@ -150,37 +162,37 @@ impl<S: Systemd> Original<S> {
             Verb::Reset => self.ended(self.master.reset(&app, Some(&slots)).await).await?,
             Verb::Remove => {
                 self.ended(self.master.change(&app, &Change::Remove(slots)).await).await?;
-                return self.stat().await;
+                return self.stat(caller).await;
             }
             Verb::Add => {}
         }
-        json(&self.stats().await?.into_iter().find(|now| now.uid == stat.uid))
+        json(&self.stats(caller).await?.into_iter().find(|now| now.uid == stat.uid))
     }
 
     /// The workers of a type, or of all of them: those that the verb is about. Where something fails, the rest is done all the same.
-    async fn many(&self, selector: &str, verb: Verb) -> Answer {
-        let mut apps = self.apps().await?;
+    async fn many(&self, caller: &Caller, selector: &str, verb: Verb) -> Answer {
+        let mut apps = self.apps(caller).await?;
         apps.retain(|app| selector == "all" || selector == app.name.as_str());
         let online = !matches!(verb, Verb::Start | Verb::Remove);
         let chosen = |app: &App| stat::of(app).into_iter().filter(|stat| stat.online() == online).collect::<Vec<_>>();
         let about: BTreeSet<Uid> = apps.iter().flat_map(chosen).map(|stat| stat.uid).collect();
-        let all = apps.iter().map(|app| self.many_of(app, chosen(app).iter().map(Stat::slot).collect(), verb));
+        let all = apps.iter().map(|app| self.many_of(caller, app, chosen(app).iter().map(Stat::slot).collect(), verb));
         for done in join_all(all).await {
             done.map_err(|no| No { status: no.status.max(StatusCode::INTERNAL_SERVER_ERROR), ..no })?;
         }
-        let mut stats = self.stats().await?;
+        let mut stats = self.stats(caller).await?;
         stats.retain(|stat| verb == Verb::Remove || about.contains(&stat.uid));
         json(&stats)
     }
 
-    async fn many_of(&self, app: &App, slots: BTreeSet<Slot>, verb: Verb) -> Result<(), No> {
+    async fn many_of(&self, caller: &Caller, app: &App, slots: BTreeSet<Slot>, verb: Verb) -> Result<(), No> {
         let name = &app.name;
         // A stop is also about what is on its way up, waits to be tried again, or sleeps.
         if slots.is_empty() && (verb != Verb::Stop || matches!(app.state, AppState::Stopped | AppState::Failed)) {
             return Ok(());
         }
         match verb {
-            Verb::Start => return self.start(name, &slots).await,
+            Verb::Start => return self.start(caller, name, &slots).await,
             Verb::Restart => self.roll_ended(name, self.master.reload(name).await?).await?,
             Verb::Stop => self.ended(self.master.stop(name).await).await?,
             Verb::Reset => self.ended(self.master.reset(name, Some(&slots)).await).await?,
@@ -190,8 +202,8 @@ impl<S: Systemd> Original<S> {
         Ok(())
     }
 
-    async fn add(&self, name: &str) -> Answer {
-        let Some(app) = self.master.settings().apps.keys().find(|app| app.as_str() == name).cloned() else {
+    async fn add(&self, caller: &Caller, name: &str) -> Answer {
+        let Some(app) = self.master.settings().apps.keys().find(|app| app.as_str() == name && caller.sees(app)).cloned() else {
             // Where there was no program for a type, its first worker came to nothing.
             return Err(No::bad(format!("Worker {}:01 failed to start", harmless(name))));
         };
@@ -205,7 +217,7 @@ impl<S: Systemd> Original<S> {
         let one = BTreeSet::from([slot]);
         let started = match self.ended(added).await {
             // It is remembered alone where the others of its type are stopped.
-            Ok(()) if !self.online(&uid).await? => self.start(&app, &one).await,
+            Ok(()) if !self.online(caller, &uid).await? => self.start(caller, &app, &one).await,
             Ok(()) => Ok(()),
             Err(why) => Err(self.not_started(&uid, begun, why)),
         };
@@ -214,11 +226,11 @@ impl<S: Systemd> Original<S> {
             self.ended(self.master.change(&app, &Change::Remove(one)).await).await?;
             return Err(no);
         }
-        json(&self.stats().await?.into_iter().find(|stat| stat.uid == uid))
+        json(&self.stats(caller).await?.into_iter().find(|stat| stat.uid == uid))
     }
 
     /// Starts these, which are offline.
-    async fn start(&self, app: &AppName, slots: &BTreeSet<Slot>) -> Result<(), No> {
+    async fn start(&self, caller: &Caller, app: &AppName, slots: &BTreeSet<Slot>) -> Result<(), No> {
         let rows = self.master.app(app)?.workers;
         // These are wanted already and wait to be tried again: a fresh one is tried at once.
         let waits = |state| matches!(state, WorkerState::Starting | WorkerState::Restarting | WorkerState::CrashLoop);
@@ -234,7 +246,7 @@ impl<S: Systemd> Original<S> {
         }
         for slot in slots {
             let uid = Uid { app: app.clone(), slot: *slot };
-            if !self.online(&uid).await? {
+            if !self.online(caller, &uid).await? {
                 let why = failed.unwrap_or_else(|| Refusal::new(Code::Failed, "it is not ready"));
                 return Err(self.not_started(&uid, begun, why));
             }
@@ -242,8 +254,8 @@ impl<S: Systemd> Original<S> {
         Ok(())
     }
 
-    async fn online(&self, uid: &Uid) -> Result<bool, Refusal> {
-        Ok(self.stats().await?.iter().any(|stat| stat.uid == *uid && stat.online()))
+    async fn online(&self, caller: &Caller, uid: &Uid) -> Result<bool, Refusal> {
+        Ok(self.stats(caller).await?.iter().any(|stat| stat.uid == *uid && stat.online()))
     }
 
     /// What is said of a worker that did not get ready. The journal has why.

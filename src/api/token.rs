@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 
 use sha2::{Digest as _, Sha256};
-use subtle::ConstantTimeEq as _;
+use subtle::{Choice, ConstantTimeEq as _};
 
 /// Bytes of randomness.
 const BYTES: usize = 32;
@@ -55,7 +55,8 @@ impl Token {
 pub struct Hash([u8; BYTES]);
 
 impl Hash {
-    fn of(sent: &[u8]) -> Self {
+    /// That of what was sent.
+    pub fn of(sent: &[u8]) -> Self {
         Self(Sha256::digest(sent).into())
     }
 
@@ -69,9 +70,9 @@ impl Hash {
         hex(&self.0)
     }
 
-    /// Whether it is that of what was sent. Takes the same time whatever the answer.
-    pub fn matches(&self, sent: &[u8]) -> bool {
-        self.0.ct_eq(&Self::of(sent).0).into()
+    /// Whether it is the same. Takes the same time whatever the answer.
+    pub fn ct_eq(&self, other: &Self) -> Choice {
+        self.0.ct_eq(&other.0)
     }
 }
 
@@ -104,10 +105,11 @@ mod tests {
         assert_ne!(one, two);
         assert_eq!(Token::read(format!("{}\n", one.as_str()).as_bytes()), Some(one.clone()));
         let hash = Hash::read(format!("{}\n", one.hash().text()).as_bytes()).unwrap();
-        assert!(hash.matches(one.as_str().as_bytes()));
+        let matches = |sent: &[u8]| bool::from(hash.ct_eq(&Hash::of(sent)));
+        assert!(matches(one.as_str().as_bytes()));
         let text = hash.text();
         for wrong in [&b""[..], b"x", b"\xff", two.as_str().as_bytes(), &one.as_str().as_bytes()[..63], text.as_bytes()] {
-            assert!(!hash.matches(wrong), "{wrong:?}");
+            assert!(!matches(wrong), "{wrong:?}");
         }
         assert_eq!(format!("{one:?}"), "Token(..)");
     }

@@ -322,6 +322,10 @@ pub struct Roll {
     pub app: AppName,
     /// Its number, unique within the app: the time it was asked for, milliseconds of Unix time.
     pub id: u64,
+    /// Who asked for it: `"user 1000"` over the unix socket, `"token ci"` over TCP, an address where no token is asked for; the
+    /// first of those whose requests became this one. None where `systemctl` did.
+    #[serde(default)]
+    pub asked_by: Option<String>,
     /// The generation it starts; none while it waits for the roll before it.
     pub generation: Option<Generation>,
     /// The slots that it is about; none where it replaces all workers of the app, or still waits.
@@ -419,10 +423,11 @@ impl Roll {
     /// As in a list: a roll of a thousand workers has four thousand steps.
     #[must_use]
     pub fn without_steps(&self) -> Self {
-        let Self { app, id, generation, slots, state, sequence, ready, target, steps: _, reason, took_ms } = self;
+        let Self { app, id, asked_by, generation, slots, state, sequence, ready, target, steps: _, reason, took_ms } = self;
         Self {
             app: app.clone(),
             id: *id,
+            asked_by: asked_by.clone(),
             generation: *generation,
             slots: slots.clone(),
             state: *state,

@@ -4,12 +4,15 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use clap::{Args, Parser, Subcommand};
 use clap_complete::ArgValueCompleter;
 
 use super::complete::{self, Shell};
 use super::look::Colour;
-use crate::names::ClusterName;
+use crate::api::caller::Role;
+use crate::api::tokens::TokenName;
+use crate::names::{AppName, ClusterName};
 
 /// Runs many copies of any server behind one port, on systemd, and replaces them, new before old.
 #[derive(Debug, Parser)]
@@ -110,6 +113,9 @@ pub enum Verb {
     Logs(Logs),
     /// Show what happened: starts, stops, restarts, each step of a roll
     Events(Events),
+    /// Make, list and withdraw tokens of the API over TCP
+    #[command(subcommand)]
+    Token(Token),
     /// Print what makes a shell complete verbs, options, apps and workers: `source <(project-cluster completions bash)`
     Completions {
         /// The shell
@@ -123,6 +129,39 @@ pub enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         words: Vec<OsString>,
     },
+}
+
+/// What to do with tokens.
+#[derive(Debug, Subcommand)]
+#[command(disable_help_subcommand = true)]
+pub enum Token {
+    /// Make a token and print it, this once: the master keeps its hash alone; root only
+    Add(TokenAdd),
+    /// List the tokens, without what they are
+    Ls,
+    /// Withdraw a token: it opens nothing from that moment on; root only
+    Revoke {
+        /// What it is called
+        #[arg(value_name = "NAME")]
+        name: String,
+    },
+}
+
+/// Options of `token add`.
+#[derive(Debug, Args)]
+pub struct TokenAdd {
+    /// What it is called, in the journal and in events
+    #[arg(value_name = "NAME")]
+    pub name: TokenName,
+    /// What it may do: see; steer what runs; also read the configuration and bring about what is installed
+    #[arg(long, value_name = "ROLE", default_value = "view", value_parser = PossibleValuesParser::new(["view", "operate", "admin"]).try_map(|text| text.parse::<Role>()))]
+    pub role: Role,
+    /// An app that there is for it; several times for several [default: all]
+    #[arg(long = "app", value_name = "APP", add = ArgValueCompleter::new(complete::apps))]
+    pub apps: Vec<AppName>,
+    /// Write it to this file, which is not there yet, for its owner alone, and print it not
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
 }
 
 /// Options of `install`.

@@ -258,6 +258,7 @@ mod tests {
         app.roll = roll.map(|(ready, target)| Roll {
             app: app.name.clone(),
             id: 1,
+            asked_by: None,
             generation: None,
             slots: None,
             state: RollState::Running,

@@ -113,7 +113,7 @@ fn line(event: &Event, colours: bool) -> String {
     let by = match what.by {
         // Said by its kind.
         Some(By::Roll) if what.uid.is_none() => String::new(),
-        Some(by) => Tone::Grey.paint(&format!("  ({})", by.word()), colours),
+        Some(by) => Tone::Grey.paint(&format!("  ({})", what.asked_by.as_deref().map_or(by.word().into(), harmless)), colours),
         None => String::new(),
     };
     let kind = tone(what.kind).paint(&format!("{:<18}", what.kind.word()), colours);
@@ -147,6 +147,8 @@ mod tests {
         let text = line(&one, false);
         assert_eq!(text[text.find("worker").unwrap()..], *"worker.restart      a[2J textof two  (outside)\n");
         assert!(line(&one, true).contains("\u{1b}[31mworker.restart"));
+        (one.what.by, one.what.asked_by) = (Some(By::Operator), Some("token c\u{1b}i".into()));
+        assert!(line(&one, false).ends_with("  (token ci)\n"));
     }
 
     #[test]

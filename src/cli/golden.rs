@@ -7,7 +7,8 @@ use serde_json::json;
 use super::client::Client;
 use super::select::selection;
 use super::show::golden::{Facts, app as shown_app, worker as shown_worker};
-use super::{Failure, list, operate, time};
+use super::{Failure, list, operate, time, token};
+use crate::api::tokens::Tokens;
 use crate::api::types::App;
 
 /// What is shown is what the file says.
@@ -25,6 +26,12 @@ fn is_golden(name: &str, text: &str) {
 /// Twelve minutes before now.
 fn then() -> u64 {
     time::now_ms() - 12 * 60_000
+}
+
+fn tokens() -> Tokens {
+    let row = |name: &str, role: &str, apps: serde_json::Value| json!({ "name": name, "role": role, "apps": apps, "sha256": "0".repeat(64), "made_ms": then() });
+    let rows = [row("deploy-shop", "operate", json!(["api", "background"])), row("monitoring", "view", json!(null))];
+    Tokens::read(json!({ "format": 1, "tokens": rows }).to_string().as_bytes()).unwrap()
 }
 
 fn apps() -> Vec<App> {
@@ -92,6 +99,7 @@ fn what_people_see_at_80_and_at_200_columns() {
         let rows = table.lines().take(1 + workers.len());
         assert!(rows.clone().all(|row| super::table::width(row) <= width), "{table}");
         is_golden(&format!("ls-{width}"), &fixed(table));
+        is_golden(&format!("token-ls-{width}"), &fixed(token::shown(true, &tokens(), width, false)));
         is_golden(&format!("show-{width}"), &fixed(shown_app(&apps[0], &facts(), &log, width)));
         is_golden(&format!("show-worker-{width}"), &fixed(shown_worker(&apps[0], &apps[0].workers[2], &facts(), &log, width)));
     }

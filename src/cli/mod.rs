@@ -25,6 +25,7 @@ mod show;
 mod sse;
 mod table;
 mod time;
+mod token;
 
 use std::io::{BufRead as _, Read as _};
 use std::path::PathBuf;
@@ -168,6 +169,7 @@ pub fn main() -> ExitCode {
         Verb::Install(options) => setup::install(&context, options, &runtime),
         Verb::Apply(options) => apply::run(&context, options, &runtime),
         Verb::Uninstall(options) => setup::uninstall(&context, options, &runtime),
+        Verb::Token(verb) => token::run(&context, verb, &runtime),
         verb => runtime.block_on(run(&context, verb)),
     };
     end(result, &context)
@@ -222,6 +224,7 @@ async fn run(context: &Context, verb: &Verb) -> Result<(), Failure> {
         | Verb::Install(_)
         | Verb::Apply(_)
         | Verb::Uninstall(_)
+        | Verb::Token(_)
         | Verb::Ls { .. } => Ok(()),
     }
 }

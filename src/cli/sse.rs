@@ -1,6 +1,7 @@
 //! Server-sent events as they come in pieces (WHATWG HTML, "Interpreting an event stream").
 //!
-//! Pure. Names, ids and comments are passed over: the data of our events holds all of it.
+//! Pure. Names, ids and comments are passed over: the data of our events holds all of it. So is the id without data with
+//! which a stream begins that was asked for without a number: this client always has one.
 
 /// An event is some hundred bytes; what grows beyond this is none of ours.
 const LIMIT: usize = 1024 * 1024;

@@ -46,7 +46,7 @@ shape_table! {
         host: String = "\"127.0.0.1\"";
         /// Its TCP port.
         port: Port = "8887";
-        /// Who may use it: `"token"`, who sends the bearer token that `install` made; `"none"`, whoever can connect, which is every program and user of this machine. Only with a loopback `host`.
+        /// Who may use it: `"token"`, who sends a bearer token that `install` or `project-cluster token add` made; `"none"`, whoever can connect, which is every program and user of this machine. Only with a loopback `host`.
         auth: Auth = "\"token\"";
     }
 }

@@ -69,7 +69,7 @@ pub struct Api {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Auth {
-    /// Who sends the token that `install` made.
+    /// Who sends a token that `install` or `project-cluster token add` made.
     #[default]
     Token,
     /// Whoever can connect; `host` is loopback then.
@@ -95,7 +95,7 @@ pub struct App {
     pub cwd: PathBuf,
     /// Who the workers run as.
     pub user: User,
-    /// Environment of the workers, beside what `exec` adds. Empty in `GET /v1/config`: the master never learns it.
+    /// Environment of the workers, beside what `exec` adds. The master never learns it.
     pub env: BTreeMap<String, String>,
     /// The shared listen addresses, in the order written: the order of `LISTEN_FDS`.
     pub listen: Vec<Listen>,

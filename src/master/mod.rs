@@ -50,7 +50,7 @@ use self::usage::Usages;
 use self::watch::Gathered;
 use self::world::World;
 use crate::api::error::{Code, Refusal};
-use crate::api::token::Hash;
+use crate::api::tokens::Keys;
 use crate::api::types::{App, Health, Roll};
 use crate::config::settings::{self, Settings};
 use crate::intent::Intent;
@@ -73,8 +73,10 @@ pub struct Master<S> {
     journal: Journal,
     systemd: Arc<Noted<S>>,
     settings: RwLock<Arc<Settings>>,
-    /// By which the token of the API over TCP is known.
-    token: Mutex<Option<Hash>>,
+    /// The tokens of the API over TCP, as far as they are known.
+    keys: channel::Sender<Arc<Keys>>,
+    /// Which files those were.
+    key_files: Mutex<Option<renew::KeyStamps>>,
     /// Which settings file that was.
     settings_file: Mutex<Option<renew::Stamp>>,
     world: Mutex<World>,
@@ -110,7 +112,8 @@ impl<S: Systemd> Master<S> {
             journal,
             systemd: Arc::new(Noted::new(systemd)),
             settings: RwLock::new(Arc::new(settings)),
-            token: Mutex::default(),
+            keys: channel::Sender::default(),
+            key_files: Mutex::default(),
             settings_file: Mutex::default(),
             world: Mutex::default(),
             reading: tokio::sync::Mutex::default(),

@@ -27,6 +27,10 @@ impl Places {
     pub fn token_hash(&self) -> PathBuf {
         self.var.join("token.sha256")
     }
+    /// The tokens that root made.
+    pub fn tokens(&self) -> PathBuf {
+        self.var.join("tokens.json")
+    }
     /// What was asked for ([`Intent`](crate::intent::Intent)).
     pub fn intent(&self) -> PathBuf {
         self.var.join("state/apps.json")
@@ -75,6 +79,7 @@ mod tests {
         let paths = Paths::system();
         let places = Places::of(&cluster, &paths);
         assert_eq!(places.token_hash(), paths.token_hash(&cluster));
+        assert_eq!(places.tokens(), paths.tokens(&cluster));
         assert_eq!(places.crashes(&app), paths.crashes(&cluster, &app));
         assert_eq!(places.intent(), paths.intent(&cluster));
         assert_eq!(places.sleep(&app), paths.sleep_mark(&cluster, &app));

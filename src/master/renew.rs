@@ -1,11 +1,15 @@
-//! The settings as `install` last wrote them, and noticing that it wrote them again.
+//! The settings and tokens as root last wrote them, and noticing that it wrote them again: at every question that goes by
+//! them, by a look at the files, and at a signal, for what goes on without a question.
 
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::{Master, Places, lock};
 use crate::api::guard::Rule;
 use crate::api::token::Hash;
+use crate::api::tokens::{self, Keys, Tokens};
 use crate::config::settings::{self, Auth, Settings};
 use crate::files;
 use crate::say::say;
@@ -13,6 +17,9 @@ use crate::systemd::Systemd;
 
 /// Settings of a thousand apps are below 8 MiB.
 const SETTINGS: u64 = 8 * 1024 * 1024;
+
+/// Those of both files of tokens.
+pub(super) type KeyStamps = [Option<Stamp>; 2];
 
 /// Tells one settings file from the next, which is always another file: inode, and seconds and nanoseconds of its time.
 pub(super) type Stamp = (u64, i64, i64);
@@ -26,27 +33,53 @@ fn stamp(path: &Path) -> Option<Stamp> {
 const TOKEN: u64 = 128;
 
 impl<S: Systemd> Master<S> {
-    /// Who may use the API over TCP, by the settings and the token of now.
+    /// Who may use the API over TCP, by the settings and the tokens of now.
     pub fn rule(&self) -> Rule {
+        self.renew_tokens();
         let api = &self.settings().api;
-        Rule { host: api.host, auth: api.auth, hash: *lock(&self.token) }
+        Rule { host: api.host, auth: api.auth, keys: self.keys.subscribe() }
     }
 
-    /// Takes the token that `install` last made. Without one nobody may use the API over TCP.
-    pub fn renew_token(&self) {
-        let path = self.places.token_hash();
-        let read = files::read_bounded(&path, TOKEN);
-        let hash = read.as_deref().ok().and_then(Hash::read);
+    /// Takes the tokens where their files are others than before. Without one nobody may use the API over TCP.
+    pub fn renew_tokens(&self) {
+        let paths = [self.places.token_hash(), self.places.tokens()];
+        // Before the reading: a file that comes in between is then read again, and none is missed.
+        let found = paths.each_ref().map(|path| stamp(path));
+        let mut known = lock(&self.key_files);
+        if *known == Some(found) {
+            return;
+        }
+        *known = Some(found);
+        let [hash_path, tokens_path] = paths;
+        let read = files::read_bounded(&hash_path, TOKEN);
+        let operator = read.as_deref().ok().and_then(Hash::read);
+        let tokens = match files::read_bounded(&tokens_path, tokens::FILE) {
+            Ok(bytes) => Tokens::read(&bytes),
+            Err(why) if why.kind() == ErrorKind::NotFound => Ok(Tokens::default()),
+            Err(why) => Err(why.to_string()),
+        };
+        let tokens = tokens.unwrap_or_else(|why| {
+            say!(
+                Error,
+                "no token but that of `install` is taken: {}: {why}. `project-cluster token ls` reads it, too",
+                tokens_path.display()
+            );
+            Tokens::default()
+        });
+        let keys = Keys::new(operator, &tokens);
         let wanted = &self.settings().api;
-        if hash.is_none() && wanted.enabled && wanted.auth == Auth::Token {
+        if keys.is_empty() && wanted.enabled && wanted.auth == Auth::Token {
             let why = read.map_or_else(|why| why.to_string(), |_| "it is damaged".into());
             say!(
                 Warning,
                 "nobody may use the API over TCP: {} holds no hash of a token ({why}). `sudo project-cluster install` makes one",
-                path.display()
+                hash_path.display()
             );
         }
-        *lock(&self.token) = hash;
+        let count = keys.len();
+        if self.keys.send_replace(Arc::new(keys)).len() != count {
+            say!(Info, "{count} {} the API over TCP", if count == 1 { "token opens" } else { "tokens open" });
+        }
     }
 
     /// Takes the settings file where it is another one than before: `install` tells by a signal, which a reload right

@@ -98,7 +98,7 @@ async fn run(cluster: &ClusterName) -> Result<(), String> {
     tasks.spawn(async move { follower.follow(changes).await });
     tasks.spawn(failed::watch(master.clone()));
     tasks.spawn(events::watch_strays(master.clone()));
-    master.renew_token();
+    master.renew_tokens();
     for listener in listeners {
         let routes = server::routes(master.clone());
         let door = match &listener {
@@ -121,7 +121,7 @@ async fn run(cluster: &ClusterName) -> Result<(), String> {
             _ = interrupt.recv() => break,
             _ = hangup.recv() => {
                 master.renew_settings();
-                master.renew_token();
+                master.renew_tokens();
                 master.refresh(&watch::Dirty::All).await;
                 master.tell_status();
             }

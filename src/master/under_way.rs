@@ -1,5 +1,5 @@
-//! Tells who asked for something that it now goes by a job of systemd's: from then on it may take minutes, and nothing
-//! more is refused.
+//! An order under way: who gave it, and telling who waits that it now goes by a job of systemd's: from then on it may take
+//! minutes, and nothing more is refused.
 
 use std::sync::Arc;
 
@@ -7,11 +7,22 @@ use tokio::sync::Notify;
 
 tokio::task_local! {
     static JOB: Arc<Notify>;
+    static ASKER: String;
 }
 
 /// Carries an order out; `job` hears of its first job of a handle or socket.
 pub fn telling<T>(job: Arc<Notify>, order: impl Future<Output = T>) -> impl Future<Output = T> {
     JOB.scope(job, order)
+}
+
+/// Carries an order of this person, program or token out.
+pub fn asked<T>(asker: String, order: impl Future<Output = T>) -> impl Future<Output = T> {
+    ASKER.scope(asker, order)
+}
+
+/// Who gave the order that this is part of; none where nobody did, as in a roll.
+pub(super) fn asker() -> Option<String> {
+    ASKER.try_with(Clone::clone).ok()
 }
 
 /// A job is about to be asked for.

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use futures_util::future;
 use serde::de::DeserializeOwned;
-use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
+use tokio::sync::{Notify, Semaphore, broadcast, mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 use zbus::{Connection, OwnedObjectPath, OwnedVariant};
 
@@ -36,6 +36,9 @@ const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 
 /// D-Bus's own habit for a method call (`sd_bus_set_method_call_timeout(3)`).
 const CALL: Duration = Duration::from_secs(25);
+/// Calls without an answer at once; more of them wait for their turn. The bus bears 128 of a connection
+/// (`max_replies_per_connection`) and refuses the next, whatever it is for; the dispatcher has some of its own.
+const UNDER_WAY: usize = 100;
 /// How often a waiting job is asked for beside its signal, because a signal can be lost.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
 /// Questions at once whether all is told; more of them wait.
@@ -55,6 +58,7 @@ struct Shared {
     connection: watch::Receiver<Option<Connection>>,
     changes: broadcast::Sender<Change>,
     jobs: Mutex<Jobs>,
+    calls: Semaphore,
     /// A call ran out of time: perhaps the bus hangs.
     suspect: Arc<Notify>,
     /// To the dispatcher: answer once all that is queued for you is told.
@@ -108,7 +112,14 @@ impl Bus {
         let (sender, receiver) = watch::channel(Some(connection));
         let (changes, _) = broadcast::channel(CHANGES);
         let (fence, fences) = mpsc::channel(FENCES);
-        let shared = Arc::new(Shared { connection: receiver, changes, jobs: Mutex::default(), suspect: Arc::default(), fence });
+        let shared = Arc::new(Shared {
+            connection: receiver,
+            changes,
+            jobs: Mutex::default(),
+            calls: Semaphore::new(UNDER_WAY),
+            suspect: Arc::default(),
+            fence,
+        });
         tokio::spawn(link::dispatch(door.clone(), stream, fences, sender, Arc::downgrade(&shared)));
         Ok(Self { door, shared })
     }
@@ -121,6 +132,7 @@ impl Bus {
     {
         let limit = self.door.call;
         let call = async {
+            let _turn = self.shared.calls.acquire().await.map_err(|_| self.door.unreachable(&"the connection was given up"))?;
             let mut connection = self.shared.connection.clone();
             let connection = connection
                 .wait_for(Option::is_some)

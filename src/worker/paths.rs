@@ -71,6 +71,10 @@ impl Paths {
     pub fn token_hash(&self, cluster: &ClusterName) -> PathBuf {
         self.var(cluster).join("token.sha256")
     }
+    /// Names, roles and hashes of the tokens that root made, root:NAME 0640.
+    pub fn tokens(&self, cluster: &ClusterName) -> PathBuf {
+        self.var(cluster).join("tokens.json")
+    }
     /// The master's own directory of what it remembers.
     pub fn master_state(&self, cluster: &ClusterName) -> PathBuf {
         self.var(cluster).join("state")

@@ -2,7 +2,7 @@
 
 Says `begun` once it is at its height, goes on for so many seconds, and says what it saw as JSON. Every wait is bounded.
 """
-import collections, json, re, resource, socket, struct, sys, time
+import collections, json, re, resource, socket, struct, subprocess, sys, time
 
 ADDRESS = ("127.0.0.1", 8887)
 TOKEN = open("/var/lib/project-cluster/operators/token").read().strip()
@@ -19,9 +19,9 @@ def connect():
     return client
 
 
-def everything(client):
-    """All that comes until the other side closes, or for a second nothing."""
-    client.settimeout(1)
+def everything(client, patience):
+    """All that comes until the other side closes, or for so many seconds nothing."""
+    client.settimeout(patience)
     got = b""
     try:
         while more := client.recv(1 << 16):
@@ -36,14 +36,14 @@ def statuses(got):
     return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) ", got)]
 
 
-def exchange(sent):
+def exchange(sent, patience):
     """What comes of these bytes: the statuses, and whether the connection was closed behind them."""
     with connect() as client:
         try:
             client.sendall(sent)
         except ConnectionError:
             pass
-        found = statuses(everything(client))
+        found = statuses(everything(client, patience))
         client.settimeout(0.1)
         try:
             closed = client.recv(1) == b""
@@ -96,6 +96,44 @@ class Held:
                 break
             time.sleep(0.5)
         return dict(found)
+
+
+class Rolled(Held):
+    """Those connections, and a roll after the other meanwhile."""
+
+    def __init__(self, *held):
+        super().__init__(*held)
+        self.rolls = collections.Counter()
+
+    def go_on(self):
+        code = subprocess.run(["project-cluster", "reload", "api"], capture_output=True, timeout=4 * LIMIT).returncode
+        self.rolls["rolled" if code == 0 else "failed"] += 1
+
+    def result(self):
+        return {**super().result(), **self.rolls}
+
+
+class Readers(Held):
+    """So many readers of events on the unix socket; each takes what comes."""
+
+    def __init__(self, count):
+        self.clients = []
+        for _ in range(count):
+            client = socket.socket(socket.AF_UNIX)
+            client.settimeout(LIMIT)
+            client.connect("/run/project-cluster/api.sock")
+            client.sendall(b"GET /v1/events HTTP/1.1\r\nHost: x\r\n\r\n")
+            got = b""
+            while b"\r\n\r\n" not in got:
+                got += client.recv(4096)
+            assert statuses(got) == [200], got
+            self.clients.append(client)
+
+    def go_on(self):
+        time.sleep(0.1)
+
+    def result(self):
+        return {"readers": len(self.clients)}
 
 
 class Again:
@@ -151,7 +189,8 @@ def early():
     return {"closed": 100}
 
 
-BODY = b"POST /v1/apps/api/reload HTTP/1.1\r\n" + AUTHORIZED
+# What would be carried out, were it let through: a roll, which the journal has.
+BODY = b"POST /v1/apps/api/rolls HTTP/1.1\r\n" + AUTHORIZED
 STRANGE = {
     # Each with the statuses that may come of it, or none at all; one answer at most.
     "bytes in the path": (b"GET /v1/\xff\xfe HTTP/1.1\r\n%s\r\n" % AUTHORIZED, [400, 404]),
@@ -190,7 +229,8 @@ OF_ROUTES = ["bytes in the path", "bytes in the path, escaped"]
 def strange():
     found = {}
     for name, (sent, fine) in STRANGE.items():
-        came, closed = exchange(sent)
+        # The answer to a wrong token is late, up to 3 s.
+        came, closed = exchange(sent, 5 if name == "bytes in the token" else 1)
         good = len(came) <= 1 and all(status in fine for status in came) and (closed or name in OF_ROUTES)
         found["as expected" if good else f"{name}: {came}, closed: {closed}"] = found.get("as expected", 0) + 1 if good else 1
     return found
@@ -206,7 +246,11 @@ ABUSES = {
     "slow-head": lambda: Held(250, b"GET /v1/workers HTTP/1.1\r\n" + HOST + b"X: ", b"x"),
     "slow-body": lambda: Held(32, BODY + b"Content-Length: 1000\r\n\r\n", b"x"),
     "slow-reader": lambda: Held(100, b"GET /v1/apps HTTP/1.1\r\n%s\r\n" % AUTHORIZED * 200),
+    "wrong-tokens": lambda: Held(100, b"GET /v1/apps HTTP/1.1\r\n%sAuthorization: Bearer wrong\r\n\r\n" % HOST),
     "streams": streams,
+    "rolls": lambda: Rolled(0),
+    "streams-in-rolls": lambda: Rolled(48, b"GET /v1/events HTTP/1.1\r\n%s\r\n" % AUTHORIZED),
+    "readers": lambda: Readers(200),
     "pipelined": lambda: Again(pipelined(b"/v1/health", 10_000)),
     "pipelined-workers": lambda: Again(pipelined(b"/v1/workers", 10_000)),
     "strange": lambda: Again(strange),

@@ -53,17 +53,24 @@ fn verbs() -> String {
     let mut out = String::from("### Options of every verb\n\n");
     out.push_str(&rows(command.get_arguments()));
     for verb in command.get_subcommands().filter(|verb| !verb.is_hide_set()) {
-        let about = verb.get_about().map(ToString::to_string).unwrap_or_default();
-        assert!(!about.is_empty(), "{} says what it is for", verb.get_name());
-        let aliases: Vec<String> = verb.get_visible_aliases().map(|alias| format!("`{alias}`")).collect();
-        let aliases = if aliases.is_empty() { String::new() } else { format!(" Also {}.", aliases.join(", ")) };
-        let usage = verb.clone().render_usage().to_string();
-        let usage = usage.strip_prefix("Usage: ").unwrap_or(&usage).trim();
-        out.push_str(&format!("### `{}`\n\n{about}.{aliases}\n\n```text\n{usage}\n```\n\n", verb.get_name()));
-        let own = verb.get_arguments().filter(|arg| !arg.is_global_set() && arg.get_id() != "help");
-        out.push_str(&rows(own));
+        out.push_str(&told(verb, verb.get_name()));
+        for inner in verb.get_subcommands() {
+            out.push_str(&told(inner, &format!("{} {}", verb.get_name(), inner.get_name())));
+        }
     }
     out
+}
+
+/// A verb, or what stands behind one.
+fn told(verb: &Command, name: &str) -> String {
+    let about = verb.get_about().map(ToString::to_string).unwrap_or_default();
+    assert!(!about.is_empty(), "{name} says what it is for");
+    let aliases: Vec<String> = verb.get_visible_aliases().map(|alias| format!("`{alias}`")).collect();
+    let aliases = if aliases.is_empty() { String::new() } else { format!(" Also {}.", aliases.join(", ")) };
+    let usage = verb.clone().render_usage().to_string();
+    let usage = usage.strip_prefix("Usage: ").unwrap_or(&usage).trim();
+    let own = verb.get_arguments().filter(|arg| !arg.is_global_set() && arg.get_id() != "help");
+    format!("### `{name}`\n\n{about}.{aliases}\n\n```text\n{usage}\n```\n\n{}", rows(own))
 }
 
 #[test]

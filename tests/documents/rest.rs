@@ -106,6 +106,14 @@ fn answers(document: &Value, operation: &Value) -> String {
     out + "\n"
 }
 
+/// The role that an operation takes.
+fn role(operation: &Value) -> String {
+    match operation["security"][0]["token"][0].as_str() {
+        Some(role) => format!("Role: `{role}`.\n\n"),
+        None => "No token.\n\n".to_owned(),
+    }
+}
+
 fn routes(document: &Value) -> String {
     let mut out = paragraphs(&document["info"]["description"]) + "\n\n";
     for tag in document["tags"].as_array().into_iter().flatten() {
@@ -119,6 +127,7 @@ fn routes(document: &Value) -> String {
                 let told = paragraphs(&operation["description"]);
                 out.push_str(&format!("#### {} `{path}`\n\n{}.", method.to_uppercase(), line(&operation["summary"]).trim_end_matches('.')));
                 out.push_str(&if told.is_empty() { "\n\n".to_owned() } else { format!(" {told}\n\n") });
+                out.push_str(&role(operation));
                 out.push_str(&parameters(operation));
                 out.push_str(&answers(document, operation));
             }
@@ -177,6 +186,12 @@ fn every_twin_is_a_route() {
         for key in query.split('&').filter_map(|pair| pair.split('=').next()).filter(|key| !key.is_empty()) {
             let known = operation["parameters"].as_array().unwrap().iter().any(|parameter| parameter["name"] == key);
             assert!(known, "`{twin}` takes `{key}`");
+        }
+        // Who copies it gets what it says, and no refusal.
+        let required = |parameter: &&Value| parameter["in"] == "query" && parameter["required"] == true;
+        for parameter in operation["parameters"].as_array().unwrap().iter().filter(required) {
+            let name = parameter["name"].as_str().unwrap();
+            assert!(query.split('&').any(|pair| pair.starts_with(&format!("{name}="))), "`{twin}` lacks `{name}`, which it must have");
         }
     }
 }

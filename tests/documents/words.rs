@@ -10,7 +10,7 @@ use pulldown_cmark::{Event, Options, Parser};
 use crate::{cli, documents, repository};
 
 /// What stands for something in a usage or in a message.
-const PLACEHOLDERS: [(&str, &str); 12] = [
+const PLACEHOLDERS: [(&str, &str); 14] = [
     ("SEL", "api"),
     ("APP", "api"),
     ("TYPE", "api"),
@@ -23,9 +23,11 @@ const PLACEHOLDERS: [(&str, &str); 12] = [
     ("VERB", "ls"),
     ("SHELL", "bash"),
     ("PATTERN", "x"),
+    ("ROLE", "view"),
+    ("COMMAND", "ls"),
 ];
 /// What `{}` of a message may become.
-const FILLED: [&str; 4] = ["api", "api:01", "2", "start"];
+const FILLED: [&str; 5] = ["api", "api:01", "2", "start", "view"];
 
 /// The commands that a usage stands for: without what is in brackets, and with each bracket alone.
 fn spelled_out(usage: &str) -> Vec<String> {
@@ -67,8 +69,13 @@ fn parses(command: &str) -> Result<(), String> {
     match Cli::try_parse_from(&words) {
         Ok(_) => Ok(()),
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => Ok(()),
-        // A verb alone is its name; with options it is a command.
-        Err(error) if error.kind() == ErrorKind::MissingRequiredArgument && words.len() == 2 => Ok(()),
+        // A verb alone, or one behind `token`, is its name; with options it is a command.
+        Err(error)
+            if matches!(error.kind(), ErrorKind::MissingRequiredArgument | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand)
+                && (words.len() == 2 || words.len() == 3 && words[1] == "token") =>
+        {
+            Ok(())
+        }
         Err(error) => Err(error.to_string()),
     }
 }

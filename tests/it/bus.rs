@@ -209,3 +209,14 @@ fn without_polkit_or_under_a_mask_a_refusal_says_what_to_do() {
     cluster.cli(&["start", "api"]).ok();
     assert_eq!(cluster.workers("api").len(), 1);
 }
+
+#[test]
+fn more_calls_at_once_than_the_bus_bears_wait_for_their_turn() {
+    with_bus(async |sandbox, _| {
+        let bus = Bus::at(&address(&sandbox), SOON).await.unwrap();
+        // Eight calls each, where the bus refuses the 129th.
+        let all = futures_util::future::join_all((0..40).map(|_| bus.details("quick.service"))).await;
+        let refused: Vec<_> = all.into_iter().filter_map(Result::err).collect();
+        assert!(refused.is_empty(), "{} of 40: {}", refused.len(), refused[0]);
+    });
+}

@@ -20,6 +20,8 @@ fn a_token_opens_it_and_its_own_master_cannot_read_that() {
     let cluster = cluster(&node(1));
     assert_eq!(curl(&cluster, "http://127.0.0.1:8887/v1/apps"), 401);
     assert_eq!(curl(&cluster, "-X POST http://127.0.0.1:8887/v1/apps/api/stop"), 401);
+    assert_eq!(curl(&cluster, "http://127.0.0.1:8887/healthz"), 200, "what monitors ask");
+    assert_eq!(curl(&cluster, "-H 'Host: evil.example' http://127.0.0.1:8887/healthz"), 421);
     assert_eq!(cluster.workers("api").len(), 1);
     // What the document says to type.
     let document = include_str!("../../docs/rest.md");

@@ -166,7 +166,7 @@ pub fn followed_over_a_restart_of_the_master_it_tells_the_gap_and_ends_when_nobo
     let roll = |event: &Value| event["roll"].as_u64();
     let all = heard();
     let begin = all.iter().find(|event| event["kind"] == "roll.begin").expect("it begins");
-    assert_eq!(begin["by"], "outside", "by systemctl");
+    assert_eq!((&begin["by"], &begin["asked_by"]), (&"outside".into(), &Value::Null), "by systemctl, and its reload step is nobody");
     let id = roll(begin).expect("the roll has a number");
     let steps: Vec<&str> = all
         .iter()
@@ -243,8 +243,17 @@ while 'event: worker.start' not in head:
 assert 'master.start' not in head, head
 _, head = ask('/v1/events', 'Last-Event-ID: no')
 assert ' 400 ' in head, head
-# As many as the unix socket takes, with the two above.
-streams = [ask('/v1/events') for _ in range(206)]
+# Who asks without a number learns at once where the stream begins, though nothing happens.
+quiet, head = ask('/v1/events')
+while '\n\n' not in head.split('\r\n\r\n', 1)[1]:
+    head += quiet.recv(65536).decode()
+position = [line for line in head.split('\r\n\r\n', 1)[1].split('\n') if line.startswith('id: ')]
+assert len(position) == 1 and 'data:' not in head and 'event:' not in head, head
+position = int(position[0][4:])
+_, kept = ask('/v1/events?follow=false')
+assert '"seq":%d,' % position in kept and '"seq":%d,' % (position + 1) not in kept, (position, kept)
+# As many as the unix socket takes, with the three above.
+streams = [ask('/v1/events') for _ in range(205)]
 assert all(' 200 ' in head for _, head in streams)
 _, head = ask('/v1/events')
 assert ' 503 ' in head, head
@@ -255,7 +264,8 @@ while True:
     _, head = ask('/v1/events')
     if ' 200 ' in head: break
 # What one master has told, another cannot know: a reader that connects again is told that it may have missed something.
-known = dict(line.split(': ', 1) for line in head.split('\n') if line.startswith('id: ')).get('id', str(seq))
+# So is one that had heard nothing of it.
+known = str(position)
 pid = int(subprocess.check_output(['systemctl', 'show', '--value', '-pMainPID', 'project-cluster.service']))
 os.kill(pid, signal.SIGKILL)
 while resumed.recv(65536): pass

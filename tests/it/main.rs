@@ -38,6 +38,7 @@ mod secrets;
 mod stopping;
 mod swap;
 mod terminal;
+mod tokens;
 mod trace;
 mod traps;
 mod tree;

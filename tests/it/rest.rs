@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use project_cluster::api::limits::UNIX;
 use serde_json::Value;
 
-use super::cluster::{Cluster, HELLO, SOON, shop};
+use super::cluster::{Cluster, HELLO, SOON, app, installed, shop};
 
 /// An answer.
 struct Answer {
@@ -58,12 +59,12 @@ pub fn a_mistyped_request_changes_nothing_and_every_refusal_has_the_same_form() 
     let wrong = [
         ("POST", "apps/api/stop?slot=1", Some("slot")),
         ("POST", "apps/api/rolls?slots=", Some("slots")),
-        ("POST", "apps/api/rolls?slots=1&slots=2", None),
+        ("POST", "apps/api/rolls?slots=1&slots=2", Some("slots")),
         ("POST", "apps/api/sleep?slots=1", Some("slots")),
-        ("POST", "apps/api/remove", None),
+        ("POST", "apps/api/remove", Some("slots")),
         ("POST", "apps/api/scale?count=many", Some("count")),
         ("POST", "apps/api/scale?count=1025", Some("count")),
-        ("POST", "apps/api/add", None),
+        ("POST", "apps/api/add", Some("count")),
         ("POST", "apps/api/start?wait=30", Some("wait")),
         ("GET", "apps/api/rolls/last", Some("id")),
         ("GET", "apps/%ff", Some("app")),
@@ -71,6 +72,8 @@ pub fn a_mistyped_request_changes_nothing_and_every_refusal_has_the_same_form() 
         ("GET", "health?verbose=1", Some("verbose")),
         ("GET", "rolls?limit=0", Some("limit")),
         ("GET", "events?follow=maybe", Some("follow")),
+        ("GET", "events?follow=true&limit=5", Some("limit")),
+        ("GET", "events?limit=5", Some("limit")),
     ];
     for (method, path, field) in wrong {
         refused(&ask(&cluster, method, path), (400, "bad-request", field));
@@ -205,4 +208,21 @@ pub fn lists_come_in_parts_that_lead_to_the_next() {
     assert_eq!(state, "done");
     assert!(asked > 3, "each change was told: {asked}");
     cluster.wait_until("the master is as idle as before", Duration::from_secs(20), || cluster.app("api")["state"] == "running");
+}
+
+#[test]
+fn orders_that_hang_are_bounded_and_questions_go_on() {
+    let cluster = installed(&app("api", 1, "sleep infinity", "listen = 3000\ntimeout.start = \"5m\""));
+    cluster.cli(&["install"]).ok();
+    cluster.systemctl(&["start", "--no-block", "project-cluster.target"]).ok();
+    cluster.wait_for_state("project-cluster@api", "activating", SOON);
+    // Each is answered at once, and goes on for as long as the start takes.
+    let script = "import http.client, socket, collections\nclass Unix(http.client.HTTPConnection):\n    def connect(self):\n        self.sock = socket.socket(socket.AF_UNIX)\n        self.sock.settimeout(60)\n        self.sock.connect('/run/project-cluster/api.sock')\nseen = collections.Counter()\nfor _ in range(270):\n    client = Unix('x')\n    client.request('POST', '/v1/apps/api/start')\n    answer = client.getresponse()\n    seen[answer.status] += 1\n    answer.read()\nprint(dict(seen))";
+    let seen = cluster.run_within(Duration::from_secs(100), &["python3", "-c", script]).ok();
+    assert_eq!(seen, format!("{{202: {0}, 503: {1}}}", UNIX.orders, 270 - UNIX.orders));
+    refused(&ask(&cluster, "POST", "apps/api/reset"), (503, "busy", None));
+    assert_eq!(cluster.ls().len(), 1);
+    // All of them wait for one job: with that they end, one reading of the world after the other.
+    cluster.systemctl(&["stop", "project-cluster@api"]).ok();
+    cluster.wait_until("there is room again", SOON, || matches!(ask(&cluster, "POST", "apps/api/reset?wait=1ms").status, 200 | 202));
 }

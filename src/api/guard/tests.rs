@@ -1,14 +1,19 @@
 //! Doors without a network: requests in, answers out.
 
+use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use http_body_util::Full;
 
 use super::*;
+
+use crate::api::caller::Role;
 use crate::api::token::Token;
+use crate::api::tokens::{Entry, Tokens};
 
 const HOST: &str = "127.0.0.1:8887";
 
@@ -17,25 +22,58 @@ fn tcp() -> Peer {
 }
 
 fn operator() -> Peer {
-    Peer::Unix { uid: 1000, pid: Some(7) }
+    Peer::Unix { uid: 1000, pid: Some(7), member: true }
 }
 
 fn routes() -> Router {
     Router::new()
         .route("/", get(async || "fine"))
         .route("/order", post(async |body: Bytes| body.len().to_string()))
+        .route(
+            "/who",
+            get(async |caller: Caller| format!("{} {} {}", caller.who(), caller.sees_all(), caller.demand(Role::Operate).is_ok())),
+        )
+        .route(
+            "/work",
+            post(async |caller: Caller| match caller.place() {
+                Ok(place) => {
+                    // An order goes on though its client has its answer.
+                    tokio::spawn(async move { drop((place, std::future::pending::<()>().await)) });
+                    StatusCode::ACCEPTED.into_response()
+                }
+                Err(busy) => busy.into_response(),
+            }),
+        )
+        .route("/healthz", get(async || "ok"))
         .route("/broken", get(async || -> &'static str { panic!("a mistake of this route") }))
         .route("/slow", get(async || std::future::pending::<&'static str>().await))
         .route("/stream", get(async || ([(header::CONTENT_TYPE, "text/event-stream")], "data: 1\n\n")))
         .fallback(async || Refusal::new(Code::NotFound, "there is no such route"))
 }
 
+/// These tokens; who holds the sender can change them.
+fn keys(operator: Option<&Token>, others: &[(&str, Role, &Token)]) -> watch::Sender<Arc<Keys>> {
+    let entry = |(name, role, token): &(&str, Role, &Token)| Entry {
+        name: name.parse().unwrap(),
+        role: *role,
+        apps: Some(BTreeSet::from(["api".parse().unwrap()])),
+        sha256: token.hash().text(),
+        made_ms: 0,
+    };
+    let tokens = Tokens { tokens: others.iter().map(entry).collect(), ..Tokens::default() };
+    watch::Sender::new(Arc::new(Keys::new(operator.map(Token::hash), &tokens)))
+}
+
 fn open() -> Rule {
-    Rule { host: IpAddr::from([127, 0, 0, 1]), auth: Auth::None, hash: None }
+    Rule { host: IpAddr::from([127, 0, 0, 1]), auth: Auth::None, keys: keys(None, &[]).subscribe() }
+}
+
+fn guarded(keys: &watch::Sender<Arc<Keys>>) -> Rule {
+    Rule { auth: Auth::Token, keys: keys.subscribe(), ..open() }
 }
 
 fn door(rule: Rule) -> Arc<Door> {
-    Door::tcp(routes(), Arc::new(move || rule))
+    Door::tcp(routes(), Arc::new(move || rule.clone()))
 }
 
 fn request(method: &str, uri: &str, headers: &[(&str, &str)], body: &[u8]) -> Request<Full<Bytes>> {
@@ -60,10 +98,10 @@ async fn told(door: &Door, peer: Peer, request: Request<Full<Bytes>>) -> (u16, S
     (status.as_u16(), code.unwrap_or_default())
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn over_tcp_only_the_token_opens() {
     let token = Token::fresh().unwrap();
-    let door = door(Rule { auth: Auth::Token, hash: Some(token.hash()), ..open() });
+    let door = door(guarded(&keys(Some(&token), &[])));
     let ask = async |authorization: &[&str]| {
         let mut headers = vec![("host", HOST)];
         headers.extend(authorization.iter().map(|value| ("authorization", *value)));
@@ -99,7 +137,7 @@ async fn without_a_token_only_loopback_is_open() {
     assert_eq!(ask(Rule { host: "192.0.2.1".parse().unwrap(), ..open() }, "192.0.2.1:8887").await, 401);
     assert_eq!(ask(Rule { host: "0.0.0.0".parse().unwrap(), ..open() }, HOST).await, 401);
     // A token that is not there opens nothing.
-    assert_eq!(ask(Rule { auth: Auth::Token, ..open() }, HOST).await, 401);
+    assert_eq!(ask(guarded(&keys(None, &[])), HOST).await, 401);
     // The unix socket's door lets nobody in from elsewhere.
     assert_eq!(told(&Door::unix(routes()), tcp(), request("GET", "/", &[("host", HOST)], b"")).await.0, 401);
 }
@@ -232,12 +270,90 @@ async fn a_mistake_in_a_route_fails_its_request_alone() {
     assert_eq!(door.requests.available_permits(), limits::UNIX.requests);
 }
 
+#[tokio::test(start_paused = true)]
+async fn each_token_is_who_asks_and_a_wrong_one_waits_longer_each_time() {
+    let (operator, ci, watch) = (Token::fresh().unwrap(), Token::fresh().unwrap(), Token::fresh().unwrap());
+    let keys = keys(Some(&operator), &[("ci", Role::Operate, &ci), ("watch", Role::View, &watch)]);
+    let door = door(guarded(&keys));
+    let ask = async |path: &str, token: &str| {
+        let authorization = format!("Bearer {token}");
+        let begun = Instant::now();
+        let response = door.answer(tcp(), request("GET", path, &[("host", HOST), ("authorization", &authorization)], b"")).await;
+        let (status, version) = (response.status().as_u16(), response.headers().contains_key(VERSION));
+        (status, version, text(response).await, begun.elapsed().as_millis())
+    };
+    for (token, who) in [(&operator, "token operator true true"), (&ci, "token ci false true"), (&watch, "token watch false false")] {
+        assert_eq!(ask("/who", token.as_str()).await, (200, true, who.to_owned(), 0));
+    }
+    let mut waits = Vec::new();
+    for _ in 0..8 {
+        let (status, version, _, waited) = ask("/who", "wrong").await;
+        assert_eq!((status, version), (401, false));
+        waits.push(waited);
+    }
+    assert_eq!(waits, [0, 100, 200, 400, 800, 1600, 3000, 3000]);
+    assert_eq!(ask("/who", ci.as_str()).await.3, 0, "who has a token waits for nobody who guesses");
+    assert_eq!(door.requests.available_permits(), limits::TCP.requests);
+    // Withdrawn: at once, also for who was let in before.
+    let authorization = format!("Bearer {}", ci.as_str());
+    let asked = request("GET", "/", &[("host", HOST), ("authorization", &authorization)], b"");
+    let mut caller = door.caller(tcp(), &asked).await.unwrap_or_else(|_| panic!("it is let in")).unwrap();
+    assert!(timeout(Duration::from_secs(1), caller.withdrawn()).await.is_err());
+    keys.send_replace(Arc::new(Keys::new(Some(operator.hash()), &Tokens::default())));
+    timeout(Duration::from_secs(1), caller.withdrawn()).await.unwrap();
+    assert_eq!(ask("/who", ci.as_str()).await.0, 401);
+}
+
+#[tokio::test]
+async fn the_health_alone_wants_no_token_and_tells_no_version() {
+    let token = Token::fresh().unwrap();
+    let door = door(guarded(&keys(Some(&token), &[])));
+    let ask = async |method: &str, path: &str, host: &str| {
+        let response = door.answer(tcp(), request(method, path, &[("host", host)], b"")).await;
+        (response.status().as_u16(), response.headers().contains_key(VERSION))
+    };
+    assert_eq!(ask("GET", "/healthz", HOST).await, (200, false));
+    assert_eq!(ask("HEAD", "/healthz", HOST).await, (200, false));
+    assert_eq!(ask("GET", "/healthz", "evil.example").await, (421, false));
+    for (method, path) in
+        [("POST", "/healthz"), ("GET", "/healthz/"), ("GET", "/healthz/../who"), ("GET", "//healthz"), ("GET", "/HEALTHZ")]
+    {
+        assert_eq!(ask(method, path, HOST).await, (401, false), "{method} {path}");
+    }
+}
+
+#[tokio::test]
+async fn who_is_not_of_the_sockets_group_may_nothing() {
+    let door = Door::unix(routes());
+    let stranger = Peer::Unix { uid: 1000, pid: Some(7), member: false };
+    for path in ["/", "/healthz", "/who"] {
+        assert_eq!(told(&door, stranger, request("GET", path, &[], b"")).await, (403, "forbidden".into()), "{path}");
+    }
+    assert_eq!(text(door.answer(operator(), request("GET", "/who", &[], b"")).await).await, "user 1000 true true");
+}
+
+#[tokio::test]
+async fn an_order_has_its_place_until_it_ends_and_not_until_it_is_answered() {
+    let door = Door::unix(routes());
+    let order = async || door.answer(operator(), request("POST", "/work", &[], b"")).await;
+    for _ in 0..limits::UNIX.orders {
+        assert_eq!(order().await.status(), StatusCode::ACCEPTED);
+    }
+    assert_eq!(door.requests.available_permits(), limits::UNIX.requests, "each was answered");
+    let refused = order().await;
+    assert_eq!((refused.status().as_u16(), &refused.headers()["retry-after"]), (503, &HeaderValue::from_static("1")));
+    assert!(text(refused).await.contains("\"code\":\"busy\""));
+    assert_eq!(told(&door, operator(), request("GET", "/", &[], b"")).await.0, 200, "questions go on");
+}
+
 #[test]
-fn the_answer_to_one_too_many_is_http_and_a_problem() {
-    let answer = String::from_utf8(one_too_many()).unwrap();
+fn the_answer_to_one_too_many_is_http_and_a_problem_like_any_other() {
+    let answer = String::from_utf8(one_too_many(true)).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     let problem: crate::api::types::Problem = serde_json::from_str(body).unwrap();
-    assert_eq!((problem.code.as_str(), problem.status), ("busy", 503));
+    assert_eq!(problem, Refusal::new(Code::Busy, &problem.detail).problem());
+    assert!(head.contains(&format!("{VERSION}: {}", env!("CARGO_PKG_VERSION"))), "{head}");
+    assert!(!String::from_utf8(one_too_many(false)).unwrap().contains(VERSION.as_str()));
     assert!(head.starts_with("HTTP/1.1 503 ") && head.contains(&format!("content-length: {}", body.len())), "{head}");
 }
 

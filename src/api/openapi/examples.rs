@@ -1,10 +1,15 @@
 //! Examples: values of the types themselves, so that they cannot grow old.
 
-use serde_json::{Value, json};
+use std::sync::Arc;
 
+use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+
+use crate::api::caller::{Caller, Who};
 use crate::api::converge;
 use crate::api::error::{Code, Refusal};
 use crate::api::events::{By, Cause, Event, Happening, Kind};
+use crate::api::installed::Config;
 use crate::api::types::{App, AppState, Done, Health, Roll, RollState, Socket, Step};
 use crate::names::Generation;
 
@@ -42,6 +47,7 @@ fn a_roll(state: RollState) -> Roll {
     Roll {
         app: api().name,
         id: 1_764_000_000_000,
+        asked_by: Some("user 1000".into()),
         generation: Some(Generation(4)),
         slots: None,
         state,
@@ -110,7 +116,8 @@ pub(super) fn config() -> Value {
     let path = directory.path().join("cluster.toml");
     let toml = "[apps.api]\nworkers = 2\ncommand = \"/usr/bin/node apps/api.js\"\ncwd = \"/\"\nuser = \"root\"\nlisten = 3000\n";
     std::fs::write(&path, toml).unwrap();
-    json!(crate::config::load(&path, &crate::config::SystemAccounts).unwrap().settings.without_env())
+    let settings = crate::config::load(&path, &crate::config::SystemAccounts).unwrap().settings;
+    json!(Config::of(&settings, &Caller::of_all(Who::User(0), Arc::new(Semaphore::new(0)))))
 }
 
 pub(super) fn problem(code: Code) -> Value {
@@ -124,9 +131,12 @@ pub(super) fn problem(code: Code) -> Value {
         Code::Failed => refusal("api: the roll failed: api:01 (generation 4) ended with exit code 1. The old workers serve as before")
             .of(a_roll(RollState::Failed).path()),
         Code::Busy => refusal("256 readers follow the events already; end one of them, or ask with ?follow=false"),
-        Code::Unauthorized => refusal("no token: say `Authorization: Bearer TOKEN`"),
+        Code::Unauthorized => refusal(crate::api::guard::NO_TOKEN),
         Code::ForeignHost => refusal("the `Host` of the request is none of this listener's"),
         Code::ForeignOrigin => refusal("the request comes from a web page of another origin"),
+        Code::Forbidden => refusal(
+            "this takes the role `operate`, and token watch has `view`. Root makes a token that may: `project-cluster token add NAME --role operate`",
+        ),
         Code::TooSlow => refusal("the request did not come in time"),
         Code::LengthRequired => refusal("a body must say its length"),
         Code::TooLarge => refusal("the body is larger than any route takes"),

@@ -13,6 +13,7 @@ use schemars::JsonSchema;
 use schemars::generate::{Contract, SchemaGenerator, SchemaSettings};
 use serde_json::{Map, Value, json};
 
+use super::caller::Role;
 use super::error::Code;
 use super::types::Problem;
 
@@ -28,6 +29,8 @@ struct Operation {
     tag: &'static str,
     summary: &'static str,
     text: &'static str,
+    /// The role that it takes; none where it is for all.
+    role: Option<Role>,
     query: Shape,
     /// Resumes a stream.
     header: Option<(&'static str, &'static str)>,
@@ -47,11 +50,12 @@ struct Answer {
 }
 
 /// What any operation may be refused with.
-const ANY: [Code; 10] = [
+const ANY: [Code; 11] = [
     Code::BadRequest,
     Code::UnexpectedBody,
     Code::Unauthorized,
     Code::ForeignOrigin,
+    Code::Forbidden,
     Code::TooSlow,
     Code::LengthRequired,
     Code::TooLarge,
@@ -64,7 +68,7 @@ fn schema<T: JsonSchema>(generator: &mut SchemaGenerator) -> Value {
     generator.subschema_for::<T>().to_value()
 }
 
-const ABOUT: &str = "Over the cluster's unix socket, `/run/NAME/api.sock`. GET reads, POST orders. No route takes a body; what a route does not know, it \
+const ABOUT: &str = "Over the cluster's unix socket, `/run/NAME/api.sock`, and over TCP with a token. GET reads, POST orders. No route takes a body; what a route does not know, it \
 refuses. A field whose name ends in `_ms` is milliseconds, in `_bytes` bytes. Times of day are milliseconds of Unix time.\n\nAn order without `wait` is answered \
 with 202 as soon as it is begun: its header `Location` is the roll to watch, where one carries it out. With `?wait=30s` it is answered with 200 when it is \
 done, with 500 when it failed, with 202 when it is still under way then. It goes on whether or not somebody waits.\n\nLists are arrays; where there is more than \
@@ -94,8 +98,7 @@ fn document() -> Value {
         let path = paths.entry(operation.path).or_default();
         assert!(path.insert(operation.method.into(), told).is_none(), "{} {} twice", operation.method, operation.path);
     }
-    let mut schemas: BTreeMap<String, Value> = generator.take_definitions(true).into_iter().collect();
-    schemas.insert("Duration".into(), shapes::duration());
+    let schemas: BTreeMap<String, Value> = generator.take_definitions(true).into_iter().collect();
     json!({
         "openapi": "3.1.1",
         "info": {
@@ -105,17 +108,22 @@ fn document() -> Value {
             "version": env!("CARGO_PKG_VERSION"),
             "license": { "name": "MIT", "identifier": "MIT" },
         },
-        "servers": [{ "url": "/", "description": "the unix socket /run/NAME/api.sock" }],
+        "servers": [{ "url": "/", "description": "the unix socket /run/NAME/api.sock, or http://127.0.0.1:8887" }],
         "tags": operations::TAGS.map(|(name, text)| json!({ "name": name, "description": text })),
         "paths": paths,
         "components": {
             "schemas": schemas,
+            "securitySchemes": { "token": {
+                "type": "http",
+                "scheme": "bearer",
+                "description": "Over TCP: a token that `install` or `project-cluster token add` made. Its role is `view`, `operate` or `admin`, each of which includes those before it; an operation says which it takes. Over the unix socket no token is asked for.",
+            } },
             "responses": problems,
             "headers": {
                 "Project-Cluster-Version": {
-                    "description": "The version of the master, as its program says with `--version`. Every answer has it.",
+                    "description": "The version of the master, as its program says with `--version`. Every answer has it, but over TCP those to requests without a token that is known.",
                     "schema": { "type": "string" },
-                    "required": true,
+                    "required": false,
                 },
                 "Location": { "description": "The roll that carries the order out, where one does: watch it there.", "schema": { "type": "string" } },
                 "Link": {
@@ -156,7 +164,9 @@ fn told(
         assert!(responses.insert(answer.status.to_string(), response).is_none(), "{}", operation.id);
     }
     let mut refused: BTreeMap<u16, Vec<Code>> = BTreeMap::new();
-    for code in Code::ALL.into_iter().filter(|code| ANY.contains(code) || operation.codes.contains(code)) {
+    let needless = [Code::Unauthorized, Code::Forbidden].as_slice();
+    let any = |code: &Code| ANY.contains(code) && (operation.role.is_some() || !needless.contains(code));
+    for code in Code::ALL.into_iter().filter(|code| any(code) || operation.codes.contains(code)) {
         refused.entry(code.meaning().status.as_u16()).or_default().push(code);
     }
     for (status, codes) in refused {
@@ -165,8 +175,10 @@ fn told(
         responses.insert(status.to_string(), json!({ "$ref": format!("#/components/responses/{name}") }));
         problems.entry(name).or_insert_with(|| problem(&codes, &words));
     }
+    let security: Vec<Value> = operation.role.map(|role| json!({ "token": [role.word()] })).into_iter().collect();
     json!({
         "operationId": operation.id,
+        "security": security,
         "tags": [operation.tag],
         "summary": operation.summary,
         "description": operation.text,
@@ -216,6 +228,8 @@ fn all_parameters(operation: &Operation, generator: &mut SchemaGenerator) -> Vec
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::api::v1;
     use crate::config::schema::tests::committed;
@@ -227,12 +241,14 @@ mod tests {
 
     #[test]
     fn every_route_is_told_and_nothing_else() {
-        let mut told: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-        for operation in operations::all() {
-            told.entry(operation.path).or_default().push(operation.method);
-        }
-        let told: BTreeMap<&str, String> = told.into_iter().map(|(path, methods)| (path, methods.join(" "))).collect();
+        let told: BTreeSet<_> = operations::all()
+            .into_iter()
+            .filter_map(|operation| Some((operation.path, operation.method.to_owned(), operation.role?)))
+            .collect();
         assert_eq!(told, v1::tests::paths());
+        let open: Vec<_> =
+            operations::all().into_iter().filter(|operation| operation.role.is_none()).map(|operation| operation.path).collect();
+        assert_eq!(open, ["/healthz"], "what the door lets in without a token");
     }
 
     #[test]

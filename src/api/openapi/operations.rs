@@ -4,13 +4,14 @@ use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Value, json};
 
 use super::{Answer, Operation, examples, schema};
+use crate::api::caller::Role;
 use crate::api::error::Code;
 use crate::api::events::Event;
 use crate::api::extract::Nothing;
+use crate::api::installed::Config;
 use crate::api::stream;
 use crate::api::types::{App, Done, Health, Roll, Worker};
 use crate::api::v1::{apps, orders, rolls, workers};
-use crate::config::settings::Settings;
 
 pub(super) const TAGS: [(&str, &str); 6] = [
     ("apps", "App types: how each stands, with its workers, sockets and its latest roll."),
@@ -29,10 +30,25 @@ const LOOKS_AT: Codes = &[Code::NotFound, Code::Failed, Code::Unavailable];
 const ORDERS: Codes = &[Code::NotFound, Code::Conflict, Code::Failed, Code::Unavailable];
 
 fn get(path: &'static str, id: &'static str, tag: &'static str, summary: &'static str, text: &'static str) -> Operation {
-    Operation { method: "get", path, id, tag, summary, text, query: schema::<Nothing>, header: None, answers: Vec::new(), codes: &[] }
+    Operation {
+        method: "get",
+        path,
+        id,
+        tag,
+        summary,
+        text,
+        role: Some(Role::View),
+        query: schema::<Nothing>,
+        header: None,
+        answers: Vec::new(),
+        codes: &[],
+    }
 }
 
 impl Operation {
+    fn for_role(self, role: Option<Role>) -> Self {
+        Self { role, ..self }
+    }
     fn takes<Q: JsonSchema>(self) -> Self {
         Self { query: schema::<Q>, ..self }
     }
@@ -66,6 +82,7 @@ fn order<Q: JsonSchema>(
 ) -> Operation {
     let answer = |status, text, example, header| Answer { status, text, content: vec![(JSON, schema::<Done> as _, Some(example))], header };
     Operation { method: "post", ..get(path, id, "orders", summary, text) }
+        .for_role(Some(Role::Operate))
         .takes::<Q>()
         .answers(answer(200, "It is done, or there was nothing to do.", done, Some("Location")))
         .answers(answer(202, "It is under way and goes on.", begun, Some("Location")))
@@ -89,7 +106,7 @@ pub(super) fn all() -> Vec<Operation> {
 fn reads() -> Vec<Operation> {
     let events = Answer {
         status: 200,
-        text: "The events: as a stream the `data` of each is one Event, its `id` the number to resume behind; a comment every 20 s says that the master is there.",
+        text: "The events: as a stream the `data` of each is one Event, its `id` the number to resume behind; a stream that was asked for without a number begins with an `id` alone, so that who has heard nothing yet can resume too; a comment every 20 s says that the master is there.",
         content: vec![
             ("text/event-stream", text, Some(examples::stream())),
             (JSON, schema::<Vec<Event>>, Some(examples::list(&examples::event()))),
@@ -101,8 +118,13 @@ fn reads() -> Vec<Operation> {
     vec![
         get("/v1/health", "health", "master", "Whether the master is there", "Its version, PID and how long it is up. Asks systemd nothing.")
             .gives::<Health>("It is.", examples::health()),
-        get("/v1/config", "config", "master", "What is installed", "The configuration as `install` validated it, defaults and all, without any `env`: the master never learns that. What an app has in effect is told with the app.")
-            .gives::<Settings>("The settings.", examples::config()),
+        get("/healthz", "healthz", "master", "Whether the cluster can be steered", "For load balancers and monitors: whether the master answers and systemd answers it, after 3 s at the latest. Tells nothing else, and takes no token over TCP.")
+            .answers(Answer { status: 200, text: "Both do.", content: vec![("text/plain; charset=utf-8", text, Some(json!("ok")))], header: None })
+            .refuses(&[Code::Unavailable])
+            .for_role(None),
+        get("/v1/config", "config", "master", "What is installed", "The configuration as `install` validated it, defaults and all, without any `env`: the master never learns that. Of a token with a list of apps: these alone. What an app has in effect is told with the app.")
+            .gives::<Config>("The configuration.", examples::config())
+            .for_role(Some(Role::Admin)),
         get("/v1/openapi.json", "openapi", "master", "This document", "")
             .answers(Answer { status: 200, text: "OpenAPI 3.1.", content: vec![(JSON, object, None)], header: None }),
         get("/v1/problems", "problems", "master", "What the codes of problems mean", "").answers(problems),
@@ -198,16 +220,19 @@ fn changes() -> Vec<Operation> {
         examples::done("reset"),
         examples::ordered(),
     ));
-    all.push(order::<Apply>(
-        "/v1/apps/{app}/apply",
-        "apply",
-        (
-            "Brings about what is installed",
-            "Rolls, starts, stops or scales, as what runs differs from it; what a person asked for at run time is forgotten.",
-        ),
-        rolled.clone(),
-        begun.clone(),
-    ));
+    all.push(
+        order::<Apply>(
+            "/v1/apps/{app}/apply",
+            "apply",
+            (
+                "Brings about what is installed",
+                "Rolls, starts, stops or scales, as what runs differs from it; what a person asked for at run time is forgotten.",
+            ),
+            rolled.clone(),
+            begun.clone(),
+        )
+        .for_role(Some(Role::Admin)),
+    );
     all.push(Operation {
         tag: "rolls",
         ..order::<Order>(

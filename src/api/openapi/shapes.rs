@@ -62,19 +62,6 @@ pub(super) fn sequence() -> Value {
     json!({ "type": "integer", "minimum": 0, "maximum": u64::MAX })
 }
 
-/// `Duration`, which serde writes in two parts.
-pub(super) fn duration() -> Value {
-    json!({
-        "type": "object",
-        "description": "A length of time.",
-        "properties": {
-            "secs": { "type": "integer", "minimum": 0, "description": "Whole seconds." },
-            "nanos": { "type": "integer", "minimum": 0, "maximum": 999_999_999, "description": "And so many nanoseconds." },
-        },
-        "required": ["secs", "nanos"],
-    })
-}
-
 /// A parameter is there or not, never null.
 pub(super) fn without_null(schema: Value) -> Value {
     let Value::Object(mut schema) = schema else { return schema };

@@ -5,6 +5,7 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 
 use super::Routes;
+use crate::api::caller::Role;
 use crate::api::extract::{Nothing, Query};
 use crate::systemd::Systemd;
 
@@ -12,7 +13,7 @@ static OPENAPI: &[u8] = include_bytes!("../../../docs/openapi.json");
 static PROBLEMS: &[u8] = include_bytes!("../../../docs/problems.md");
 
 pub(super) fn routes<S: Systemd>() -> Routes<S> {
-    vec![("/v1/openapi.json", get(openapi)), ("/v1/problems", get(problems))]
+    vec![("/v1/openapi.json", Role::View, get(openapi)), ("/v1/problems", Role::View, get(problems))]
 }
 
 fn document(form: &'static str, bytes: &'static [u8]) -> impl IntoResponse {

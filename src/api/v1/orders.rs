@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use super::apps::Name;
 use super::{Routes, Shared, known};
+use crate::api::caller::{Caller, Role};
 use crate::api::error::{Code, Refusal};
 use crate::api::extract::{Path, Query};
 use crate::api::query::{Number, Slots, Wait, Which};
@@ -125,31 +126,41 @@ pub(in crate::api) struct Apply {
 
 pub(super) fn routes<S: Systemd>() -> Routes<S> {
     vec![
-        ("/v1/apps/{app}/start", post(start::<S>)),
-        ("/v1/apps/{app}/stop", post(stop::<S>)),
-        ("/v1/apps/{app}/sleep", post(sleep::<S>)),
-        ("/v1/apps/{app}/add", post(add::<S>)),
-        ("/v1/apps/{app}/scale", post(scale::<S>)),
-        ("/v1/apps/{app}/remove", post(remove::<S>)),
-        ("/v1/apps/{app}/reset", post(reset::<S>)),
-        ("/v1/apps/{app}/apply", post(apply::<S>)),
+        ("/v1/apps/{app}/start", Role::Operate, post(start::<S>)),
+        ("/v1/apps/{app}/stop", Role::Operate, post(stop::<S>)),
+        ("/v1/apps/{app}/sleep", Role::Operate, post(sleep::<S>)),
+        ("/v1/apps/{app}/add", Role::Operate, post(add::<S>)),
+        ("/v1/apps/{app}/scale", Role::Operate, post(scale::<S>)),
+        ("/v1/apps/{app}/remove", Role::Operate, post(remove::<S>)),
+        ("/v1/apps/{app}/reset", Role::Operate, post(reset::<S>)),
+        ("/v1/apps/{app}/apply", Role::Admin, post(apply::<S>)),
     ]
 }
 
-async fn start<S: Systemd>(State(master): Shared<S>, Path(path): Path<Name>, Query(order): Query<Order>) -> Result<Response, Refusal> {
-    let app = known(&master, &path.app)?;
+async fn start<S: Systemd>(
+    State(master): Shared<S>,
+    caller: Caller,
+    Path(path): Path<Name>,
+    Query(order): Query<Order>,
+) -> Result<Response, Refusal> {
+    let app = known(&master, &caller, &path.app)?;
     let (patience, slots) = order.parts();
-    carry_out(master, app, patience, async move |master, app| match slots {
+    carry_out(master, &caller, app, patience, async move |master, app| match slots {
         None => master.start(&app).await,
         Some(slots) => master.change(&app, &Change::Start(Some(slots))).await,
     })
     .await
 }
 
-async fn stop<S: Systemd>(State(master): Shared<S>, Path(path): Path<Name>, Query(order): Query<Order>) -> Result<Response, Refusal> {
-    let app = known(&master, &path.app)?;
+async fn stop<S: Systemd>(
+    State(master): Shared<S>,
+    caller: Caller,
+    Path(path): Path<Name>,
+    Query(order): Query<Order>,
+) -> Result<Response, Refusal> {
+    let app = known(&master, &caller, &path.app)?;
     let (patience, slots) = order.parts();
-    carry_out(master, app, patience, async move |master, app| match slots {
+    carry_out(master, &caller, app, patience, async move |master, app| match slots {
         None => master.stop(&app).await,
         Some(slots) => master.change(&app, &Change::Stop(slots)).await,
     })
@@ -158,64 +169,77 @@ async fn stop<S: Systemd>(State(master): Shared<S>, Path(path): Path<Name>, Quer
 
 async fn sleep<S: Systemd>(
     State(master): Shared<S>,
+    caller: Caller,
     Path(path): Path<Name>,
     Query(Whole { wait, watch }): Query<Whole>,
 ) -> Result<Response, Refusal> {
-    let app = known(&master, &path.app)?;
-    carry_out(master, app, Patience { wait, watch }, async |master, app| master.sleep(&app).await).await
+    let app = known(&master, &caller, &path.app)?;
+    carry_out(master, &caller, app, Patience { wait, watch }, async |master, app| master.sleep(&app).await).await
 }
 
 async fn add<S: Systemd>(
     State(master): Shared<S>,
+    caller: Caller,
     Path(path): Path<Name>,
     Query(Add { wait, watch, count }): Query<Add>,
 ) -> Result<Response, Refusal> {
-    let app = known(&master, &path.app)?;
-    carry_out(master, app, Patience { wait, watch }, async move |master, app| master.change(&app, &Change::Add(count.0)).await).await
+    let app = known(&master, &caller, &path.app)?;
+    carry_out(master, &caller, app, Patience { wait, watch }, async move |master, app| master.change(&app, &Change::Add(count.0)).await)
+        .await
 }
 
 async fn scale<S: Systemd>(
     State(master): Shared<S>,
+    caller: Caller,
     Path(path): Path<Name>,
     Query(Scale { wait, watch, count }): Query<Scale>,
 ) -> Result<Response, Refusal> {
-    let app = known(&master, &path.app)?;
-    carry_out(master, app, Patience { wait, watch }, async move |master, app| master.change(&app, &Change::Scale(count.0)).await).await
+    let app = known(&master, &caller, &path.app)?;
+    carry_out(master, &caller, app, Patience { wait, watch }, async move |master, app| master.change(&app, &Change::Scale(count.0)).await)
+        .await
 }
 
 async fn remove<S: Systemd>(
     State(master): Shared<S>,
+    caller: Caller,
     Path(path): Path<Name>,
     Query(Remove { wait, watch, slots }): Query<Remove>,
 ) -> Result<Response, Refusal> {
-    let app = known(&master, &path.app)?;
+    let app = known(&master, &caller, &path.app)?;
     let change = match slots {
         Which::Slots(slots) => Change::Remove(slots),
         Which::All => Change::Scale(0),
     };
-    carry_out(master, app, Patience { wait, watch }, async move |master, app| master.change(&app, &change).await).await
+    carry_out(master, &caller, app, Patience { wait, watch }, async move |master, app| master.change(&app, &change).await).await
 }
 
-async fn reset<S: Systemd>(State(master): Shared<S>, Path(path): Path<Name>, Query(order): Query<Order>) -> Result<Response, Refusal> {
-    let app = known(&master, &path.app)?;
+async fn reset<S: Systemd>(
+    State(master): Shared<S>,
+    caller: Caller,
+    Path(path): Path<Name>,
+    Query(order): Query<Order>,
+) -> Result<Response, Refusal> {
+    let app = known(&master, &caller, &path.app)?;
     let (patience, slots) = order.parts();
-    carry_out(master, app, patience, async move |master, app| master.reset(&app, slots.as_ref()).await).await
+    carry_out(master, &caller, app, patience, async move |master, app| master.reset(&app, slots.as_ref()).await).await
 }
 
 async fn apply<S: Systemd>(
     State(master): Shared<S>,
+    caller: Caller,
     Path(path): Path<Name>,
     Query(Apply { wait, watch, start }): Query<Apply>,
 ) -> Result<Response, Refusal> {
     // Its client may have installed this app a moment ago.
     master.renew_settings();
-    let app = known(&master, &path.app)?;
-    carry_out(master, app, Patience { wait, watch }, async move |master, app| master.apply(&app, start).await).await
+    let app = known(&master, &caller, &path.app)?;
+    carry_out(master, &caller, app, Patience { wait, watch }, async move |master, app| master.apply(&app, start).await).await
 }
 
 /// Carries out an order to its end, and answers as its client waits. A failure that no client hears is said.
 pub(super) async fn carry_out<S, F>(
     master: Arc<Master<S>>,
+    caller: &Caller,
     app: AppName,
     patience: Patience,
     order: impl FnOnce(Arc<Master<S>>, AppName) -> F,
@@ -224,11 +248,15 @@ where
     S: Systemd,
     F: Future<Output = Result<Done, Refusal>> + Send + 'static,
 {
+    let place = caller.place()?;
     let (tell, told) = oneshot::channel();
     let job = Arc::new(Notify::new());
     let order = under_way::telling(Arc::clone(&job), order(Arc::clone(&master), app.clone()));
+    let order = under_way::asked(caller.who().to_string(), order);
     let name = app.clone();
     tokio::spawn(async move {
+        // Until its end, and not until somebody stops waiting for it.
+        let _place = place;
         if let Err(Err(why)) = tell.send(order.await) {
             say!(Error, "{name}: {why}");
         }

@@ -5,12 +5,13 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
-use axum::routing::get;
+use axum::routing::{get, post};
 use serde::Deserialize;
 
 use super::apps::Name;
 use super::orders::{self, Order};
 use super::{Answer, Routes, Shared, known};
+use crate::api::caller::{Caller, Role};
 use crate::api::error::Refusal;
 use crate::api::extract::{Path, Query};
 use crate::api::query::{Limit, Number, Page, Wait};
@@ -63,32 +64,45 @@ struct Which {
 
 pub(super) fn routes<S: Systemd>() -> Routes<S> {
     vec![
-        ("/v1/rolls", get(rolls::<S>)),
-        ("/v1/apps/{app}/rolls", get(of_app::<S>).post(begin::<S>)),
-        ("/v1/apps/{app}/rolls/{id}", get(roll::<S>)),
+        ("/v1/rolls", Role::View, get(rolls::<S>)),
+        ("/v1/apps/{app}/rolls", Role::View, get(of_app::<S>)),
+        ("/v1/apps/{app}/rolls", Role::Operate, post(begin::<S>)),
+        ("/v1/apps/{app}/rolls/{id}", Role::View, get(roll::<S>)),
     ]
 }
 
-async fn rolls<S: Systemd>(State(master): Shared<S>, Query(part): Query<Part>) -> Page<Roll> {
-    part.of(master.past_rolls(None), "/v1/rolls")
+async fn rolls<S: Systemd>(State(master): Shared<S>, caller: Caller, Query(part): Query<Part>) -> Page<Roll> {
+    let mut rolls = master.past_rolls(None);
+    rolls.retain(|roll| caller.sees(&roll.app));
+    part.of(rolls, "/v1/rolls")
 }
 
-async fn of_app<S: Systemd>(State(master): Shared<S>, Path(path): Path<Name>, Query(part): Query<Part>) -> Result<Page<Roll>, Refusal> {
-    let name = known(&master, &path.app)?;
+async fn of_app<S: Systemd>(
+    State(master): Shared<S>,
+    caller: Caller,
+    Path(path): Path<Name>,
+    Query(part): Query<Part>,
+) -> Result<Page<Roll>, Refusal> {
+    let name = known(&master, &caller, &path.app)?;
     Ok(part.of(master.past_rolls(Some(&name)), &format!("/v1/apps/{name}/rolls")))
 }
 
-async fn roll<S: Systemd>(State(master): Shared<S>, Path(path): Path<Which>, Query(watch): Query<Watch>) -> Answer<Roll> {
-    let app = known(&master, &path.app)?;
+async fn roll<S: Systemd>(State(master): Shared<S>, caller: Caller, Path(path): Path<Which>, Query(watch): Query<Watch>) -> Answer<Roll> {
+    let app = known(&master, &caller, &path.app)?;
     let wait = watch.wait.map(|wait| wait.0.min(WATCH)).unwrap_or_default();
     Ok(Json(master.roll(&app, path.id, watch.after, wait).await?))
 }
 
 /// All workers to a new generation; of single slots new workers of the same one.
-async fn begin<S: Systemd>(State(master): Shared<S>, Path(path): Path<Name>, Query(order): Query<Order>) -> Result<Response, Refusal> {
-    let app = known(&master, &path.app)?;
+async fn begin<S: Systemd>(
+    State(master): Shared<S>,
+    caller: Caller,
+    Path(path): Path<Name>,
+    Query(order): Query<Order>,
+) -> Result<Response, Refusal> {
+    let app = known(&master, &caller, &path.app)?;
     let (patience, slots) = order.parts();
-    orders::carry_out(master, app, patience, async move |master, app| match slots {
+    orders::carry_out(master, &caller, app, patience, async move |master, app| match slots {
         None => Ok(Done::by_roll(master.reload(&app).await?, "begun")),
         Some(slots) => master.restart(&app, slots).await,
     })

@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::apps::Name;
 use super::{Answer, Routes, Shared, known};
+use crate::api::caller::{Caller, Role};
 use crate::api::error::{Code, Refusal};
 use crate::api::extract::{Nothing, Path, Query};
 use crate::api::query::{Limit, Page};
@@ -42,27 +43,44 @@ struct Which {
 }
 
 pub(super) fn routes<S: Systemd>() -> Routes<S> {
-    vec![("/v1/workers", get(workers::<S>)), ("/v1/workers/{uid}", get(worker::<S>)), ("/v1/apps/{app}/workers", get(of_app::<S>))]
+    vec![
+        ("/v1/workers", Role::View, get(workers::<S>)),
+        ("/v1/workers/{uid}", Role::View, get(worker::<S>)),
+        ("/v1/apps/{app}/workers", Role::View, get(of_app::<S>)),
+    ]
 }
 
-async fn workers<S: Systemd>(State(master): Shared<S>, Query(part): Query<Part>) -> Result<Response, Refusal> {
-    if part.limit.is_none() && part.after.is_none() {
+async fn workers<S: Systemd>(State(master): Shared<S>, caller: Caller, Query(part): Query<Part>) -> Result<Response, Refusal> {
+    let all = part.limit.is_none() && part.after.is_none();
+    if all && caller.sees_all() {
         return Ok(super::whole(master.workers_now().await?));
     }
     master.glance().await?;
-    Ok(part.of(master.apps().into_iter().flat_map(|app| app.workers).collect(), "/v1/workers").into_response())
+    let seen = master.apps().into_iter().filter(|app| caller.sees(&app.name));
+    let workers: Vec<Worker> = seen.flat_map(|app| app.workers).collect();
+    Ok(if all { Json(workers).into_response() } else { part.of(workers, "/v1/workers").into_response() })
 }
 
-async fn of_app<S: Systemd>(State(master): Shared<S>, Path(path): Path<Name>, Query(part): Query<Part>) -> Result<Page<Worker>, Refusal> {
-    let name = known(&master, &path.app)?;
+async fn of_app<S: Systemd>(
+    State(master): Shared<S>,
+    caller: Caller,
+    Path(path): Path<Name>,
+    Query(part): Query<Part>,
+) -> Result<Page<Worker>, Refusal> {
+    let name = known(&master, &caller, &path.app)?;
     master.glance().await?;
     Ok(part.of(master.app(&name)?.workers, &format!("/v1/apps/{name}/workers")))
 }
 
 /// One, or two while a roll replaces the one by the other.
-async fn worker<S: Systemd>(State(master): Shared<S>, Path(path): Path<Which>, Query(Nothing {}): Query<Nothing>) -> Answer<Vec<Worker>> {
+async fn worker<S: Systemd>(
+    State(master): Shared<S>,
+    caller: Caller,
+    Path(path): Path<Which>,
+    Query(Nothing {}): Query<Nothing>,
+) -> Answer<Vec<Worker>> {
     let uid: Uid = path.uid.parse().map_err(|why| Refusal::new(Code::BadRequest, format!("`uid`: {why}")).at("uid"))?;
-    let name = known(&master, uid.app.as_str()).map_err(|refusal| refusal.at("uid"))?;
+    let name = known(&master, &caller, uid.app.as_str()).map_err(|refusal| refusal.at("uid"))?;
     master.glance().await?;
     let mut workers = master.app(&name)?.workers;
     workers.retain(|worker| worker.uid == uid);

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::api::events::By;
+use crate::master::under_way;
 use crate::master::world::World;
 use crate::roll::plan::Scope;
 use crate::systemd::{ActiveState, Change, Details, Error, JobEnd, Systemd, UnitState, Verb};
@@ -16,7 +17,7 @@ use crate::systemd::{ActiveState, Change, Details, Error, JobEnd, Systemd, UnitS
 const NOTES: usize = 16_384;
 
 /// One job that was asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Note {
     serial: u64,
     verb: Verb,
@@ -25,21 +26,28 @@ struct Note {
 }
 
 /// Who asked for something.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Who {
     /// A roll or a person.
     pub by: By,
     /// The roll's number.
     pub roll: Option<u64>,
+    /// Which person, program or token, where that is known: `"user 1000"`, `"token ci"`.
+    pub asked_by: Option<String>,
 }
 
 impl Who {
     /// A person, by a request.
-    pub const OPERATOR: Self = Self { by: By::Operator, roll: None };
+    pub const OPERATOR: Self = Self { by: By::Operator, roll: None, asked_by: None };
+    /// Nobody here.
+    pub const OUTSIDE: Self = Self { by: By::Outside, roll: None, asked_by: None };
 
-    /// A roll: of a whole app it is one, and for single workers a person's hand.
-    pub fn roll(number: u64, scope: &Scope) -> Self {
-        Self { by: if *scope == Scope::App { By::Roll } else { By::Operator }, roll: Some(number) }
+    /// A roll that this one asked for: of a whole app it is one, and for single workers a person's hand.
+    pub fn roll(number: u64, scope: &Scope, asked_by: Option<String>) -> Self {
+        match scope {
+            Scope::App => Self { by: By::Roll, roll: Some(number), asked_by: None },
+            Scope::Slots(_) => Self { by: By::Operator, roll: Some(number), asked_by },
+        }
     }
 }
 
@@ -71,9 +79,10 @@ impl Ledger {
 
     /// Who of us asked for this unit to stop (or to start).
     pub fn who(&self, unit: &str, stop: bool) -> Option<Who> {
-        let note = *self.lock().1.get(unit)?;
+        let notes = self.lock();
+        let note = notes.1.get(unit)?;
         let fits = if stop { note.verb != Verb::Start } else { note.verb != Verb::Stop };
-        fits.then_some(note.who)
+        fits.then(|| note.who.clone())
     }
 
     /// The numbers of the last jobs that have ended: what a reading that begins now will show.
@@ -147,7 +156,11 @@ impl<S: Systemd> Systemd for Noted<S> {
         if verb == Verb::Reload {
             return self.inner.job(verb, unit, limit).await;
         }
-        let serial = self.ledger.note(unit, verb, self.who);
+        let mut who = self.who.clone();
+        if who.by == By::Operator && who.asked_by.is_none() {
+            who.asked_by = under_way::asker();
+        }
+        let serial = self.ledger.note(unit, verb, who);
         let _ending = Ending { ledger: &self.ledger, unit, serial };
         self.inner.job(verb, unit, limit).await
     }
@@ -197,10 +210,10 @@ mod tests {
     #[test]
     fn the_latest_counts_and_an_end_of_an_earlier_one_does_not() {
         let ledger = Ledger::default();
-        let first = ledger.note(UNIT, Verb::Start, Who::roll(7, &Scope::App));
-        ledger.note(UNIT, Verb::Stop, Who::roll(7, &Scope::App));
+        let first = ledger.note(UNIT, Verb::Start, Who::roll(7, &Scope::App, None));
+        ledger.note(UNIT, Verb::Stop, Who::roll(7, &Scope::App, None));
         ledger.end(UNIT, first);
         assert_eq!(ledger.ended(), Vec::<u64>::new());
-        assert_eq!(ledger.who(UNIT, true), Some(Who { by: By::Roll, roll: Some(7) }));
+        assert_eq!(ledger.who(UNIT, true), Some(Who { by: By::Roll, roll: Some(7), asked_by: None }));
     }
 }

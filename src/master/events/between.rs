@@ -38,7 +38,7 @@ pub struct Told {
 }
 
 /// An app's handle between the two.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Handle {
     from: Phase,
     to: Phase,
@@ -89,7 +89,7 @@ impl Scene<'_> {
         let asked = self.asked.who(&unit, true).or_else(|| self.asked.who(&unit, false));
         // A connection is nobody's doing.
         let woken = Phase::of(self.after.get(&self.units(name).trigger())) == Phase::Up;
-        let by = asked.or((!woken).then_some(Who { by: By::Outside, roll: None }));
+        let by = asked.or((!woken).then_some(Who::OUTSIDE));
         Handle { from, to, steady, by }
     }
 
@@ -99,7 +99,8 @@ impl Scene<'_> {
         let event = |kind, text: String| Happening {
             app: Some(name.clone()),
             unit: Some(unit.clone()),
-            by: handle.by.map(|who| who.by),
+            by: handle.by.as_ref().map(|who| who.by),
+            asked_by: handle.by.as_ref().and_then(|who| who.asked_by.clone()),
             ..Happening::new(kind, text)
         };
         let again = handle.from == Phase::Up && handle.to == Phase::Up && {
@@ -136,7 +137,7 @@ impl Scene<'_> {
         if was == is || !handle.steady {
             return None;
         }
-        let asked = self.asked.who(unit, was);
+        let asked = self.asked.who(unit, was).unwrap_or(Who::OUTSIDE);
         let (kind, text) = if is {
             (Kind::SocketUp, format!("{unit} of {name} listens again"))
         } else {
@@ -146,8 +147,9 @@ impl Scene<'_> {
         Some(Happening {
             app: Some(name.clone()),
             unit: Some(unit.to_owned()),
-            by: Some(asked.map_or(By::Outside, |who| who.by)),
-            roll: asked.and_then(|who| who.roll),
+            by: Some(asked.by),
+            roll: asked.roll,
+            asked_by: asked.asked_by,
             ..Happening::new(kind, text)
         })
     }
@@ -167,12 +169,12 @@ impl Scene<'_> {
                 // systemd's own restart is nobody's doing.
                 Turn::Started if matches!(Phase::of(before), Phase::Waiting) || turns[..at].contains(&Turn::Restarted) => None,
                 Turn::Started if asked.is_none() && after.is_some_and(|seen| seen.details.restarts > 0) => None,
-                Turn::Started | Turn::Stopped if handle.steady => Some(asked.unwrap_or(Who { by: By::Outside, roll: None })),
-                Turn::Started | Turn::Stopped => asked.or(handle.by),
-                Turn::Restarted => end.killed().then_some(Who { by: By::Outside, roll: None }),
+                Turn::Started | Turn::Stopped if handle.steady => Some(asked.unwrap_or(Who::OUTSIDE)),
+                Turn::Started | Turn::Stopped => asked.or_else(|| handle.by.clone()),
+                Turn::Restarted => end.killed().then_some(Who::OUTSIDE),
                 Turn::StartFailed => None,
             };
-            let outside = by.is_some_and(|who| who.by == By::Outside);
+            let outside = by.as_ref().is_some_and(|who| who.by == By::Outside);
             let stray = *turn == Turn::Stopped && outside && handle.steady && stands && after.is_none_or(|seen| seen.state.job.is_none());
             let (kind, text) = match turn {
                 Turn::Started => (Kind::WorkerStart, format!("{who} is ready")),
@@ -199,12 +201,13 @@ impl Scene<'_> {
                 uid: Some(uid.clone()),
                 generation: Some(instance.generation),
                 unit: Some(unit.to_owned()),
-                by: by.map(|who| who.by),
+                by: by.as_ref().map(|who| who.by),
                 cause: ended.then_some(end.cause),
                 exit_code: end.exit_code.filter(|_| ended),
                 signal: end.signal.filter(|_| ended),
                 restarts: after.filter(|_| ended || *turn == Turn::Started).map(|seen| seen.details.restarts),
-                roll: by.and_then(|who| who.roll),
+                roll: by.as_ref().and_then(|who| who.roll),
+                asked_by: by.and_then(|who| who.asked_by),
                 ..Happening::new(kind, text)
             });
         }

@@ -96,6 +96,11 @@ pub struct Reader {
 }
 
 impl Reader {
+    /// The number behind which the next event is.
+    pub fn position(&self) -> u64 {
+        self.after
+    }
+
     /// The next events, some at once, as soon as there are any; a gap where some were missed. Empty when the master ends.
     pub async fn next(&mut self) -> Vec<Event> {
         loop {
@@ -150,7 +155,7 @@ impl<S: Systemd> Master<S> {
     }
 
     /// A roll is taken up: what of its app is on its way up or down, the master before has asked for.
-    pub(super) fn note_jobs_of(&self, name: &AppName, who: Who) {
+    pub(super) fn note_jobs_of(&self, name: &AppName, who: &Who) {
         let settings = self.settings();
         let units = AppUnits::new(&settings.name, name);
         let ledger = self.systemd.ledger();
@@ -161,7 +166,7 @@ impl<S: Systemd> Master<S> {
                 _ => continue,
             };
             let unit = units.worker(&instance);
-            let serial = ledger.note(&unit, verb, who);
+            let serial = ledger.note(&unit, verb, who.clone());
             ledger.end(&unit, serial);
         }
     }
@@ -176,7 +181,8 @@ impl<S: Systemd> Master<S> {
         generation: Option<Generation>,
         text: impl Into<String>,
     ) {
-        let what = Happening { app: Some(name.clone()), generation, by, roll: Some(roll), ..Happening::new(kind, text) };
+        let asked_by = (by == Some(By::Operator)).then(|| lock(&self.rolls).get(name, roll)?.asked_by).flatten();
+        let what = Happening { app: Some(name.clone()), generation, by, asked_by, roll: Some(roll), ..Happening::new(kind, text) };
         self.events.tell(what);
     }
 }

@@ -170,14 +170,14 @@ fn a_stop_is_ours_the_apps_or_from_outside() {
     // A roll asked, or a person here.
     let single = Scope::Slots(std::collections::BTreeSet::new());
     for (who, told) in [
-        (Who::roll(7, &Scope::App), "worker.stop roll api:02"),
-        (Who::roll(7, &single), "worker.stop operator api:02"),
+        (Who::roll(7, &Scope::App, None), "worker.stop roll api:02"),
+        (Who::roll(7, &single, Some("token ci".into())), "worker.stop operator api:02"),
         (Who::OPERATOR, "worker.stop operator api:02"),
     ] {
         let mut story = Story::begin();
-        story.asked.note(TWO, Verb::Stop, who);
+        story.asked.note(TWO, Verb::Stop, who.clone());
         assert_eq!(story.read(vec![], &[TWO]), [told]);
-        assert_eq!(story.last.happenings[0].roll, who.roll);
+        assert_eq!((story.last.happenings[0].roll, &story.last.happenings[0].asked_by), (who.roll, &who.asked_by));
         assert!(story.last.strays.is_empty());
     }
     // And it is started so.
@@ -279,7 +279,7 @@ fn noise_is_no_event() {
     assert_eq!(story.read(vec![up("project-cluster-old@1.1.1.service", 10)], &[]), NOTHING);
     // A worker of a roll that is still on its way up.
     let new = "project-cluster-api@1.2.1.service";
-    story.asked.note(new, Verb::Start, Who::roll(7, &Scope::App));
+    story.asked.note(new, Verb::Start, Who::roll(7, &Scope::App, None));
     assert_eq!(story.read(vec![starting(new, 500)], &[]), NOTHING);
     assert_eq!(story.read(vec![up(new, 510)], &[]), ["worker.start roll api:01"]);
 }
@@ -304,7 +304,7 @@ fn how_it_ended_is_told_as_far_as_systemd_says() {
     }
     // One that did not end in time when it was asked to.
     let mut story = Story::begin();
-    story.asked.note(ONE, Verb::Stop, Who::roll(7, &Scope::App));
+    story.asked.note(ONE, Verb::Stop, Who::roll(7, &Scope::App, None));
     assert_eq!(
         story.read(vec![row(ONE, ActiveState::Failed, "failed").times(95, 100).end("timeout", 9, true)], &[]),
         ["worker.stop roll api:01"]

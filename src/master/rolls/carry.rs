@@ -58,7 +58,9 @@ impl<S: Systemd> Master<S> {
         self.retarget(&name);
         let target = lock(&self.rolls).targets(&name);
         let deps = Deps { cluster: settings.name.clone(), app: name.clone(), limits, clock, keeper, handle_since, sockets, target };
-        let outcome = execute::execute(Arc::new(self.systemd.for_roll(Who::roll(ticket.0, &plan.scope))), &mut roll, deps).await;
+        let asked_by = lock(&self.rolls).get(&name, ticket.0).and_then(|record| record.asked_by);
+        let who = Who::roll(ticket.0, &plan.scope, asked_by);
+        let outcome = execute::execute(Arc::new(self.systemd.for_roll(who)), &mut roll, deps).await;
         if outcome == Outcome::Overtaken
             && let Err(why) = self.sweep(&units, app, &roll, handle_since).await
         {

@@ -209,7 +209,7 @@ impl<S: Systemd> Master<S> {
                     // It is this one that waited, where the master before did not live to take the mark away.
                     let waits = waits.filter(|waits| waits.ticket != Some(record.id));
                     self.resume(name, record, (begin, handle_since), culprit, roll);
-                    let waits = waits.map(|Waiting { order, .. }| (Some(lock(&self.rolls).ask(name, order.clone()).0), order));
+                    let waits = waits.map(|Waiting { order, .. }| (Some(lock(&self.rolls).ask(name, order.clone(), None).0), order));
                     mark_next(&self.places, name, waits);
                     continue;
                 }
@@ -220,7 +220,7 @@ impl<S: Systemd> Master<S> {
             if let Some(Waiting { order, .. }) = waits {
                 rolled.insert(name.clone());
                 // It was to begin, and the master before did not live to do it.
-                let (ticket, now) = lock(&self.rolls).ask(name, order);
+                let (ticket, now) = lock(&self.rolls).ask(name, order, None);
                 if let Some(order) = now {
                     tokio::spawn(self.clone().go_on(name.clone(), ticket, order));
                 }
@@ -236,10 +236,11 @@ impl<S: Systemd> Master<S> {
         say!(Notice, "{}: taken up by a new master", what(name, roll.plan()));
         let step = types::Step { at_ms: clock.now().saturating_sub(begin), text: "taken up by a new master".into() };
         let mut rolls = lock(&self.rolls);
+        let asked_by = record.asked_by.clone();
         let ticket = rolls.adopt(record);
         rolls.step(name, ticket, roll.served(), step);
         drop(rolls);
-        self.note_jobs_of(name, Who::roll(ticket.0, &roll.plan().scope));
+        self.note_jobs_of(name, &Who::roll(ticket.0, &roll.plan().scope, asked_by));
         self.tell_roll(
             Kind::RollStep,
             name,

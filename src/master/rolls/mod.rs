@@ -23,7 +23,7 @@ pub use self::records::Rolls;
 pub(super) use self::records::unix_ms;
 
 use self::kept::Kept;
-use super::{Master, lock};
+use super::{Master, lock, under_way};
 use crate::api::error::{Code, Refusal};
 use crate::api::events::{By, Kind};
 use crate::api::types::{self, RollState};
@@ -72,7 +72,7 @@ impl<S: Systemd> Master<S> {
         self.renew_settings();
         Self::app_settings(&self.settings(), name)?;
         self.look().await?;
-        let (ticket, now) = lock(&self.rolls).ask(name, order);
+        let (ticket, now) = lock(&self.rolls).ask(name, order, under_way::asker());
         match now.map(|order| self.begin(name, ticket, &order, false)) {
             Some(Ok(begun)) => drop(tokio::spawn(self.clone().carry_out(name.clone(), begun, None))),
             Some(Err(refusal)) => {
@@ -148,6 +148,8 @@ impl<S: Systemd> Master<S> {
         lock(&self.rolls).change(name, ticket, |record| {
             record.state = RollState::Running;
             record.generation = Some(to.generation);
+            // Its reload step is of nobody's user.
+            record.asked_by.take_if(|_| by != Some(By::Operator));
             record.slots = match &roll.plan().scope {
                 Scope::App => None,
                 Scope::Slots(slots) => Some(slots.iter().map(|slot| slot.get()).collect()),

@@ -83,9 +83,10 @@ impl Rolls {
     }
 
     /// Somebody asks for a roll: its number, and the order where it is to begin now.
-    pub(super) fn ask(&mut self, app: &AppName, order: Order) -> (Ticket, Option<Order>) {
+    pub(super) fn ask(&mut self, app: &AppName, order: Order, by: Option<String>) -> (Ticket, Option<Order>) {
         let (ticket, now) = self.of(app).queue.ask(order, Order::and);
-        self.keep(record(app, ticket, if now.is_some() { RollState::Running } else { RollState::Waiting }));
+        let state = if now.is_some() { RollState::Running } else { RollState::Waiting };
+        self.keep(types::Roll { asked_by: by, ..record(app, ticket, state) });
         (ticket, now)
     }
 
@@ -181,6 +182,7 @@ fn record(app: &AppName, ticket: Ticket, state: RollState) -> types::Roll {
     types::Roll {
         app: app.clone(),
         id: ticket.0,
+        asked_by: None,
         generation: None,
         slots: None,
         state,

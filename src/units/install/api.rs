@@ -11,7 +11,7 @@ use super::report::{Action, Report};
 use super::{Error, Live};
 
 /// Who may read either file beside root: the group of the operators, or the master by the same group.
-const MODE: u32 = 0o640;
+pub(super) const MODE: u32 = 0o640;
 
 /// The same where nobody is beside the user.
 fn mode(root: &Root) -> u32 {

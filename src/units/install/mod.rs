@@ -12,6 +12,7 @@ mod kept;
 mod live;
 mod report;
 mod scan;
+mod tokens;
 mod uninstall;
 
 use std::path::{Path, PathBuf};
@@ -29,6 +30,7 @@ use super::render::{self, APP_DROP_IN, render_beside};
 pub use before::{following, installed, outdated};
 pub use live::{Live, LiveError};
 pub use report::{Action, Report};
+pub use tokens::{change_tokens, has_operators, tokens};
 pub use uninstall::uninstall;
 
 use disk::{Ledger, Root};
@@ -88,6 +90,9 @@ pub enum Error {
         /// Why not.
         source: std::io::Error,
     },
+    /// A token cannot be made or withdrawn; nothing was changed.
+    #[error("{0}")]
+    Token(String),
     /// systemd did not do its part; what was written stays, and the same command goes on from there.
     #[error("{what}: {source}. What was done so far stays: mend this and run the same command again")]
     Live {

@@ -61,6 +61,28 @@ fn option(socket: BorrowedFd<'_>, name: libc::c_int) -> io::Result<libc::c_int> 
     Ok(value)
 }
 
+/// The supplementary groups that the other side of a connected unix socket had when it connected.
+pub fn peer_groups(socket: BorrowedFd<'_>) -> io::Result<Vec<libc::gid_t>> {
+    // As many as a process can have (`NGROUPS_MAX`), asked for once it is known how many it has.
+    let mut groups: Vec<libc::gid_t> = vec![0; 32];
+    loop {
+        let mut length = size_of_val(&groups[..]) as libc::socklen_t;
+        // SAFETY: the kernel writes at most `length` bytes into `groups`, which is that long and borrowed mutably.
+        let asked = check(unsafe {
+            libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_PEERGROUPS, groups.as_mut_ptr().cast(), &raw mut length)
+        });
+        let count = length as usize / size_of::<libc::gid_t>();
+        match asked {
+            Ok(_) => {
+                groups.truncate(count);
+                return Ok(groups);
+            }
+            Err(why) if why.raw_os_error() == Some(libc::ERANGE) && count > groups.len() && count <= 65_536 => groups.resize(count, 0),
+            Err(why) => return Err(why),
+        }
+    }
+}
+
 /// Whether this is a stream socket of TCP (also MPTCP, which new Go listeners use) or of unix, and which of the two.
 pub fn is_stream(socket: BorrowedFd<'_>, unix: bool) -> bool {
     if option(socket, libc::SO_TYPE).ok() != Some(libc::SOCK_STREAM) {
