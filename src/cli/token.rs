@@ -19,8 +19,8 @@ use crate::api::token::Token;
 use crate::api::tokens::{Entry, MOST, OPERATOR, TokenName, Tokens};
 use crate::config::settings::Settings;
 use crate::names::AppName;
-use crate::units::model::Host;
 use crate::units::install;
+use crate::units::model::Host;
 
 /// Where journald takes entries (`systemd.journal-fields(7)`); it adds itself who sent them.
 const JOURNAL: &str = "/run/systemd/journal/socket";
