@@ -87,7 +87,7 @@ fn all_of_it_is_at_home_and_hers_and_uninstall_leaves_nothing() {
         let seen = sandbox.root(&format!("setpriv --reuid=bob --regid=bob --init-groups stat {secret}"));
         assert!(!seen.success(), "another user sees {secret}");
     }
-    assert!(pc(&sandbox, "complete -- project-cluster --user show a").ok().contains("api:01"), "and to complete");
+    assert!(pc(&sandbox, "complete -- project-cluster --user show ap").ok().contains("api:01"), "and to complete");
     // The words are hers to type.
     sandbox.systemctl(&["stop", "project-cluster@api"]).ok();
     let listed = pc(&sandbox, "ls").ok();
