@@ -8,7 +8,7 @@ mod change;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +16,7 @@ pub use change::Change;
 
 use crate::files;
 use crate::formats::{self, Unread};
-use crate::names::{AppName, ClusterName, Generation, Slot};
+use crate::names::{AppName, Generation, Slot};
 
 /// Format of the file; raised when an older program could misread it. 2: `slots` and `stopped`, without which it would
 /// start workers that a person had stopped. What format 1 lacks is absent.
@@ -98,11 +98,6 @@ impl Hold {
 }
 
 impl Intent {
-    /// Where it lies.
-    pub fn path(cluster: &ClusterName) -> PathBuf {
-        cluster.var().join("state/apps.json")
-    }
-
     /// Reads it; a file that is not there is an empty intent.
     ///
     /// # Errors

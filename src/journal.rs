@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
+use crate::place::Manager;
 use crate::say::say;
 use crate::units::text::hidden;
 use serde::Deserialize;
@@ -27,18 +28,18 @@ const LATE: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone)]
 pub struct Journal {
     program: PathBuf,
-}
-
-impl Default for Journal {
-    fn default() -> Self {
-        Self { program: "journalctl".into() }
-    }
+    manager: Manager,
 }
 
 impl Journal {
+    /// That of the units of this kind of systemd.
+    pub fn of(manager: Manager) -> Self {
+        Self { program: "journalctl".into(), manager }
+    }
+
     /// One that a program other than `journalctl` reads, which understands the same options.
     pub fn read_by(program: impl Into<PathBuf>) -> Self {
-        Self { program: program.into() }
+        Self { program: program.into(), manager: Manager::System }
     }
 
     /// The last `count` lines that the processes of `unit` wrote since that point of `CLOCK_MONOTONIC` (microseconds);
@@ -74,7 +75,7 @@ impl Journal {
 
     async fn read(&self, unit: &str, since_us: u64, count: usize) -> Vec<String> {
         let mut arguments = Self::as_json("MESSAGE");
-        arguments.extend(["--all".into(), "--reverse".into(), format!("--lines={count}"), format!("_SYSTEMD_UNIT={unit}")]);
+        arguments.extend(["--all".into(), "--reverse".into(), format!("--lines={count}"), format!("{}={unit}", self.manager.unit_field())]);
         arguments.push("_TRANSPORT=stdout".into());
         let mut entries = Entry::parse(&self.ask(&arguments, unit).await.unwrap_or_default());
         entries.retain(|entry| entry.monotonic_us() >= since_us);

@@ -8,6 +8,7 @@
 //!
 //! | room | what it is for | P: no I/O, no clock |
 //! |---|---|---|
+//! | [`place`] | whose systemd: the machine's or a user's own, and what follows for paths, sockets, messages | |
 //! | [`names`] | cluster, app, slot, generation, instance, unit names | P |
 //! | [`config`] | a TOML file as typed, merged, validated | P but for `load` |
 //! | [`units`] | settings to unit files; their installation | P but for `install` |
@@ -43,6 +44,7 @@ pub mod journal;
 pub mod master;
 pub mod names;
 pub mod panics;
+pub mod place;
 mod points;
 pub mod roll;
 pub mod say;

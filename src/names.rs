@@ -14,10 +14,11 @@ mod tests;
 mod units;
 
 use std::fmt;
-use std::path::PathBuf;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+
+use crate::place::Manager;
 
 pub use address::Address;
 pub use instance::{Generation, Instance, Slot, Uid};
@@ -84,20 +85,8 @@ impl ClusterName {
         format!("{}.target", self.0)
     }
     /// systemd's own slices of the handles and of the triggers.
-    pub fn slices(&self) -> [String; 2] {
-        ["", "-first"].map(|template| format!("system-{}.slice", escape_unit(&format!("{self}{template}"))))
-    }
-    /// The file of the API's listener, `/run/NAME/api.sock`.
-    pub fn api_path(&self) -> PathBuf {
-        PathBuf::from(format!("/run/{}/api.sock", self.0))
-    }
-    /// Root of what the cluster keeps, `/var/lib/NAME`.
-    pub fn var(&self) -> PathBuf {
-        PathBuf::from(format!("/var/lib/{}", self.0))
-    }
-    /// Root of what lives until the next boot, `/run/NAME`.
-    pub fn run(&self) -> PathBuf {
-        PathBuf::from(format!("/run/{}", self.0))
+    pub fn slices(&self, manager: Manager) -> [String; 2] {
+        ["", "-first"].map(|template| units::slice(manager, &format!("{self}{template}")))
     }
 }
 

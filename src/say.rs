@@ -29,7 +29,7 @@ pub fn line(priority: Priority, text: &str) {
     };
     let mut out = String::with_capacity(text.len() + 4);
     out.push_str(prefix);
-    out.extend(text.chars().map(|c| if c.is_control() { ' ' } else { c }));
+    out.extend(crate::place::words(text).chars().map(|c| if c.is_control() { ' ' } else { c }));
     out.push('\n');
     complain(&out);
 }

@@ -27,7 +27,7 @@ pub fn tell_up(app: &impl std::fmt::Display) {
 
 fn send(path: &Path, text: &str) -> io::Result<()> {
     // A line break would begin another assignment.
-    let text: String = text.chars().map(|ch| if ch.is_control() { ' ' } else { ch }).collect();
+    let text: String = crate::place::words(text).chars().map(|ch| if ch.is_control() { ' ' } else { ch }).collect();
     let socket = UnixDatagram::unbound()?;
     socket.set_nonblocking(true)?;
     socket.connect(path)?;

@@ -23,6 +23,9 @@ need polkitd test -x /usr/lib/polkit-1/polkitd
 # Names of dynamic users inside the sandbox.
 need libnss-systemd bash -c 'ldconfig -p | grep -q libnss_systemd'
 need util-linux command -v setpriv
+# An ordinary user with a systemd of their own.
+need libpam-systemd bash -c 'ls /usr/lib/*/security/pam_systemd.so'
+need passwd command -v useradd
 need procps command -v ps
 need iproute2 command -v ss
 need curl command -v curl

@@ -177,7 +177,7 @@ impl Refusal {
             code: word.into(),
             status: status.as_u16(),
             title: title.into(),
-            detail: self.detail,
+            detail: crate::place::words(&self.detail).into_owned(),
             field: self.field,
             instance: self.instance,
         }

@@ -25,6 +25,9 @@ pub struct Cli {
     /// The cluster to speak to, where the configuration cannot be read or there are several [default: its `name`]
     #[arg(long, global = true, value_name = "NAME")]
     pub cluster: Option<ClusterName>,
+    /// The cluster of your own systemd, without root anywhere: files in ~/.config and ~/.local/state
+    #[arg(long, global = true)]
+    pub user: bool,
     /// Answers as JSON: one value, or one a line where the answer has no end; nothing else on standard output
     #[arg(long, global = true)]
     pub json: bool,
@@ -42,12 +45,14 @@ pub struct Cli {
 impl Cli {
     /// `ls` with selectors alone, or nothing behind it: what clap would make of it, at a tenth of the time.
     pub(super) fn quick(words: impl IntoIterator<Item = OsString>) -> Option<Self> {
-        let mut words = words.into_iter().map(OsString::into_string);
+        let mut words = words.into_iter().map(OsString::into_string).peekable();
+        let user = words.next_if_eq(&Ok("--user".to_owned())).is_some();
         let ls = matches!(words.next()?.ok()?.as_str(), "ls" | "stat" | "status");
         let select: Vec<String> = words.collect::<Result<_, _>>().ok()?;
         (ls && !select.iter().any(|word| word.starts_with('-'))).then_some(Self {
             config: None,
             cluster: None,
+            user,
             json: false,
             quiet: false,
             color: Colour::default(),
@@ -358,7 +363,7 @@ mod tests {
 
     #[test]
     fn ls_is_read_as_clap_reads_it() {
-        for line in ["ls", "stat", "status api", "ls api:01 bg", "ls all"] {
+        for line in ["ls", "--user ls api", "stat", "status api", "ls api:01 bg", "ls all"] {
             let words = || line.split(' ').map(OsString::from);
             let quick = Cli::quick(words()).unwrap();
             let clap = Cli::try_parse_from(std::iter::once("project-cluster".into()).chain(words())).unwrap();

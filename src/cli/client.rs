@@ -21,6 +21,7 @@ use super::table;
 use crate::api::types::Problem;
 use crate::journal::harmless;
 use crate::names::ClusterName;
+use crate::place;
 
 /// The largest answer that is read: a thousand workers are half a megabyte.
 pub(super) const ANSWER: usize = 16 * 1024 * 1024;
@@ -89,7 +90,7 @@ pub struct Client {
 impl Client {
     /// Of this cluster.
     pub fn new(cluster: &ClusterName) -> Self {
-        Self::at(cluster, cluster.api_path())
+        Self::at(cluster, place::here().paths.api(cluster))
     }
 
     /// Of the one that listens there.
@@ -261,6 +262,9 @@ impl Client {
     pub(super) fn unreachable(&self, why: &std::io::Error) -> Error {
         use std::io::ErrorKind;
         let (path, name) = (self.path.display(), &self.cluster);
+        if let Some(absent) = place::here().absent() {
+            return Error::Unreachable(absent);
+        }
         Error::Unreachable(match why.kind() {
             ErrorKind::NotFound => format!(
                 "there is no {path}: the cluster `{name}` is not installed or its socket is down. Start it: `systemctl start {}`, or install it: `project-cluster install --now`",

@@ -16,10 +16,11 @@ use hyper::Method;
 
 use super::args::Cli;
 use super::client::Client;
-use super::{CONFIG, Failure, print};
+use super::{Failure, print};
 use crate::api::types::App;
 use crate::config;
 use crate::names::ClusterName;
+use crate::place::{self, Place};
 
 /// Somebody has pressed a key and waits.
 const LIMIT: Duration = Duration::from_secs(1);
@@ -81,6 +82,11 @@ complete -c project-cluster -f -a '(project-cluster complete -- (commandline -op
 /// The candidates for the last of these words, one a line, behind a tab what it is.
 pub(crate) fn run(words: &[OsString]) -> Result<(), Failure> {
     let Some(index) = words.len().checked_sub(1) else { return Ok(()) };
+    if words.iter().any(|word| word == "--user")
+        && let Ok(own) = Place::own()
+    {
+        place::enter(own);
+    }
     let _ = CLUSTER.set(cluster(words));
     let found = clap_complete::engine::complete(&mut Cli::command(), words.to_vec(), index, None);
     let line = |candidate: &CompletionCandidate| {
@@ -99,7 +105,7 @@ fn cluster(words: &[OsString]) -> ClusterName {
         let joined = || words.iter().find_map(|word| word.to_str()?.strip_prefix(flag)?.strip_prefix('='));
         at.or_else(joined).map(str::to_owned)
     };
-    let config = value("--config").map_or_else(|| PathBuf::from(CONFIG), PathBuf::from);
+    let config = value("--config").map_or_else(|| place::here().config.clone(), PathBuf::from);
     value("--cluster").and_then(|name| name.parse().ok()).or_else(|| config::cluster_name(&config)).unwrap_or_default()
 }
 

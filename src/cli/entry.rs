@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::table::{self, Tone};
 use super::time;
 use crate::names::{AppName, ClusterName, Instance, Uid};
+use crate::place::Manager;
 use crate::units::text::hidden;
 
 /// One of `logs --json`.
@@ -46,6 +47,10 @@ struct Raw {
     own: Option<String>,
     #[serde(rename = "UNIT")]
     told: Option<Text>,
+    #[serde(rename = "_SYSTEMD_USER_UNIT")]
+    user_own: Option<String>,
+    #[serde(rename = "USER_UNIT")]
+    user_told: Option<Text>,
     #[serde(rename = "PRIORITY")]
     priority: Option<Text>,
     #[serde(rename = "MESSAGE")]
@@ -73,13 +78,17 @@ impl Text {
 
 impl Entry {
     /// The fields that are asked for.
-    pub const FIELDS: &str = "--output-fields=MESSAGE,PRIORITY,_PID,_SYSTEMD_UNIT,UNIT";
+    pub const FIELDS: &str = "--output-fields=MESSAGE,PRIORITY,_PID,_SYSTEMD_UNIT,UNIT,_SYSTEMD_USER_UNIT,USER_UNIT";
 
     /// Of a line that journalctl printed; none of what is no entry.
-    pub fn parse(cluster: &ClusterName, line: &[u8]) -> Option<Self> {
+    pub fn parse(cluster: &ClusterName, manager: Manager, line: &[u8]) -> Option<Self> {
         let raw: Raw = serde_json::from_slice(line).ok()?;
-        let systemd = raw.pid.as_deref() == Some("1");
-        let unit = if systemd { raw.told.map(|unit| unit.text()) } else { raw.own }.unwrap_or_default();
+        let (systemd, own, told) = match manager {
+            Manager::System => (raw.pid.as_deref() == Some("1"), raw.own, raw.told),
+            // A user's systemd lives in this scope of its own.
+            Manager::User => (raw.user_own.as_deref() == Some("init.scope"), raw.user_own, raw.user_told),
+        };
+        let unit = if systemd { told.map(|unit| unit.text()) } else { own }.unwrap_or_default();
         let uid = uid(cluster, &unit);
         Some(Self {
             time_us: raw.time.parse().ok()?,
@@ -168,7 +177,7 @@ mod tests {
 
     fn entry(fields: &str) -> Entry {
         let text = format!(r#"{{"__CURSOR":"c","__REALTIME_TIMESTAMP":"1764000000000000",{fields}}}"#);
-        Entry::parse(&ClusterName::default(), text.as_bytes()).unwrap()
+        Entry::parse(&ClusterName::default(), Manager::System, text.as_bytes()).unwrap()
     }
 
     #[test]
@@ -180,7 +189,7 @@ mod tests {
         let told = entry(r#""_PID":"1","_SYSTEMD_UNIT":"init.scope","UNIT":"project-cluster-bg@1.1.1.service","MESSAGE":"Started.""#);
         assert_eq!((told.uid.unwrap().to_string().as_str(), told.systemd), ("bg:01", true));
         assert_eq!(entry(r#""_SYSTEMD_UNIT":"sshd.service""#).uid, None);
-        assert!(Entry::parse(&ClusterName::default(), b"{}").is_none());
+        assert!(Entry::parse(&ClusterName::default(), Manager::System, b"{}").is_none());
     }
 
     #[test]

@@ -104,7 +104,7 @@ pub fn shown(data: &[u8]) {
 /// Entries as journalctl prints them: of whom each is, and what people see of it.
 pub fn journal(data: &[u8]) {
     for line in data.split(|byte| *byte == b'\n') {
-        let Some(entry) = Entry::parse(&ClusterName::default(), line) else { continue };
+        let Some(entry) = Entry::parse(&ClusterName::default(), crate::place::Manager::System, line) else { continue };
         if let Some(uid) = &entry.uid {
             assert!(entry.unit.starts_with(&format!("project-cluster-{}@{}.", uid.app, uid.slot.get())), "{} is {uid}", entry.unit);
         }

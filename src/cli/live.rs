@@ -1,4 +1,4 @@
-//! What `install` and `uninstall` ask of the running systemd, as root, over PID 1's private socket.
+//! What `install` and `uninstall` ask of the running systemd, over its private socket: as root, or as the user whose it is.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::runtime::Runtime;
 
+use crate::place::Place;
 use crate::systemd::dbus::Bus;
 use crate::systemd::{ActiveState, Error, JobEnd, Systemd, UnitState, Verb};
 use crate::units::install::{Live, LiveError};
@@ -24,8 +25,11 @@ impl<'a> Running<'a> {
     ///
     /// # Errors
     /// When PID 1 cannot be reached: no systemd, or not root.
-    pub fn connect(runtime: &'a Runtime) -> Result<Self, LiveError> {
-        let bus = runtime.block_on(Bus::private()).map_err(error)?;
+    pub fn connect(place: &Place, runtime: &'a Runtime) -> Result<Self, LiveError> {
+        if let Some(why) = place.absent() {
+            return Err(LiveError(why));
+        }
+        let bus = runtime.block_on(Bus::private(&place.paths)).map_err(error)?;
         Ok(Self { runtime, bus })
     }
 

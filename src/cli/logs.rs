@@ -18,6 +18,7 @@ use super::{Choice, Context, Failure, complain, marks, past_selection, print, pr
 use crate::api::types::App;
 use crate::journal::clean;
 use crate::names::AppUnits;
+use crate::place::Place;
 
 /// Lines to begin with, where nothing else is said.
 const LINES: u32 = 50;
@@ -31,7 +32,7 @@ pub(crate) async fn run(context: &Context, options: &Logs) -> Result<(), Failure
     let all = ["all".to_owned()];
     let select = if options.select.is_empty() { &all[..] } else { &options.select };
     let chosen = past_selection(&apps, select)?;
-    may_read(&["/var/log/journal", "/run/log/journal"].map(Path::new))?;
+    may_read(&["/var/log/journal", "/run/log/journal"].map(Path::new), context.place)?;
     let mut arguments = bounds(options);
     arguments.extend(past(context, &apps, &chosen));
     let show = Show { context, wide: widest(&apps, &chosen), chosen: &chosen };
@@ -69,7 +70,7 @@ async fn apps(context: &Context) -> Result<Vec<App>, Failure> {
         Ok(apps) => return Ok(apps),
         Err(error) => error,
     };
-    let Some(settings) = marks::master_settings(&context.cluster) else { return Err(error.into()) };
+    let Some(settings) = marks::master_settings(context) else { return Err(error.into()) };
     if context.look.says {
         complain(&format!("project-cluster: {error}. The lines of what was last installed:\n"));
     }
@@ -163,7 +164,7 @@ async fn journal(
     let read = async {
         let (mut stdout, mut last) = (BufReader::new(stdout), None);
         while let Some(line) = next(&mut stdout).await.map_err(cannot)? {
-            if let Some(entry) = Entry::parse(&context.cluster, &line) {
+            if let Some(entry) = Entry::parse(&context.cluster, context.place.manager, &line) {
                 take(&entry)?;
                 last = Some(entry.cursor);
             }
@@ -202,12 +203,20 @@ async fn next(stream: &mut (impl AsyncBufRead + Unpin)) -> io::Result<Option<Vec
 }
 
 /// journalctl would show nothing, and say so in words that name no command.
-fn may_read(directories: &[&Path]) -> Result<(), Failure> {
+fn may_read(directories: &[&Path], place: &Place) -> Result<(), Failure> {
     let machines = directories.iter().filter_map(|directory| std::fs::read_dir(directory).ok()).flatten().flatten();
-    let opened: Vec<_> = machines.map(|machine| File::open(machine.path().join("system.journal"))).collect();
+    // journald keeps what an ordinary user's processes write apart, for that user to read; not where all of it is in memory.
+    let names = ["system.journal".to_owned(), format!("user-{}.journal", place.owner.0)];
+    let opened: Vec<_> = machines.flat_map(|machine| names.each_ref().map(|name| File::open(machine.path().join(name)))).collect();
     let denied = |result: &io::Result<File>| matches!(result, Err(why) if why.kind() == io::ErrorKind::PermissionDenied);
     if opened.iter().any(Result::is_ok) || !opened.iter().any(denied) {
         return Ok(());
+    }
+    if place.is_user() {
+        let how = "you may not read what your own programs wrote, because journald keeps its journal in memory: `sudo mkdir -p /var/log/journal && \
+                   sudo journalctl --flush` has it kept on disk, where you may; or join the group that reads all: `sudo usermod -aG systemd-journal \
+                   $USER`, then log in again";
+        return Err(Failure::Failed(how.into()));
     }
     let how =
         "you may not read the journal: run it as root, or join its group: `sudo usermod -aG systemd-journal $USER`, then log in again";
@@ -223,17 +232,19 @@ fn past(context: &Context, apps: &[App], chosen: &[Choice]) -> Vec<String> {
         }
         Choice::Worker(uid) => Some(format!("{}@{}.*.service", AppUnits::new(&context.cluster, &uid.app).prefix(), uid.slot.get())),
     };
-    chosen.iter().filter_map(glob).map(|unit| format!("--unit={unit}")).collect()
+    chosen.iter().filter_map(glob).map(|unit| format!("{}={unit}", context.place.manager.unit_option())).collect()
 }
 
 /// Fields that lines to come will have, too: a glob would name the units that are there now. systemd's own lines about
 /// a worker carry our fields, and nobody else can be process 1. Of single workers those of their whole app.
 fn followed(context: &Context, apps: &[App], chosen: &[Choice]) -> Vec<String> {
     let of = apps.iter().filter(|app| chosen.iter().any(|choice| choice.is_of(app)));
+    let manager = context.place.manager;
+    let systemd = if context.place.is_user() { "_SYSTEMD_USER_UNIT=init.scope" } else { "_PID=1" };
     let alternatives = of.flat_map(|app| {
         let ours = [format!("PROJECT_CLUSTER_NAME={}", context.cluster), format!("PROJECT_CLUSTER_APP={}", app.name)];
-        let slice = format!("_SYSTEMD_SLICE={}", AppUnits::new(&context.cluster, &app.name).slice());
-        [vec![slice], [&["_PID=1".to_owned()][..], &ours].concat()]
+        let slice = format!("{}={}", manager.slice_field(), AppUnits::new(&context.cluster, &app.name).slice(manager));
+        [vec![slice], [&[systemd.to_owned()][..], &ours].concat()]
     });
     alternatives.collect::<Vec<_>>().join(&"+".to_owned())
 }

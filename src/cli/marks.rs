@@ -14,14 +14,14 @@ use crate::config::{self, SystemAccounts};
 use crate::files;
 use crate::formats;
 use crate::names::{AppName, AppUnits, ClusterName};
-use crate::units::model;
 
 /// Settings of a thousand apps are below 8 MiB.
 const LIMIT: u64 = 8 << 20;
 
 /// Marks what of the apps differs on disk; returns a line for each app that is new there.
 pub(super) fn mark(context: &Context, apps: &mut [App]) -> Vec<String> {
-    let (public, private) = (model::master_settings(&context.cluster), model::prepare_settings(&context.cluster));
+    let paths = &context.place.paths;
+    let (public, private) = (paths.master_settings(&context.cluster), paths.prepare_settings(&context.cluster));
     match changed_at(&public) {
         Some(installed) if newest(&context.config) > Some(installed) => {}
         _ => return Vec::new(),
@@ -57,8 +57,8 @@ fn compare(installed: &Settings, on_disk: &Settings, apps: &mut [App]) -> Vec<St
 }
 
 /// What the master knows of the configuration, where we may read it: who may use its API may.
-pub(super) fn master_settings(cluster: &ClusterName) -> Option<Settings> {
-    installed(&model::master_settings(cluster), cluster)
+pub(super) fn master_settings(context: &Context) -> Option<Settings> {
+    installed(&context.place.paths.master_settings(&context.cluster), &context.cluster)
 }
 
 /// The apps of settings, for who asks for their past: as if nothing of them ran.

@@ -50,12 +50,10 @@ use self::look::{Around, Look};
 use crate::api::types::{App, Worker};
 use crate::config;
 use crate::names::ClusterName;
+use crate::place::{self, Place};
 
 pub(crate) use self::out::{complain, complain_json, print, print_json, print_json_line, reader_gone};
 pub(crate) use self::select::{Choice, app_names, past_selection, selection};
-
-/// Where the configuration lies when nothing else is said.
-pub const CONFIG: &str = "/etc/project-cluster/cluster.toml";
 
 /// Longest answer to a question that is read, bytes.
 const ANSWER: u64 = 64;
@@ -85,6 +83,7 @@ impl From<client::Error> for Failure {
 
 /// What every verb knows.
 pub(crate) struct Context {
+    pub place: &'static Place,
     pub config: PathBuf,
     pub cluster: ClusterName,
     pub json: bool,
@@ -94,17 +93,18 @@ pub(crate) struct Context {
 
 impl Context {
     fn new(cli: &Cli) -> Self {
-        let config = cli.config.clone().unwrap_or_else(|| PathBuf::from(CONFIG));
+        let place = place::here();
+        let config = cli.config.clone().unwrap_or_else(|| place.config.clone());
         // The configuration may hold secrets and be unreadable for us: then the default name, or --cluster.
         let cluster = cli.cluster.clone().or_else(|| config::cluster_name(&config)).unwrap_or_default();
         let client = Client::new(&cluster);
-        Self { config, cluster, json: cli.json, look: Look::new(cli, Around::here()), client }
+        Self { place, config, cluster, json: cli.json, look: Look::new(cli, Around::here()), client }
     }
 
     /// Says how it goes on or that it went well: not under `--quiet`, nor beside JSON.
     fn say(&self, text: &str) {
         if self.look.says {
-            print(text);
+            print(&place::words(text));
         }
     }
 
@@ -172,6 +172,15 @@ pub fn main() -> ExitCode {
             return ExitCode::from(code);
         }
     };
+    if cli.user {
+        match Place::own() {
+            Ok(place) => place::enter(place),
+            Err(why) => {
+                complain(&format!("project-cluster: {why}\n"));
+                return ExitCode::from(2);
+            }
+        }
+    }
     let context = Context::new(&cli);
     if let Verb::Ls { select } = &cli.verb {
         // The verb that is typed most, and by scripts in a loop: it pays for nothing that it does not need.
@@ -271,9 +280,9 @@ fn ls(context: &Context, select: &[String]) -> Result<(), Failure> {
         return print_json(&workers);
     }
     let new = marks::mark(context, &mut apps);
-    print(&list::workers(&workers, &apps, width(), context.look.colours));
+    print(&place::words(&list::workers(&workers, &apps, width(), context.look.colours)));
     if select.is_empty() {
-        print(&new.into_iter().map(|line| line + "\n").collect::<String>());
+        print(&place::words(&new.into_iter().map(|line| line + "\n").collect::<String>()));
     }
     Ok(())
 }

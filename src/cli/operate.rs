@@ -17,7 +17,6 @@ use super::outcome::{self, Outcome};
 use super::{Choice, Context, Failure, marks, print, print_json, selection};
 use crate::api::types::{Roll, RollState};
 use crate::files;
-use crate::handle::shown_mark;
 use crate::journal::harmless;
 use crate::names::{AppName, Slot};
 
@@ -87,7 +86,7 @@ async fn carry_out(context: &Context, client: &Client, errands: Vec<Errand>, wai
 pub(super) async fn all(context: &Context, client: &Client, errands: Vec<Errand>, wait: Wait) -> Result<Vec<Outcome>, Failure> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|why| Failure::Failed(why.to_string()))?;
     let (stop, stopped) = watch::channel(false);
-    let settings = if context.look.live { marks::master_settings(&context.cluster) } else { None };
+    let settings = if context.look.live { marks::master_settings(context) } else { None };
     let bounds = |app: &str| settings.as_ref()?.apps.iter().find(|(name, _)| name.as_str() == app).map(|(_, app)| Bounds::of(app));
     let rows = errands.iter().map(|errand| (errand.app.clone(), errand.verb.clone(), bounds(&errand.app))).collect();
     let board = Shared::new(context.look, wait, rows);
@@ -138,7 +137,9 @@ pub(crate) async fn as_handle(context: &Context, options: &Operate) -> Result<()
         return Err(Failure::Usage("a handle is of one app".into()));
     };
     let name: AppName = app.parse().map_err(|why| Failure::Usage(format!("`{}`: {why}", harmless(app))))?;
-    let Some(number) = take(&shown_mark(&context.cluster, &name)) else { return run(context, "restart", options).await };
+    let Some(number) = take(&context.place.paths.shown_mark(&context.cluster, &name)) else {
+        return run(context, "restart", options).await;
+    };
     let uri = format!("/v1/apps/{name}/rolls/{number}");
     let roll = match context.client.insist::<Roll>(Method::GET, &uri, super::READ).await {
         Ok(roll) => roll,

@@ -12,6 +12,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::{Failure, table};
+use crate::place::words;
 use crate::say;
 use crate::units::text::hidden;
 
@@ -74,7 +75,7 @@ pub(crate) fn ask(text: &str) -> std::io::Result<()> {
 
 /// Writes to stderr.
 pub(crate) fn complain(text: &str) {
-    say::complain(&safe(text));
+    say::complain(&safe(&words(text)));
 }
 
 /// The same of prose: on a terminal its lines break between words, and never within what is to be typed.
@@ -108,7 +109,7 @@ fn wrapped(text: &str, columns: usize) -> String {
 
 /// Tells on stderr why the command failed; stdout has the answer alone, as far as there is one.
 pub(crate) fn complain_json(message: &str, exit_code: u8) {
-    let error = serde_json::json!({ "error": { "message": message, "exit_code": exit_code } });
+    let error = serde_json::json!({ "error": { "message": words(message), "exit_code": exit_code } });
     say::complain(&format!("{}\n", escape(&error.to_string())));
 }
 

@@ -16,16 +16,17 @@ const BOOTED: &str = "/run/systemd/system";
 
 /// One cluster that fails is told and keeps no other from its turn.
 pub(crate) fn run(context: &Context, step: Step, runtime: &Runtime) -> Result<(), Failure> {
-    root_only("package")?;
+    root_only(context, "package")?;
     let failed = |why: install::Error| Failure::Failed(why.to_string());
     let booted = Path::new(BOOTED).is_dir();
-    let clusters = install::clusters(Path::new("/")).map_err(failed)?;
+    let options = Options { root: PathBuf::from("/"), host: host(context, true)?, now: false };
+    let clusters = install::clusters(&options).map_err(failed)?;
     // In a chroot nothing runs that could begin anew, and units of before work with this version too.
     if clusters.is_empty() || step == Step::Upgrade && !booted {
         return Ok(());
     }
-    let options = Options { root: PathBuf::from("/"), host: host(true)?, now: false };
-    let running = if booted { Some(Running::connect(runtime).map_err(|why| Failure::Failed(why.to_string()))?) } else { None };
+    let running =
+        if booted { Some(Running::connect(context.place, runtime).map_err(|why| Failure::Failed(why.to_string()))?) } else { None };
     let live = running.as_ref().map(|running| running as &dyn Live);
     let mut all_well = true;
     for cluster in clusters {

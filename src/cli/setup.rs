@@ -88,9 +88,9 @@ pub(crate) fn install(context: &Context, options: &Install, runtime: &Runtime) -
     let settings = &loaded.settings;
     let root = options.root.clone().unwrap_or_else(|| PathBuf::from("/"));
     let here = options.root.is_none();
-    let install = Options { root, host: host(here)?, now: options.now };
+    let install = Options { root, host: host(context, here)?, now: options.now };
     if options.diff {
-        let running = if here { Running::connect(runtime).ok() } else { None };
+        let running = if here { Running::connect(context.place, runtime).ok() } else { None };
         let live = running.as_ref().map(|running| running as &dyn install::Live);
         let preview = install::preview(settings, &install, live).map_err(|why| Failure::Failed(why.to_string()))?;
         if context.json {
@@ -104,10 +104,13 @@ pub(crate) fn install(context: &Context, options: &Install, runtime: &Runtime) -
         let report = install::install(settings, &install, None).map_err(|why| Failure::Failed(why.to_string()))?;
         return tell(context, &report, Some(loaded), &[]);
     }
-    root_only("install")?;
+    root_only(context, "install")?;
     let begun = monotonic_us_now();
-    let running = Running::connect(runtime).map_err(|why| Failure::Failed(why.to_string()))?;
-    let report = install::install(settings, &install, Some(&running)).map_err(|why| Failure::Failed(why.to_string()))?;
+    let running = Running::connect(context.place, runtime).map_err(|why| Failure::Failed(why.to_string()))?;
+    let mut report = install::install(settings, &install, Some(&running)).map_err(|why| Failure::Failed(why.to_string()))?;
+    if options.now {
+        report.notes.extend(context.place.lingers().err());
+    }
     if !context.json {
         tell(context, &report, None, &[])?;
     }
@@ -168,7 +171,9 @@ async fn show(
     for handle in handles {
         let app = apps.iter().find(|app| app.handle == *handle).map_or(handle.as_str(), |app| app.name.as_str());
         failed.push(format!("{app} did not start; `journalctl -u {handle}` has it all:"));
-        failed.extend(Journal::default().last_lines(handle, begun_us, LINES).await.into_iter().map(|line| format!("  {line}")));
+        failed.extend(
+            Journal::of(context.place.manager).last_lines(handle, begun_us, LINES).await.into_iter().map(|line| format!("  {line}")),
+        );
     }
     if failed.is_empty() { Ok(()) } else { Err(Failure::Failed(failed.join("\n"))) }
 }
@@ -176,11 +181,12 @@ async fn show(
 pub(crate) fn uninstall(context: &Context, asked: &Uninstall, runtime: &Runtime) -> Result<(), Failure> {
     let root = asked.root.as_deref();
     let here = root.is_none();
-    let options = Options { root: root.unwrap_or(Path::new("/")).to_owned(), host: Host::default(), now: false };
+    let options = Options { root: root.unwrap_or(Path::new("/")).to_owned(), host: Host::of(context.place.clone()), now: false };
     let running = if here {
-        root_only("uninstall")?;
-        context.confirm(asked.yes, &format!("stop cluster {} and remove its units, its user and all that it keeps?", context.cluster))?;
-        Some(Running::connect(runtime).map_err(|why| Failure::Failed(why.to_string()))?)
+        root_only(context, "uninstall")?;
+        let what = if context.place.is_user() { "its units" } else { "its units, its user" };
+        context.confirm(asked.yes, &format!("stop cluster {} and remove {what} and all that it keeps?", context.cluster))?;
+        Some(Running::connect(context.place, runtime).map_err(|why| Failure::Failed(why.to_string()))?)
     } else {
         None
     };
@@ -206,14 +212,14 @@ fn tell(context: &Context, report: &Report, loaded: Option<&Loaded>, workers: &[
     }))
 }
 
-/// Whether we may do everything.
-pub(super) fn is_root() -> bool {
+/// Whether we may write what systemd and the steps of workers read: root, or who has a systemd of their own.
+pub(super) fn may_install(context: &Context) -> bool {
     // SAFETY: geteuid has no preconditions and cannot fail.
-    unsafe { libc::geteuid() == 0 }
+    context.place.is_user() || unsafe { libc::geteuid() == 0 }
 }
 
-pub(super) fn root_only(verb: &str) -> Result<(), Failure> {
-    if is_root() {
+pub(super) fn root_only(context: &Context, verb: &str) -> Result<(), Failure> {
+    if may_install(context) {
         return Ok(());
     }
     Err(Failure::Failed(format!(
@@ -222,14 +228,14 @@ pub(super) fn root_only(verb: &str) -> Result<(), Failure> {
 }
 
 /// The paths that the units name. Workers run this very program as other users, so they must be able to reach it.
-pub(super) fn host(here: bool) -> Result<Host, Failure> {
-    let mut host = Host::default();
+pub(super) fn host(context: &Context, here: bool) -> Result<Host, Failure> {
+    let mut host = Host::of(context.place.clone());
     if !here {
         return Ok(host);
     }
     let program = std::env::current_exe().map_err(|why| Failure::Failed(format!("the program's own path cannot be read: {why}")))?;
     let private = ["/root/", "/home/", "/tmp/", "/run/user/"].iter().find(|prefix| program.starts_with(prefix));
-    if let Some(prefix) = private {
+    if let (Some(prefix), false) = (private, host.is_user()) {
         return Err(Failure::Failed(format!(
             "this program lies in {} and workers run it as other users, who cannot see {prefix}: install it first (`make install`, or copy it to /usr/local/bin), then run that one",
             program.display()

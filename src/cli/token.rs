@@ -11,7 +11,7 @@ use tokio::runtime::Runtime;
 
 use super::args::{Token as Verb, TokenAdd};
 use super::live::Running;
-use super::setup::is_root;
+use super::setup::may_install;
 use super::table::{self, Cell, Tone, left};
 use super::{Context, Failure, complain, print, print_json, time, width};
 use crate::api::caller::Role;
@@ -20,6 +20,7 @@ use crate::api::tokens::{Entry, MOST, OPERATOR, TokenName, Tokens};
 use crate::config::settings::Settings;
 use crate::names::AppName;
 use crate::units::install;
+use crate::units::model::Host;
 
 /// Where journald takes entries (`systemd.journal-fields(7)`); it adds itself who sent them.
 const JOURNAL: &str = "/run/systemd/journal/socket";
@@ -35,7 +36,7 @@ pub(crate) fn run(context: &Context, verb: &Verb, runtime: &Runtime) -> Result<(
 }
 
 fn add(context: &Context, options: &TokenAdd, runtime: &Runtime) -> Result<(), Failure> {
-    root_only("token add NAME")?;
+    root_only(context, "token add NAME")?;
     let token = Token::fresh().map_err(|why| Failure::Failed(format!("the kernel gives no randomness: {why}")))?;
     let apps = (!options.apps.is_empty()).then(|| options.apps.iter().cloned().collect());
     let entry = Entry { name: options.name.clone(), role: options.role, apps, sha256: token.hash().text(), made_ms: time::now_ms() };
@@ -92,12 +93,12 @@ fn put(tokens: &mut Tokens, settings: &Settings, entry: Entry) -> Result<(), Str
 }
 
 fn ls(context: &Context) -> Result<(), Failure> {
-    let failed = |why: install::Error| match is_root() {
+    let failed = |why: install::Error| match may_install(context) {
         true => Failure::Failed(why.to_string()),
         false => Failure::Failed(format!("{why}, or join the group `{}`", context.cluster)),
     };
-    let tokens = install::tokens(&context.cluster, Path::new("/")).map_err(failed)?;
-    let operators = install::has_operators(&context.cluster, Path::new("/")).map_err(failed)?;
+    let tokens = install::tokens(&context.cluster, &here(context)).map_err(failed)?;
+    let operators = install::has_operators(&context.cluster, &here(context)).map_err(failed)?;
     if context.json {
         let row = |name: &str, role: Role, apps: serde_json::Value, made_ms: Option<u64>| json!({ "name": name, "role": role, "apps": apps, "made_ms": made_ms });
         let operator = operators.then(|| row(OPERATOR, Role::Admin, serde_json::Value::Null, None));
@@ -130,7 +131,7 @@ fn revoke(context: &Context, name: &str, runtime: &Runtime) -> Result<(), Failur
             context.cluster
         )));
     }
-    root_only("token revoke NAME")?;
+    root_only(context, "token revoke NAME")?;
     let name: TokenName = name.parse().map_err(Failure::Usage)?;
     change(context, |tokens, _| {
         let before = tokens.tokens.len();
@@ -150,7 +151,7 @@ fn revoke(context: &Context, name: &str, runtime: &Runtime) -> Result<(), Failur
 }
 
 fn change(context: &Context, change: impl FnOnce(&mut Tokens, &Settings) -> Result<(), String>) -> Result<(), Failure> {
-    install::change_tokens(&context.cluster, Path::new("/"), change).map_err(|why| match why {
+    install::change_tokens(&context.cluster, &here(context), change).map_err(|why| match why {
         install::Error::Token(_) => Failure::Usage(why.to_string()),
         _ => Failure::Failed(why.to_string()),
     })
@@ -175,7 +176,7 @@ fn keep(path: &Path, token: &Token) -> Result<(), Failure> {
 
 /// Lets the master end what goes on by a token that is none any more. Requests are held against the files themselves.
 fn heard(context: &Context, runtime: &Runtime) {
-    let told = Running::connect(runtime).and_then(|running| running.hang_up(&context.cluster.master()));
+    let told = Running::connect(context.place, runtime).and_then(|running| running.hang_up(&context.cluster.master()));
     if let Err(why) = told {
         complain(&format!(
             "project-cluster: the master was not told ({why}): streams of events that are open go on until `systemctl reload-or-restart {}`\n",
@@ -201,8 +202,13 @@ fn person() -> u32 {
     login.or_else(sudo).unwrap_or_else(|| unsafe { libc::getuid() })
 }
 
-fn root_only(verb: &str) -> Result<(), Failure> {
-    if is_root() {
+/// What is installed in this place.
+fn here(context: &Context) -> install::Options {
+    install::Options { host: Host::of(context.place.clone()), ..install::Options::default() }
+}
+
+fn root_only(context: &Context, verb: &str) -> Result<(), Failure> {
+    if may_install(context) {
         return Ok(());
     }
     Err(Failure::Failed(format!("tokens are root's to make and withdraw: `sudo project-cluster {verb}`")))

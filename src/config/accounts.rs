@@ -4,6 +4,8 @@ use std::io::{self, ErrorKind, Read as _};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::place::{self, Place};
+
 /// Where users and groups are looked up.
 pub trait Accounts {
     /// The user id of an account, none where there is no such account.
@@ -16,6 +18,10 @@ pub trait Accounts {
     /// # Errors
     /// As for [`Accounts::user`].
     fn group(&self, name: &str) -> io::Result<Option<u32>>;
+    /// Whose systemd the cluster is for. Default: the machine's.
+    fn place(&self) -> Place {
+        Place::system()
+    }
 }
 
 /// The range that systemd takes dynamic users from (`systemd.io/UIDS-GIDS`). While a worker runs, its dynamic user
@@ -94,6 +100,9 @@ fn entry(program: &str, database: &str, name: &str, limit: Duration) -> io::Resu
 }
 
 impl Accounts for SystemAccounts {
+    fn place(&self) -> Place {
+        place::here().clone()
+    }
     fn user(&self, name: &str) -> io::Result<Option<u32>> {
         lookup("getent", "passwd", name, LIMIT)
     }

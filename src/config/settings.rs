@@ -150,6 +150,8 @@ impl Workers {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum User {
+    /// Who runs the cluster: in a user's own systemd nobody else can be had.
+    Own,
     /// systemd's `DynamicUser=` under this explicit name, which collides with no account.
     Dynamic(String),
     /// An account of the system, and its group where another one than its own is written. `root` only when written.
@@ -298,6 +300,14 @@ pub struct Sandbox {
     pub syscalls: bool,
     /// `PrivateUsers=`: a user namespace of its own. Default false.
     pub users: bool,
+}
+
+impl Sandbox {
+    /// What holds in a user's own systemd: what a process may do to itself, without a mount or a namespace.
+    pub fn rootless() -> Self {
+        let none = Self { system: false, home: false, tmp: false, devices: false, kernel: false, proc: false, ..Self::default() };
+        Self { privileges: true, namespaces: true, families: true, syscalls: true, ..none }
+    }
 }
 
 impl Default for Sandbox {

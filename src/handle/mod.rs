@@ -8,12 +8,12 @@ mod start;
 mod stop;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use crate::config::settings::{App, Settings};
 use crate::names::{AppName, AppUnits, ClusterName, Instance};
+use crate::place;
 use crate::say::say;
 use crate::systemd::dbus::Bus;
 use crate::systemd::{self, ActiveState, Systemd, UnitState};
@@ -40,6 +40,7 @@ struct Handle<'a> {
     units: AppUnits<'a>,
     /// None when `install` has just removed the app from the settings: it can only be stopped.
     app: Option<&'a App>,
+    paths: &'a Paths,
     systemd: Bus,
     store: Store,
 }
@@ -76,7 +77,8 @@ pub fn main(args: &[OsString]) -> ExitCode {
 }
 
 async fn run(step: &str, cluster: &ClusterName, app: &AppName) -> Result<(), Error> {
-    let store = Store::open(cluster, &Paths::system());
+    let paths = &place::here().paths;
+    let store = Store::open(cluster, paths);
     let settings: Option<Settings> = match store.settings() {
         Ok(settings) => Some(settings),
         // A stop needs nothing of them but how long the workers may take.
@@ -89,7 +91,8 @@ async fn run(step: &str, cluster: &ClusterName, app: &AppName) -> Result<(), Err
     let handle = Handle {
         units: AppUnits::new(cluster, app),
         app: settings.as_ref().and_then(|settings| settings.apps.get(app)),
-        systemd: Bus::private().await?,
+        paths,
+        systemd: Bus::private(paths).await?,
         store,
     };
     match step {
@@ -130,22 +133,4 @@ impl Handle<'_> {
         }
         Ok(())
     }
-}
-
-/// Mark of a `restart`, of a start that failed, and of an `apply` while the app does not run: the next start makes a fresh
-/// generation, since whoever asks for it wants what is on disk by then. Root's own, gone at the next boot, which starts
-/// what served before.
-pub fn fresh_mark(cluster: &ClusterName, app: &AppName) -> PathBuf {
-    cluster.run().join(format!("fresh-{app}"))
-}
-
-/// Mark of a roll that is under way, with its number: left by the master for the reload step, which follows that roll and
-/// begins no other.
-pub fn shown_mark(cluster: &ClusterName, app: &AppName) -> PathBuf {
-    cluster.run().join(format!("state/shown-{app}"))
-}
-
-/// Mark of `sleep`, left by the master in its own directory.
-pub fn sleep_mark(cluster: &ClusterName, app: &AppName) -> PathBuf {
-    cluster.run().join(format!("state/sleep-{app}"))
 }

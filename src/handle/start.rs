@@ -6,11 +6,12 @@ use std::time::Duration;
 use futures_util::future;
 
 use super::plan::{self, Known};
-use super::{Error, Handle, SLACK, fresh_mark, sleep_mark};
+use super::{Error, Handle, SLACK};
 use crate::config::settings::App;
 use crate::intent::{AppIntent, Intent};
 use crate::journal::{self, Journal};
 use crate::names::{ClusterName, Instance};
+use crate::place;
 use crate::say::say;
 use crate::status;
 use crate::systemd::{self, ActiveState, JobEnd, Systemd, Verb};
@@ -30,7 +31,7 @@ pub(super) async fn run(handle: &Handle<'_>, cluster: &ClusterName) -> Result<()
     };
     let app = handle.units.app;
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let intent = remembered(cluster, handle);
+    let intent = remembered(handle);
     let slots = intent.wanted(settings.workers.count(cores));
     if slots.is_empty() {
         // An open port with nobody behind it would let clients hang: that of an app on demand is open already.
@@ -46,9 +47,9 @@ pub(super) async fn run(handle: &Handle<'_>, cluster: &ClusterName) -> Result<()
         return Ok(());
     }
     // Of a sleep whose stop never came.
-    let _ = std::fs::remove_file(sleep_mark(cluster, app));
+    let _ = std::fs::remove_file(handle.paths.sleep_mark(cluster, app));
     sockets(handle, settings).await?;
-    let mark = fresh_mark(cluster, app);
+    let mark = handle.paths.fresh_mark(cluster, app);
     let counter = handle.store.counter(app)?;
     let known = Known {
         highest: Some(counter.generation),
@@ -100,7 +101,7 @@ pub(super) async fn run(handle: &Handle<'_>, cluster: &ClusterName) -> Result<()
     let _ = handle.stop_all(&units, settings.timeout.kill + SLACK).await;
     let unit = handle.units.worker(instance);
     let mut text = format!("{app}: none of {} workers got ready. {unit}: {why}", workers.len());
-    for line in Journal::default().last_lines(&unit, begun, LINES).await {
+    for line in Journal::of(place::here().manager).last_lines(&unit, begun, LINES).await {
         text.push_str(&format!("\n  {line}"));
     }
     let closed = if settings.listen.is_empty() { "" } else { "Its port is closed. " };
@@ -109,8 +110,8 @@ pub(super) async fn run(handle: &Handle<'_>, cluster: &ClusterName) -> Result<()
 }
 
 /// What the master remembers, if that can be read: its numbers only.
-fn remembered(cluster: &ClusterName, handle: &Handle<'_>) -> AppIntent {
-    match Intent::read(&Intent::path(cluster)) {
+fn remembered(handle: &Handle<'_>) -> AppIntent {
+    match Intent::read(&handle.paths.intent(handle.units.cluster)) {
         Ok(mut intent) => intent.apps.remove(handle.units.app).unwrap_or_default(),
         Err(why) => {
             say!(Warning, "what the master remembers cannot be read ({why}); going by the pins and the configuration");

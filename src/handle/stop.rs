@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::plan::{self, Case};
-use super::{Error, Handle, SLACK, fresh_mark, sleep_mark};
+use super::{Error, Handle, SLACK};
 use crate::files;
 use crate::names::ClusterName;
 use crate::say::say;
@@ -19,11 +19,11 @@ const UNKNOWN_KILL: Duration = Duration::from_secs(300);
 pub(super) async fn run(handle: &Handle<'_>, cluster: &ClusterName) -> Result<(), Error> {
     let app = handle.units.app;
     // Unlinking follows no symlink, and the directory itself is root's to name.
-    let sleep = std::fs::remove_file(sleep_mark(cluster, app)).is_ok() && handle.app.is_none_or(|app| app.on_demand);
+    let sleep = std::fs::remove_file(handle.paths.sleep_mark(cluster, app)).is_ok() && handle.app.is_none_or(|app| app.on_demand);
     let state = handle.systemd.system_state().await?;
     let job = handle.systemd.job_type(&handle.units.handle()).await?;
     let case = plan::case(&state, job.as_deref(), sleep);
-    let fresh = fresh_mark(cluster, app);
+    let fresh = handle.paths.fresh_mark(cluster, app);
     match case {
         Case::Restart | Case::FailedStart => {
             if let Err(why) = files::replace(&fresh, b"", 0o600) {

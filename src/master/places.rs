@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::names::{AppName, ClusterName};
+use crate::worker::paths::Paths;
 
 /// The two directories of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,9 +15,9 @@ pub struct Places {
 }
 
 impl Places {
-    /// Those of the system manager.
-    pub fn system(cluster: &ClusterName) -> Self {
-        Self { var: cluster.var(), run: cluster.run() }
+    /// Those below these roots.
+    pub fn of(cluster: &ClusterName, paths: &Paths) -> Self {
+        Self { var: paths.var(cluster), run: paths.runtime(cluster) }
     }
     /// What `install` last validated.
     pub fn settings(&self) -> PathBuf {
@@ -75,14 +76,14 @@ mod tests {
     #[test]
     fn they_are_where_roots_steps_look() {
         let (cluster, app) = (ClusterName::default(), "api".parse().unwrap());
-        let places = Places::system(&cluster);
-        let paths = crate::worker::paths::Paths::system();
-        assert_eq!(places.token_hash(), crate::units::model::token_hash(&cluster));
-        assert_eq!(places.tokens(), crate::units::model::tokens(&cluster));
+        let paths = Paths::system();
+        let places = Places::of(&cluster, &paths);
+        assert_eq!(places.token_hash(), paths.token_hash(&cluster));
+        assert_eq!(places.tokens(), paths.tokens(&cluster));
         assert_eq!(places.crashes(&app), paths.crashes(&cluster, &app));
-        assert_eq!(places.intent(), crate::intent::Intent::path(&cluster));
-        assert_eq!(places.sleep(&app), crate::handle::sleep_mark(&cluster, &app));
-        assert_eq!(places.shown(&app), crate::handle::shown_mark(&cluster, &app));
-        assert_eq!(places.fresh(&app), crate::handle::fresh_mark(&cluster, &app));
+        assert_eq!(places.intent(), paths.intent(&cluster));
+        assert_eq!(places.sleep(&app), paths.sleep_mark(&cluster, &app));
+        assert_eq!(places.shown(&app), paths.shown_mark(&cluster, &app));
+        assert_eq!(places.fresh(&app), paths.fresh_mark(&cluster, &app));
     }
 }

@@ -4,6 +4,7 @@
 
 use std::ffi::OsString;
 use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use crate::formats;
 use crate::intent::Intent;
 use crate::journal::Journal;
 use crate::names::ClusterName;
+use crate::place;
 use crate::say::say;
 use crate::systemd::Systemd;
 use crate::systemd::dbus::Bus;
@@ -65,21 +67,29 @@ async fn run(cluster: &ClusterName) -> Result<(), String> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|why| why.to_string())?;
     let mut hangup = signal(SignalKind::hangup()).map_err(|why| why.to_string())?;
     let listeners = listeners(cluster)?;
-    let places = Places::system(cluster);
+    let place = place::here();
+    let places = Places::of(cluster, &place.paths);
     crate::points::arm(places.run.join("state"));
     // What another version knows more of would be set aside as damaged. Workers go on without a master.
     formats::refuse_newer([&places.var, &places.run]).map_err(|why| why.to_string())?;
     let settings = read_settings(&places)?;
     let path = places.intent();
+    // Where no `StateDirectory=` has made it.
+    let state = place.paths.master_state(cluster);
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&state)
+        .map_err(|why| format!("{} cannot be made: {why}", state.display()))?;
     let intent = match Intent::read(&path) {
         Ok(intent) => intent,
         Err(why) if why.kind() == io::ErrorKind::InvalidData => set_aside(&path, &why)?,
         Err(why) => return Err(format!("{} cannot be read: {why}", path.display())),
     };
-    let systemd = Arc::new(Bus::system().await.map_err(|why| why.to_string())?);
+    let systemd = Arc::new(Bus::of(place).await.map_err(|why| why.to_string())?);
     // Before the first reading, so that no change falls between.
     let changes = systemd.changes();
-    let master = Master::new(systemd, settings, intent, places.clone(), Journal::default());
+    let master = Master::new(systemd, settings, intent, places.clone(), Journal::of(place.manager));
     // Without it every handle would seem to have left, and a roll to be over.
     master.look().await.map_err(|why| why.to_string())?;
     master.tell_start();

@@ -123,6 +123,7 @@ pub fn app(
         command: settings.command.clone(),
         cwd: settings.cwd.display().to_string(),
         user: match &settings.user {
+            User::Own => "who owns the cluster".to_owned(),
             User::Dynamic(name) => format!("{name} (dynamic)"),
             User::Named { user, .. } => user.clone(),
         },

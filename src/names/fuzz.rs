@@ -57,7 +57,9 @@ pub fn names(data: &[u8]) {
     let mut part = || parts.next().unwrap_or_default();
     let (Ok(cluster), Ok(app)) = (part().parse::<ClusterName>(), part().parse::<AppName>()) else { return };
     let units = AppUnits::new(&cluster, &app);
-    for unit in [units.handle(), units.trigger(), units.template(), cluster.master(), cluster.target(), units.slice()] {
+    for unit in
+        [units.handle(), units.trigger(), units.template(), cluster.master(), cluster.target(), units.slice(crate::place::Manager::System)]
+    {
         // A slice of dashes alone may be longer: `install` refuses it.
         assert!(is_unit_name(&unit) || unit.ends_with(".slice"), "{unit:?}");
     }

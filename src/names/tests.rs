@@ -1,4 +1,5 @@
 use super::*;
+use crate::place::Manager;
 
 #[test]
 fn an_instance_has_one_spelling() {
@@ -67,7 +68,7 @@ fn unit_names() {
     let (cluster, app) = (ClusterName::default(), "api-v2".parse().unwrap());
     let units = AppUnits::new(&cluster, &app);
     assert_eq!(units.handle(), "project-cluster@api-v2.service");
-    assert_eq!(units.slice(), "system-project\\x2dcluster\\x2dapi\\x2dv2.slice");
+    assert_eq!(units.slice(Manager::System), "system-project\\x2dcluster\\x2dapi\\x2dv2.slice");
     assert_eq!(units.socket(&"[::1]:80".parse().unwrap()), "project-cluster-api-v2-::1:80.socket");
     assert_eq!(units.socket(&"/run/a-b/c.sock".parse().unwrap()), "project-cluster-api-v2-unix:run:a-b:c.sock.socket");
     assert_eq!(units.socket(&"/run/a b:é".parse().unwrap()), "project-cluster-api-v2-unix:run:a::20b::3a::c3::a9.socket");

@@ -1,6 +1,7 @@
 //! Unit names made of the others.
 
 use super::{Address, AppName, ClusterName, Instance};
+use crate::place::Manager;
 
 /// The unit names of one app of one cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,9 +51,9 @@ impl<'a> AppUnits<'a> {
         }
         format!("{}-unix:{:016x}.socket", self.prefix(), fnv1a(address.to_string().as_bytes()))
     }
-    /// systemd's own slice of the workers, `system-NAME\x2dAPP.slice`: a bare `-` in a slice's name would nest.
-    pub fn slice(&self) -> String {
-        format!("system-{}.slice", escape_unit(&self.prefix()))
+    /// systemd's own slice of the workers, `system-NAME\x2dAPP.slice` (`app-...` of a user's): a bare `-` in a slice's name would nest.
+    pub fn slice(&self, manager: Manager) -> String {
+        slice(manager, &self.prefix())
     }
     /// The instance of a worker's unit name, if it is one of this app's.
     pub fn instance(&self, unit: &str) -> Option<Instance> {
@@ -68,6 +69,11 @@ impl<'a> AppUnits<'a> {
     pub fn runtime_directory(&self, instance: &str) -> String {
         format!("{}/{instance}", self.prefix())
     }
+}
+
+/// systemd's own slice of a template unit.
+pub(super) fn slice(manager: Manager, template: &str) -> String {
+    format!("{}-{}.slice", manager.slice_prefix(), escape_unit(template))
 }
 
 /// The command that stops all of an app and starts its current generation: what mends a socket that went down under running

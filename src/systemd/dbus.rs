@@ -26,7 +26,9 @@ use self::link::{Door, MANAGER, ROOT, Way, raw_call};
 use self::words::{active_state, unit_path};
 use super::{ActiveState, Change, Details, Error, JobEnd, Systemd, UnitState, Verb};
 use crate::journal::monotonic_us_now;
+use crate::place::Place;
 use crate::points::pass;
+use crate::worker::paths::Paths;
 
 const UNIT: &str = "org.freedesktop.systemd1.Unit";
 const SERVICE: &str = "org.freedesktop.systemd1.Service";
@@ -88,12 +90,21 @@ impl Bus {
         Self::open(Door { way: Way::Address(address.to_owned()), call: limit }).await
     }
 
-    /// Over `/run/systemd/private`: root only, works with D-Bus and polkit dead.
+    /// The way of a master in this place: the system bus, or the user's systemd itself, which needs no bus.
     ///
     /// # Errors
     /// As [`Bus::system`].
-    pub async fn private() -> Result<Self, Error> {
-        Self::open(Door { way: Way::Private, call: CALL }).await
+    pub async fn of(place: &Place) -> Result<Self, Error> {
+        if place.is_user() { Self::private(&place.paths).await } else { Self::system().await }
+    }
+
+    /// Over systemd's own socket, `/run/systemd/private`, root's only, or that of a user's systemd: works with D-Bus and polkit
+    /// dead.
+    ///
+    /// # Errors
+    /// As [`Bus::system`].
+    pub async fn private(paths: &Paths) -> Result<Self, Error> {
+        Self::open(Door { way: Way::Private(paths.manager_socket()), call: CALL }).await
     }
 
     async fn open(door: Door) -> Result<Self, Error> {
@@ -335,6 +346,8 @@ impl Systemd for Bus {
     async fn settle(&self) -> Result<(), Error> {
         let asked: Result<(), Error> = self.call(ROOT, MANAGER, "Subscribe", &(), "hear what changes").await;
         match asked {
+            // Who is not on a bus is subscribed by being connected, and is never told otherwise.
+            Ok(()) if self.door.way.is_private() => {}
             Ok(()) => link::tell(&self.shared, Change::All),
             Err(Error::Refused { why, .. }) if why.contains("AlreadySubscribed") => {}
             Err(why) => return Err(why),

@@ -1,4 +1,4 @@
-//! PID 1's private socket, `/run/systemd/private`, as a transport for zbus.
+//! systemd's private socket, `/run/systemd/private` or that of a user's systemd, as a transport for zbus.
 //!
 //! Behind it is no bus, and yet PID 1 names itself `org.freedesktop.systemd1` as the sender of what it sends there.
 //! The D-Bus specification allows unique names only in that field, and zbus refuses the message. So its first
@@ -6,15 +6,13 @@
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use zbus::connection::socket::{ReadHalf, Socket, Split, WriteHalf};
 use zbus::export::async_trait::async_trait;
-
-/// Where it is.
-const PATH: &str = "/run/systemd/private";
 
 /// What stands before the name: field code 7 (`SENDER`), its signature `s`, the name's length, 24. In the body of a
 /// message these bytes could only be a struct of a byte and a variant, which no answer to us holds.
@@ -25,9 +23,9 @@ const BEFORE: [u8; 8] = [7, 1, b's', 0, 24, 0, 0, 0];
 pub(super) struct Private(UnixStream);
 
 impl Private {
-    /// Connects; root only.
-    pub(super) async fn connect() -> io::Result<Self> {
-        Ok(Self(UnixStream::connect(PATH).await?))
+    /// Connects; only who runs that systemd may.
+    pub(super) async fn connect(path: &Path) -> io::Result<Self> {
+        Ok(Self(UnixStream::connect(path).await?))
     }
 }
 

@@ -3,13 +3,14 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::model::{Host, Tree, master_settings, prepare_settings};
+use super::model::{Host, Tree};
 use super::render::render;
 use super::text;
 use crate::config::settings::Settings;
 use crate::config::values::milliseconds;
 use crate::fuzz::harmless;
 use crate::journal;
+use crate::worker::paths::Paths;
 
 /// Section, key and value.
 type Directive = (String, String, String);
@@ -54,7 +55,9 @@ fn shape(tree: &Tree) -> Vec<(&Path, Vec<Directive>)> {
 /// there. Command, directory and environment change nothing but what people read.
 pub(crate) fn rendered(settings: &Settings) {
     let tree = render(settings, &Host::default());
-    let files = [(prepare_settings(&settings.name), settings.clone()), (master_settings(&settings.name), settings.without_env())];
+    let paths = Paths::system();
+    let files =
+        [(paths.prepare_settings(&settings.name), settings.clone()), (paths.master_settings(&settings.name), settings.without_env())];
     for (path, expected) in files {
         let written: Option<Settings> = serde_json::from_str(&tree.files[&path].contents).ok();
         assert_eq!(written, Some(expected), "{}", path.display());

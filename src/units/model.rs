@@ -6,10 +6,15 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::names::ClusterName;
+use crate::place::Place;
+use crate::units::text;
+use crate::worker::paths::Paths;
 
 /// The machine that the units are for. All paths are those inside the root directory that is installed to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Host {
+    /// Whose systemd. Default: the machine's.
+    pub place: Place,
     /// This program. Default `/usr/bin/project-cluster`.
     pub program: PathBuf,
     /// Default `/usr/bin/systemctl`.
@@ -24,17 +29,42 @@ pub struct Host {
 
 impl Default for Host {
     fn default() -> Self {
-        Self {
-            program: "/usr/bin/project-cluster".into(),
-            systemctl: "/usr/bin/systemctl".into(),
-            units: "/etc/systemd/system".into(),
-            sysusers: "/etc/sysusers.d".into(),
-            polkit: "/etc/polkit-1/rules.d".into(),
-        }
+        Self::of(Place::system())
     }
 }
 
 impl Host {
+    /// The usual machine, for a cluster in this place.
+    pub fn of(place: Place) -> Self {
+        Self {
+            program: "/usr/bin/project-cluster".into(),
+            systemctl: "/usr/bin/systemctl".into(),
+            units: place.units.clone(),
+            sysusers: "/etc/sysusers.d".into(),
+            polkit: "/etc/polkit-1/rules.d".into(),
+            place,
+        }
+    }
+    /// This program as a unit calls it, with what says the place.
+    pub fn command(&self) -> String {
+        [&[text::program(&self.program).as_str()], self.place.manager.flags()].concat().join(" ")
+    }
+    /// systemctl as a unit calls it.
+    pub fn systemctl_command(&self) -> String {
+        [&[text::program(&self.systemctl).as_str()], self.place.manager.flags()].concat().join(" ")
+    }
+    /// What stands before a step that root must take: nothing where there is no root.
+    pub fn as_root(&self) -> &'static str {
+        if self.is_user() { "" } else { "+" }
+    }
+    /// Whether the units are a user's own.
+    pub fn is_user(&self) -> bool {
+        self.place.is_user()
+    }
+    /// Where the cluster's files lie.
+    pub fn paths(&self) -> &Paths {
+        &self.place.paths
+    }
     /// The file that declares the master's system user.
     pub fn sysusers_file(&self, cluster: &ClusterName) -> PathBuf {
         self.sysusers.join(format!("{cluster}.conf"))
@@ -100,44 +130,4 @@ impl Tree {
 /// The last component, where it is UTF-8.
 pub fn file_name(path: &Path) -> Option<&str> {
     path.file_name().and_then(|name| name.to_str())
-}
-
-/// `settings.json` of the master, without `env`.
-pub fn master_settings(cluster: &ClusterName) -> PathBuf {
-    cluster.var().join("settings.json")
-}
-
-/// The directory of the pins, root's alone.
-pub fn pins(cluster: &ClusterName) -> PathBuf {
-    cluster.var().join("pins")
-}
-
-/// The directory of what is the operators' and not the master's, whom its unit keeps out.
-pub fn operators(cluster: &ClusterName) -> PathBuf {
-    cluster.var().join("operators")
-}
-
-/// The bearer token of the API over TCP, root:NAME 0640.
-pub fn token(cluster: &ClusterName) -> PathBuf {
-    operators(cluster).join("token")
-}
-
-/// Its hash, by which the master knows it, root:NAME 0640.
-pub fn token_hash(cluster: &ClusterName) -> PathBuf {
-    cluster.var().join("token.sha256")
-}
-
-/// Names, roles and hashes of the tokens that root made, root:NAME 0640.
-pub fn tokens(cluster: &ClusterName) -> PathBuf {
-    cluster.var().join("tokens.json")
-}
-
-/// `settings.json` of `prepare`, with `env`.
-pub fn prepare_settings(cluster: &ClusterName) -> PathBuf {
-    pins(cluster).join("settings.json")
-}
-
-/// What `install` remembers for `uninstall`.
-pub fn installed(cluster: &ClusterName) -> PathBuf {
-    pins(cluster).join("installed.json")
 }

@@ -38,7 +38,7 @@ pub(super) fn before_start(cluster: &ClusterName, app: &AppName, instance: Insta
     let count = match last {
         None => Count::fresh(now),
         Some(last) if last.is_plain(now, restart) => last.next(now, restart, None),
-        Some(last) => last.next(now, restart, known(&AppUnits::new(cluster, app).worker(&instance))),
+        Some(last) => last.next(now, restart, known(paths, &AppUnits::new(cluster, app).worker(&instance))),
     };
     let written = match last {
         None => make(&directory, paths, cluster, app, instance).and_then(|()| write(&path, &count)),
@@ -46,7 +46,7 @@ pub(super) fn before_start(cluster: &ClusterName, app: &AppName, instance: Insta
     };
     if let Err(why) = written {
         say(Priority::Warning, &format!("the ends of {app} {instance} cannot be counted in {}: {why}", path.display()));
-        return hold_back(&AppUnits::new(cluster, app).worker(&instance));
+        return hold_back(paths, &AppUnits::new(cluster, app).worker(&instance));
     }
     if count.ends == LOOP && last.is_none_or(|last| last.ends < LOOP) {
         let uid = Uid { app: app.clone(), slot: instance.slot };
@@ -64,8 +64,8 @@ pub(super) fn before_start(cluster: &ClusterName, app: &AppName, instance: Insta
 
 /// Waits where systemd starts a worker again and again whose ends are not counted: one that can never start, say, of a name that
 /// the master made up.
-pub(super) fn hold_back(unit: &str) {
-    if let Some(known) = known(unit).filter(|known| known.restarts > 1) {
+pub(super) fn hold_back(paths: &Paths, unit: &str) {
+    if let Some(known) = known(paths, unit).filter(|known| known.restarts > 1) {
         linger(known.restarts, LONGEST);
     }
 }
@@ -84,11 +84,11 @@ fn linger(ends: u32, wait: Duration) {
 }
 
 /// What systemd knows of the worker; none when it does not say.
-fn known(unit: &str) -> Option<Known> {
+fn known(paths: &Paths, unit: &str) -> Option<Known> {
     let asked = || -> Result<Known, String> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|why| why.to_string())?;
         let question = async {
-            let details = Bus::private().await?.details(unit).await?;
+            let details = Bus::private(paths).await?.details(unit).await?;
             Ok::<_, systemd::Error>(Known { restarts: details.restarts, ready_us: details.active_since_us })
         };
         let answer = runtime.block_on(async { tokio::time::timeout(ANSWER, question).await });

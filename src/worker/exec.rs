@@ -129,7 +129,10 @@ pub fn enter(copy: &Copy) -> Result<(), Error> {
 /// The switch of the sandbox that may hide a path.
 fn hidden_by(path: &Path) -> Option<&'static str> {
     let below = |roots: &[&str]| roots.iter().any(|root| path.starts_with(root));
-    if below(&["/home", "/root", "/run/user"]) {
+    if crate::place::here().is_user() {
+        // Nothing is hidden in a user's own systemd.
+        None
+    } else if below(&["/home", "/root", "/run/user"]) {
         Some("home")
     } else if below(&["/tmp", "/var/tmp"]) {
         Some("tmp")

@@ -79,7 +79,7 @@ fn dispatch(args: &[OsString]) -> Result<(), Error> {
             _ => return Err(usage(&format!("`{word}` is not understood"))),
         }
     }
-    let paths = root.map_or_else(Paths::system, |root| Paths::under(Path::new(root)));
+    let paths = root.map_or_else(|| crate::place::here().paths.clone(), |root| Paths::under(Path::new(root)));
     // The default of `timeout.start`.
     let timeout = timeout.map_or(Duration::from_secs(30), Duration::from_millis);
     if verb == "probe" {

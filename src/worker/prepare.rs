@@ -43,7 +43,7 @@ pub fn run(cluster: &ClusterName, app: &AppName, instance: &str, paths: &Paths, 
     let directory = std::env::var_os("RUNTIME_DIRECTORY").unwrap_or_default();
     let directory = Path::new(&directory);
     let instance = checked(cluster, app, instance, paths, directory)
-        .inspect_err(|_| crashes::hold_back(&format!("{}@{instance}.service", AppUnits::new(cluster, app).prefix())))?;
+        .inspect_err(|_| crashes::hold_back(paths, &format!("{}@{instance}.service", AppUnits::new(cluster, app).prefix())))?;
     // Before anything that can fail: a step that fails each time is a crash loop too.
     crashes::before_start(cluster, app, instance, paths, restart);
     finish(cluster, app, instance, paths, directory)

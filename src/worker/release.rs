@@ -42,7 +42,7 @@ fn directory(path: &Path) -> io::Result<PathBuf> {
 fn groups(app: &App) -> io::Result<Vec<u32>> {
     let mut groups = match &app.user {
         User::Named { user, .. } => accounts::groups_of(user)?,
-        User::Dynamic(_) => Vec::new(),
+        User::Dynamic(_) | User::Own => Vec::new(),
     };
     let more = app.systemd.iter().filter(|(key, _)| key.eq_ignore_ascii_case("SupplementaryGroups"));
     for name in more.flat_map(|(_, values)| values).flat_map(|value| value.split_whitespace()) {

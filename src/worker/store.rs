@@ -311,7 +311,8 @@ fn from_settings(app: &AppName, generation: Generation, wanted: &App, owner: Own
 }
 
 fn io_error(what: &str, path: &str, error: &io::Error) -> Error {
-    let hint = if error.kind() == io::ErrorKind::PermissionDenied { ": this step runs as root" } else { "" };
+    let hint =
+        if error.kind() == io::ErrorKind::PermissionDenied && !crate::place::here().is_user() { ": this step runs as root" } else { "" };
     Error::new(format!("{path} cannot {what}: {error}{hint}"))
 }
 

@@ -14,7 +14,7 @@ fn listeners(cluster: &Cluster, port: u16) -> String {
 }
 
 #[test]
-fn a_changed_address_comes_by_a_reload_and_an_old_worker_comes_back_where_it_was() {
+pub fn a_changed_address_comes_by_a_reload_and_an_old_worker_comes_back_where_it_was() {
     let mut cluster = cluster(&node(2));
     let inode = cluster.socket_inode(3000);
     cluster.config(&app("api", 2, "node /srv/apps/hello.js 3010", "listen = 3010"));
@@ -49,7 +49,7 @@ fn a_changed_address_comes_by_a_reload_and_an_old_worker_comes_back_where_it_was
 }
 
 #[test]
-fn an_address_that_overlaps_with_the_old_one_comes_by_a_restart() {
+pub fn an_address_that_overlaps_with_the_old_one_comes_by_a_restart() {
     let cluster = cluster(&node(1));
     cluster.config(&app("api", 1, "node /srv/apps/hello.js 3000", "listen = \"127.0.0.1:3000\"\nenv = { HOST = \"127.0.0.1\" }"));
     let said = cluster.cli(&["install"]).ok();
@@ -61,7 +61,7 @@ fn an_address_that_overlaps_with_the_old_one_comes_by_a_restart() {
 }
 
 #[test]
-fn a_sleeping_app_wakes_at_its_old_address_until_a_reload() {
+pub fn a_sleeping_app_wakes_at_its_old_address_until_a_reload() {
     let sleepy = |port: u16| app("api", 1, &format!("node /srv/apps/hello.js {port}"), &format!("listen = {port}\non_demand = true"));
     let cluster = cluster(&sleepy(3000));
     assert!(cluster.get(ADDRESS, "/").is_ok());

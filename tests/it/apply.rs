@@ -29,7 +29,7 @@ fn has_lines(said: &str, lines: &[&str]) {
 }
 
 #[test]
-fn one_apply_starts_stops_scales_and_reloads_and_leaves_the_rest_alone() {
+pub fn one_apply_starts_stops_scales_and_reloads_and_leaves_the_rest_alone() {
     let old = app("old", 1, "node /srv/apps/hello.js 3002", "listen = 3002");
     let cluster = cluster(&[node(2), bg(1), old, web("")].concat());
     let (web_pids, bg_pids, inodes) = (cluster.pids("web"), cluster.pids("bg"), [3000, 3001].map(|port| cluster.socket_inode(port)));
@@ -138,7 +138,7 @@ fn the_first_apply_installs_and_starts_and_a_wrong_configuration_changes_nothing
 }
 
 #[test]
-fn apply_returns_to_the_configuration_whatever_a_person_had_asked_for() {
+pub fn apply_returns_to_the_configuration_whatever_a_person_had_asked_for() {
     let cluster = cluster(&(node(3) + &web("")));
     cluster.cli(&["scale", "api", "4"]).ok();
     cluster.cli(&["stop", "api:02"]).ok();
@@ -173,7 +173,7 @@ fn apply_returns_to_the_configuration_whatever_a_person_had_asked_for() {
 }
 
 #[test]
-fn what_failed_is_left_alone_until_its_configuration_changes() {
+pub fn what_failed_is_left_alone_until_its_configuration_changes() {
     let api = |script: &str| app("api", 2, &format!("node {script} 3000"), "listen = 3000");
     let cluster = cluster(&(api("/srv/apps/hello.js") + &bg(1)));
     let pids = cluster.pids("api");
@@ -248,7 +248,7 @@ fn a_changed_secret_rolls_and_shows_nowhere_and_a_member_of_the_group_carries_ou
 }
 
 #[test]
-fn a_changed_address_comes_with_its_roll_and_the_next_apply_closes_the_old_one() {
+pub fn a_changed_address_comes_with_its_roll_and_the_next_apply_closes_the_old_one() {
     let at = |port: u16| app("api", 2, &format!("node /srv/apps/hello.js {port}"), &format!("listen = {port}"));
     let cluster = cluster(&at(3000));
     cluster.config(&at(3010));
@@ -265,7 +265,7 @@ fn a_changed_address_comes_with_its_roll_and_the_next_apply_closes_the_old_one()
 }
 
 #[test]
-fn a_sleeping_app_wakes_as_configured_and_a_stopped_one_keeps_its_port_closed() {
+pub fn a_sleeping_app_wakes_as_configured_and_a_stopped_one_keeps_its_port_closed() {
     let demand = |more: &str| app("api", 1, "node /srv/apps/hello.js 3000", &format!("listen = 3000\non_demand = true\n{more}"));
     let cluster = cluster(&demand(""));
     assert!(cluster.get(ADDRESS, "/").unwrap().body.starts_with("v1 "));
@@ -287,7 +287,7 @@ fn a_sleeping_app_wakes_as_configured_and_a_stopped_one_keeps_its_port_closed() 
 }
 
 #[test]
-fn what_is_changed_back_rolls_only_where_something_else_serves_and_ends_the_hold_of_what_failed() {
+pub fn what_is_changed_back_rolls_only_where_something_else_serves_and_ends_the_hold_of_what_failed() {
     let env = |version: &str| app("api", 2, "node /srv/apps/hello.js 3000", &format!("listen = 3000\nenv = {{ VERSION = \"{version}\" }}"));
     let cluster = cluster(&env("v1"));
     let pids = cluster.pids("api");

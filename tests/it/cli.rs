@@ -15,7 +15,7 @@ fn two_apps() -> String {
 }
 
 #[test]
-fn ls_and_show_tell_of_the_whole_control_group() {
+pub fn ls_and_show_tell_of_the_whole_control_group() {
     let cluster = installed(&(app("api", 1, "node app.js 3000", "listen = 3000") + &app("bg", 2, "node /srv/apps/worker.js", "")));
     cluster.program("v1", FAMILY);
     let table = cluster.cli(&["install", "--now"]).ok();
@@ -85,7 +85,7 @@ fn show_tells_apart_what_runs_and_what_is_installed() {
 }
 
 #[test]
-fn start_and_stop_take_several_apps_and_wait_as_told() {
+pub fn start_and_stop_take_several_apps_and_wait_as_told() {
     let cluster = cluster(&two_apps());
     let all_in = |state: &str| {
         let apps: Value = serde_json::from_str(&cluster.cli(&["show", "all", "--json"]).ok()).unwrap();
@@ -133,11 +133,11 @@ fn start_and_stop_take_several_apps_and_wait_as_told() {
 }
 
 #[test]
-fn logs_are_those_of_the_chosen_workers() {
+pub fn logs_are_those_of_the_chosen_workers() {
     let cluster = installed(&(app("api", 2, "node app.js 3000", "listen = 3000") + &app("bg", 1, "node /srv/apps/worker.js", "")));
     cluster.program("v1", &format!("console.log('hello from', process.env.PROJECT_CLUSTER_UID); {HELLO}"));
     cluster.cli(&["install", "--now"]).ok();
-    cluster.run(&["journalctl", "--sync"]).ok();
+    cluster.root("journalctl --sync").ok();
     let logs = cluster.cli(&["logs", "api"]).ok();
     assert!(logs.contains("hello from api:01") && logs.contains("hello from api:02"), "{logs}");
     let one = cluster.cli(&["logs", "api:02"]).ok();
@@ -244,7 +244,7 @@ fn a_start_that_fails_says_the_apps_own_words_also_when_journald_is_late() {
 }
 
 #[test]
-fn with_json_every_answer_is_one_document_and_every_failure_an_error_object() {
+pub fn with_json_every_answer_is_one_document_and_every_failure_an_error_object() {
     let cluster = installed(&two_apps());
     let json = |arguments: &[&str]| -> Value {
         let text = cluster.cli(&[arguments, &["--json"]].concat()).ok();

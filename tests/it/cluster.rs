@@ -1,5 +1,6 @@
 //! A cluster in a sandbox: what most tests here begin with.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -24,7 +25,21 @@ pub fn cluster(toml: &str) -> Cluster {
 /// A sandbox with this configuration in place and nothing installed yet.
 #[track_caller]
 pub fn installed(toml: &str) -> Cluster {
-    Cluster::on(Sandbox::start_with(Options { shown: vec![apps::go()], ..Options::default() }), toml)
+    let ordinary = ROOTLESS.get();
+    let sandbox = Sandbox::start_with(Options { shown: vec![apps::go()], ordinary, ..Options::default() });
+    Cluster::on(sandbox, toml)
+}
+
+thread_local! {
+    /// Whether clusters are an ordinary user's: the test runs as one of `rootless`.
+    static ROOTLESS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs a test's clusters as an ordinary user's, in a systemd of their own.
+pub fn rootless(test: fn()) {
+    ROOTLESS.set(true);
+    test();
+    ROOTLESS.set(false);
 }
 
 /// An app of four plain Node workers on port 3000 in `/srv/shop/current`.

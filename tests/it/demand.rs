@@ -45,7 +45,7 @@ print(len(ok))
 }
 
 #[test]
-fn the_first_connection_is_answered_and_sleep_brings_it_back_to_that() {
+pub fn the_first_connection_is_answered_and_sleep_brings_it_back_to_that() {
     let mut cluster = cluster(&demand(2, "node /srv/apps/hello.js 3000", "env = { HOST = \"127.0.0.1\" }"));
     let asleep = |cluster: &Cluster, why: &str| {
         assert_eq!(loaded(cluster), Vec::<String>::new(), "{why}");
@@ -88,7 +88,7 @@ fn the_first_connection_is_answered_and_sleep_brings_it_back_to_that() {
 }
 
 #[test]
-fn trap_15_a_broken_app_is_held_with_its_port_closed() {
+pub fn trap_15_a_broken_app_is_held_with_its_port_closed() {
     let cluster = cluster(&demand(2, "node /srv/apps/broken/throws.js", ""));
     assert_eq!(cluster.state(SOCKET), "active");
     let client = cluster.client();
@@ -123,7 +123,7 @@ fn trap_15_a_broken_app_is_held_with_its_port_closed() {
 }
 
 #[test]
-fn a_broken_wake_up_after_sleep_is_held_too() {
+pub fn a_broken_wake_up_after_sleep_is_held_too() {
     let cluster = installed(&demand(1, "node app.js 3000", ""));
     cluster.sh("cp /srv/apps/common.js /srv/shop/v1/; cp /srv/apps/hello.js /srv/shop/v1/app.js").ok();
     cluster.cli(&["install", "--now"]).ok();
@@ -141,7 +141,7 @@ fn a_broken_wake_up_after_sleep_is_held_too() {
 }
 
 #[test]
-fn a_sleeping_app_is_stopped_when_asked_to_and_what_does_not_run_cannot_sleep() {
+pub fn a_sleeping_app_is_stopped_when_asked_to_and_what_does_not_run_cannot_sleep() {
     let cluster = installed(&demand(1, "node app.js 3000", ""));
     cluster.sh("cp /srv/apps/common.js /srv/shop/v1/; cp /srv/apps/hello.js /srv/shop/v1/app.js").ok();
     cluster.cli(&["install", "--now"]).ok();

@@ -84,7 +84,7 @@ fn a_token_opens_it_and_its_own_master_cannot_read_that() {
 }
 
 #[test]
-fn without_a_token_is_written_and_a_taken_port_harms_nothing_else() {
+pub fn without_a_token_is_written_and_a_taken_port_harms_nothing_else() {
     let api = |more: &str| format!("[api]\n{more}\n{}", node(1));
     let cluster = installed(&api("auth = \"none\"\nhost = \"0.0.0.0\""));
     let refused = cluster.cli(&["check"]).exits(2);

@@ -35,7 +35,7 @@ fn told(cluster: &Cluster, last: &str) -> Vec<String> {
 }
 
 #[test]
-fn what_others_do_to_workers_is_told_and_respected() {
+pub fn what_others_do_to_workers_is_told_and_respected() {
     let cluster = shop(2, "");
     // A kill, and one that systemd sends for somebody.
     cluster.crash(TWO);
@@ -85,7 +85,7 @@ fn what_others_do_to_workers_is_told_and_respected() {
 }
 
 #[test]
-fn a_shutdown_and_a_stop_of_the_handle_are_no_stops_of_workers() {
+pub fn a_shutdown_and_a_stop_of_the_handle_are_no_stops_of_workers() {
     let mut cluster = shop(2, "");
     cluster.systemctl(&["stop", HANDLE]).ok();
     // Which of two workers that stop at once is down first is chance.
@@ -107,7 +107,7 @@ fn a_shutdown_and_a_stop_of_the_handle_are_no_stops_of_workers() {
 }
 
 #[test]
-fn a_lost_socket_and_masked_units_are_shown_with_what_mends_them() {
+pub fn a_lost_socket_and_masked_units_are_shown_with_what_mends_them() {
     let cluster = shop(1, "");
     let socket = "project-cluster-api-:::3000.socket";
     cluster.systemctl(&["stop", socket]).ok();
@@ -137,7 +137,7 @@ fn a_lost_socket_and_masked_units_are_shown_with_what_mends_them() {
 }
 
 #[test]
-fn restarts_that_one_burst_hides_are_told() {
+pub fn restarts_that_one_burst_hides_are_told() {
     // Up again before a reading of its end could begin.
     let cluster = cluster(&app("api", 1, "sleep infinity", "ready = \"none\"\nreload.min_ready = \"1ms\"\ntimeout.restart = \"0ms\""));
     let unit = "project-cluster-api@1.1.1.service";
@@ -153,7 +153,7 @@ fn restarts_that_one_burst_hides_are_told() {
 }
 
 #[test]
-fn followed_over_a_restart_of_the_master_it_tells_the_gap_and_ends_when_nobody_reads() {
+pub fn followed_over_a_restart_of_the_master_it_tells_the_gap_and_ends_when_nobody_reads() {
     let cluster = shop(2, "");
     let following = cluster.spawn(&["project-cluster", "events", "-f", "--json"]);
     let plain = cluster.spawn(&["project-cluster", "events", "api:02", "-f", "-n", "0"]);
@@ -210,7 +210,7 @@ fn followed_over_a_restart_of_the_master_it_tells_the_gap_and_ends_when_nobody_r
 }
 
 #[test]
-fn streams_are_bounded_and_frames_are_those_of_the_standard() {
+pub fn streams_are_bounded_and_frames_are_those_of_the_standard() {
     let cluster = shop(1, "");
     cluster.systemctl(&["restart", "project-cluster-api@1.1.1.service"]).ok();
     told(&cluster, "worker.start api:01 outside");
@@ -286,7 +286,7 @@ assert 'event: gap' not in head, head
 }
 
 #[test]
-fn systemctl_status_shows_the_step_of_a_reload_and_what_it_leaves() {
+pub fn systemctl_status_shows_the_step_of_a_reload_and_what_it_leaves() {
     let cluster = shop(2, "reload.min_ready = \"500ms\"");
     const UP: &str = "up; `project-cluster show api` tells its workers";
     let status = || cluster.property(HANDLE, "StatusText");

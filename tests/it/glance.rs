@@ -10,7 +10,7 @@ const ONE: &str = "project-cluster-api@1.1.1.service";
 const TIMES: usize = 8;
 
 #[test]
-fn what_has_just_been_stopped_started_or_killed_is_listed_so() {
+pub fn what_has_just_been_stopped_started_or_killed_is_listed_so() {
     let cluster = cluster(&app("api", 3, "sleep infinity", "ready = \"none\"\nreload.min_ready = \"10ms\""));
     // In one go, so that nothing lies between the change and the question.
     let row = |change: &str| -> Value {
@@ -36,7 +36,7 @@ fn what_has_just_been_stopped_started_or_killed_is_listed_so() {
 }
 
 #[test]
-fn fifty_who_ask_at_once_get_one_answer_each() {
+pub fn fifty_who_ask_at_once_get_one_answer_each() {
     let cluster = cluster(&app("api", 2, "sleep infinity", "ready = \"none\"\nreload.min_ready = \"10ms\""));
     let script = format!(
         "systemctl stop {ONE}\nfor asker in $(seq 50); do project-cluster --json ls > /run/answer.$asker & done\nwait\ncat /run/answer.*"

@@ -33,7 +33,7 @@ fn start_stop_and_restart_without_a_master() {
 }
 
 #[test]
-fn power_off_under_load_waits_for_no_time_out() {
+pub fn power_off_under_load_waits_for_no_time_out() {
     let mut cluster = cluster(&node(4));
     let load = cluster.load(ADDRESS).connections(8).start();
     load.wait_for_answers(200);
@@ -46,7 +46,7 @@ fn power_off_under_load_waits_for_no_time_out() {
 }
 
 #[test]
-fn stop_with_all_workers_stopped_by_hand_and_a_client_waiting() {
+pub fn stop_with_all_workers_stopped_by_hand_and_a_client_waiting() {
     let cluster = cluster(&node(2));
     cluster.systemctl(&["stop", "project-cluster-api@*.service"]).ok();
     let client = cluster.client();
@@ -62,7 +62,7 @@ fn stop_with_all_workers_stopped_by_hand_and_a_client_waiting() {
 }
 
 #[test]
-fn six_stops_and_starts_in_ten_seconds() {
+pub fn six_stops_and_starts_in_ten_seconds() {
     let cluster = cluster(&node(1));
     let begin = Instant::now();
     for _ in 0..6 {
@@ -75,7 +75,7 @@ fn six_stops_and_starts_in_ten_seconds() {
 }
 
 #[test]
-fn restart_into_a_broken_version_closes_the_port_and_holds() {
+pub fn restart_into_a_broken_version_closes_the_port_and_holds() {
     let cluster = installed(&app("api", 2, "node app.js 3000", "listen = 3000"));
     // The first release has no app.js: nothing gets ready, and the install says so.
     let failed = cluster.cli(&["install", "--now"]).exits(1);
@@ -107,7 +107,7 @@ fn restart_into_a_broken_version_closes_the_port_and_holds() {
 }
 
 #[test]
-fn a_worker_on_its_way_back_does_not_open_the_port_again() {
+pub fn a_worker_on_its_way_back_does_not_open_the_port_again() {
     // Each start of a worker wants its sockets, systemd's own restart of it too. One socket takes its time to close, so
     // that workers restart after the other one is closed.
     let cluster = installed(&app("api", 2, "/bin/false", "listen = [3000, 3001]\ntimeout.restart = \"20ms\""));
@@ -120,7 +120,7 @@ fn a_worker_on_its_way_back_does_not_open_the_port_again() {
 }
 
 #[test]
-fn two_people_start_the_same_app_at_once() {
+pub fn two_people_start_the_same_app_at_once() {
     let cluster = cluster(&app("api", 1, "node /srv/apps/broken/slow.js 3000", "listen = 3000\nenv = { STARTS_AFTER = \"1500\" }"));
     cluster.systemctl(&["stop", HANDLE]).ok();
     let master = cluster.main_pid("project-cluster.service");
@@ -133,7 +133,7 @@ fn two_people_start_the_same_app_at_once() {
 }
 
 #[test]
-fn a_stop_with_damaged_settings_stops_all_the_same() {
+pub fn a_stop_with_damaged_settings_stops_all_the_same() {
     let cluster = cluster(&node(2));
     cluster.write("/var/lib/project-cluster/pins/settings.json", "{");
     cluster.systemctl(&["stop", HANDLE]).ok();
@@ -142,7 +142,7 @@ fn a_stop_with_damaged_settings_stops_all_the_same() {
 }
 
 #[test]
-fn workers_stopped_by_hand_are_started_and_none_wanted_is_told_with_what_to_do() {
+pub fn workers_stopped_by_hand_are_started_and_none_wanted_is_told_with_what_to_do() {
     let cluster = cluster(&node(2));
     for start in [&["project-cluster", "start", "api"], &["systemctl", "restart", HANDLE]] {
         cluster.systemctl(&["stop", "project-cluster-api@*.service"]).ok();
@@ -180,7 +180,7 @@ fn stop_with_dbus_down() {
 }
 
 #[test]
-fn restart_during_a_reload_leaves_one_set_of_workers() {
+pub fn restart_during_a_reload_leaves_one_set_of_workers() {
     let cluster = cluster(&app("api", 3, "node /srv/apps/hello.js 3000", "listen = 3000\nreload.min_ready = \"2s\""));
     let inode = cluster.socket_inode(3000);
     let load = cluster.load(ADDRESS).connections(4).start();
@@ -199,7 +199,7 @@ fn restart_during_a_reload_leaves_one_set_of_workers() {
 }
 
 #[test]
-fn stop_during_a_reload_stops_all() {
+pub fn stop_during_a_reload_stops_all() {
     let cluster = cluster(&app("api", 3, "node /srv/apps/hello.js 3000", "listen = 3000\nreload.min_ready = \"2s\""));
     let load = cluster.load(ADDRESS).connections(4).start();
     load.wait_for_answers(50);

@@ -55,7 +55,7 @@ fn break_first(cluster: &Cluster) {
 }
 
 #[test]
-fn each_start_waits_longer_siblings_serve_and_a_person_s_restart_begins_anew() {
+pub fn each_start_waits_longer_siblings_serve_and_a_person_s_restart_begins_anew() {
     let cluster = cluster(&fragile(""));
     let others = || ["2", "3"].map(|slot| cluster.main_pid(&format!("project-cluster-api@{slot}.1.1.service")).unwrap());
     let inode = cluster.socket_inode(3000);
@@ -111,7 +111,7 @@ fn each_start_waits_longer_siblings_serve_and_a_person_s_restart_begins_anew() {
 }
 
 #[test]
-fn a_reset_in_the_wait_begins_anew_with_the_next_end_and_ours_at_once() {
+pub fn a_reset_in_the_wait_begins_anew_with_the_next_end_and_ours_at_once() {
     let cluster = cluster(&fragile(""));
     break_first(&cluster);
     wait_for_ends(&cluster, "api", "1.1.1", 5);
@@ -126,7 +126,7 @@ fn a_reset_in_the_wait_begins_anew_with_the_next_end_and_ours_at_once() {
 }
 
 #[test]
-fn a_reset_leaves_alone_what_starts() {
+pub fn a_reset_leaves_alone_what_starts() {
     let cluster = shop(2, "");
     cluster.deploy("v2", "setTimeout(() => require('/srv/apps/hello.js'), 1000)");
     let starts = |unit: &'static str| {
@@ -147,7 +147,7 @@ fn a_reset_leaves_alone_what_starts() {
 }
 
 #[test]
-fn a_healthy_run_is_forgiven_here_and_never_by_systemd() {
+pub fn a_healthy_run_is_forgiven_here_and_never_by_systemd() {
     let cluster = cluster(&fragile(""));
     break_first(&cluster);
     wait_for_ends(&cluster, "api", "1.1.1", 3);
@@ -167,7 +167,7 @@ fn a_healthy_run_is_forgiven_here_and_never_by_systemd() {
 }
 
 #[test]
-fn a_worker_that_gets_ready_each_time_is_in_a_loop_too() {
+pub fn a_worker_that_gets_ready_each_time_is_in_a_loop_too() {
     let cluster = shop(1, "");
     // Longer than the 200 ms that a roll watches it.
     cluster
@@ -195,7 +195,7 @@ fn a_worker_that_gets_ready_each_time_is_in_a_loop_too() {
 }
 
 #[test]
-fn a_first_step_that_fails_each_time_is_counted_and_waits() {
+pub fn a_first_step_that_fails_each_time_is_counted_and_waits() {
     let cluster = cluster(&node(2));
     let pin = "/var/lib/project-cluster/pins/api/1.json";
     let text = cluster.read(pin);
@@ -210,7 +210,7 @@ fn a_first_step_that_fails_each_time_is_counted_and_waits() {
 }
 
 #[test]
-fn a_wait_is_longer_than_the_start_may_take_and_only_apps_that_speak_are_told_where_to() {
+pub fn a_wait_is_longer_than_the_start_may_take_and_only_apps_that_speak_are_told_where_to() {
     let script = format!("if [ -e {CRASH} ]; then exit 1; fi; exec python3 /srv/apps/notify.py /srv/shop");
     let apps = [
         app("says", 1, &format!("sh -c '{script}'"), "ready = \"notify\"\ntimeout.start = \"2s\""),

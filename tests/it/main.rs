@@ -32,6 +32,7 @@ mod proof;
 mod ready;
 mod reload;
 mod rest;
+mod rootless;
 mod sandbox;
 mod schemathesis;
 mod secrets;

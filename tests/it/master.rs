@@ -17,7 +17,7 @@ fn kill_master(cluster: &Cluster) {
 }
 
 #[test]
-fn killed_under_load_nobody_notices_and_the_next_one_adopts_all() {
+pub fn killed_under_load_nobody_notices_and_the_next_one_adopts_all() {
     let cluster = shop(4, "");
     let (inode, pids) = (cluster.socket_inode(3000), cluster.pids("api"));
     let load = cluster.load(ADDRESS).connections(8).start();
@@ -71,7 +71,7 @@ fn reload_half_way(cluster: &Cluster) -> Running {
 }
 
 #[test]
-fn killed_in_a_roll_the_next_one_ends_it_and_who_waits_hears_the_true_end() {
+pub fn killed_in_a_roll_the_next_one_ends_it_and_who_waits_hears_the_true_end() {
     let cluster = shop(3, "reload.min_ready = \"500ms\"");
     let load = cluster.load(ADDRESS).connections(4).pause(Duration::from_millis(2)).start();
     load.wait_for_answers(50);
@@ -199,7 +199,7 @@ fn a_journal_that_goes_away_takes_neither_the_master_nor_a_roll_with_it() {
 }
 
 #[test]
-fn held_up_while_the_app_is_stopped_or_restarted_in_a_roll_it_starts_nothing_more() {
+pub fn held_up_while_the_app_is_stopped_or_restarted_in_a_roll_it_starts_nothing_more() {
     let cluster = shop(3, "reload.min_ready = \"500ms\"");
     let (handle, socket) = ("project-cluster@api", "project-cluster-api-:::3000.socket");
     for verb in ["stop", "restart"] {

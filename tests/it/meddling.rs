@@ -27,7 +27,7 @@ fn half_way(cluster: &Cluster) -> Running {
 }
 
 #[test]
-fn workers_that_somebody_stops_kills_restarts_or_masks() {
+pub fn workers_that_somebody_stops_kills_restarts_or_masks() {
     let cluster = shop(3, "");
     // Killed: systemd brings it back, and the crash is counted.
     cluster.systemctl(&["kill", "-s", "KILL", &worker(1, 1)]).ok();
@@ -65,7 +65,7 @@ fn workers_that_somebody_stops_kills_restarts_or_masks() {
 }
 
 #[test]
-fn a_socket_that_is_down_is_shown_with_what_mends_it_and_nothing_rolls_meanwhile() {
+pub fn a_socket_that_is_down_is_shown_with_what_mends_it_and_nothing_rolls_meanwhile() {
     let cluster = shop(3, "reload.min_ready = \"500ms\"");
     const MEND: &str = "`systemctl stop project-cluster@api.service && systemctl start project-cluster@api.service`";
     // Held: what is on disk does not start.
@@ -104,7 +104,7 @@ fn a_socket_that_is_down_is_shown_with_what_mends_it_and_nothing_rolls_meanwhile
 }
 
 #[test]
-fn hands_on_workers_in_a_roll() {
+pub fn hands_on_workers_in_a_roll() {
     let cluster = shop(3, "reload.min_ready = \"500ms\"");
     // An old one that somebody stops: his word counts, so that its slot gets no new one either.
     let reload = half_way(&cluster);
@@ -142,7 +142,7 @@ fn hands_on_workers_in_a_roll() {
 }
 
 #[test]
-fn hands_on_the_handle_the_trigger_and_the_master() {
+pub fn hands_on_the_handle_the_trigger_and_the_master() {
     let cluster = shop(2, "reload.min_ready = \"500ms\"");
     let pids = cluster.pids("api");
     // The trigger does nothing while the app is up.

@@ -33,7 +33,7 @@ fn versions(cluster: &Cluster) -> Vec<String> {
 }
 
 #[test]
-fn a_crashed_worker_and_a_reboot_bring_back_the_old_release_command_and_environment() {
+pub fn a_crashed_worker_and_a_reboot_bring_back_the_old_release_command_and_environment() {
     let toml = |colour: &str, more: &str| {
         app("api", 2, &format!("node /srv/apps/hello.js 3000{more}"), &format!("listen = 3000\nenv = {{ COLOUR = \"{colour}\" }}"))
     };
@@ -74,7 +74,7 @@ fn a_crashed_worker_and_a_reboot_bring_back_the_old_release_command_and_environm
 }
 
 #[test]
-fn a_deleted_release_is_named_and_its_return_or_a_reload_mends_it() {
+pub fn a_deleted_release_is_named_and_its_return_or_a_reload_mends_it() {
     let cluster = cluster(&app("api", 2, "node /srv/apps/hello.js 3000", "listen = 3000"));
     cluster.release("v2");
     cluster.sh("mv /srv/shop/v1 /srv/shop/away").ok();
@@ -102,7 +102,7 @@ fn a_deleted_release_is_named_and_its_return_or_a_reload_mends_it() {
 }
 
 #[test]
-fn a_lost_memory_boots_the_last_generation_that_got_ready() {
+pub fn a_lost_memory_boots_the_last_generation_that_got_ready() {
     let mut cluster = installed(&app("api", 2, "node app.js 3000", "listen = 3000\ntimeout.start = \"10s\""));
     for release in ["v1", "v2"] {
         cluster.sh(&format!("cp /srv/apps/common.js /srv/shop/{release}/; cp /srv/apps/hello.js /srv/shop/{release}/app.js")).ok();
@@ -130,7 +130,7 @@ fn a_lost_memory_boots_the_last_generation_that_got_ready() {
 }
 
 #[test]
-fn a_damaged_memory_is_moved_aside_and_said() {
+pub fn a_damaged_memory_is_moved_aside_and_said() {
     let mut cluster = cluster(&app("api", 2, "node /srv/apps/hello.js 3000", "listen = 3000"));
     cluster.release("v2");
     cluster.cli(&["reload", "api"]).ok();

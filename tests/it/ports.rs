@@ -20,7 +20,7 @@ fn child(workers: u16, more: &str) -> String {
 }
 
 #[test]
-fn each_worker_has_its_port_and_a_roll_takes_extra_ones() {
+pub fn each_worker_has_its_port_and_a_roll_takes_extra_ones() {
     let cluster = cluster(&child(3, "ports = \"4100-4100\""));
     let expected: BTreeMap<String, u16> = [("1.1.1", 4000), ("2.1.1", 4001), ("3.1.1", 4002)].map(|(i, p)| (i.to_owned(), p)).into();
     assert_eq!(ports(&cluster, "web"), expected);

@@ -1,6 +1,8 @@
 //! What `make proof` shows and `make test` has no time for: runtimes that start slowly, and every point of a roll.
 //! `.config/nextest.toml` leaves this module out of the default profile; the profile `proof` runs it and nothing else.
 
+mod rootless;
+
 use std::collections::BTreeSet;
 
 use super::cluster::{SOON, app, installed};

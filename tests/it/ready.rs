@@ -6,7 +6,7 @@ use super::cluster::{SOON, app, installed};
 const ODD: &str = include_str!("../worker/apps/servers.py");
 
 #[test]
-fn epoll_poll_select_and_accept_servers_get_ready() {
+pub fn epoll_poll_select_and_accept_servers_get_ready() {
     let mut toml = app("epoll", 1, "python3 /srv/apps/hello_asyncio.py 3001", "listen = \"0.0.0.0:3001\"");
     let modes = [("poll", 3002), ("select", 3003), ("accept", 3004), ("threading", 3005)];
     for (mode, port) in modes {
@@ -32,7 +32,7 @@ fn epoll_poll_select_and_accept_servers_get_ready() {
 }
 
 #[test]
-fn active_means_ready_for_a_worker_that_systemctl_starts() {
+pub fn active_means_ready_for_a_worker_that_systemctl_starts() {
     let cluster = installed(&app("api", 1, "node /srv/apps/gate.js 3000 /srv/gate", "listen = 3000"));
     cluster.cli(&["install"]).ok();
     let unit = "project-cluster-api@1.1.1.service";
@@ -52,7 +52,7 @@ fn active_means_ready_for_a_worker_that_systemctl_starts() {
 }
 
 #[test]
-fn notify_http_exec_and_none() {
+pub fn notify_http_exec_and_none() {
     let toml = [
         app("notify", 1, "python3 /srv/apps/notify.py /srv/gate", "ready = \"notify\""),
         app(
@@ -95,7 +95,7 @@ fn notify_http_exec_and_none() {
 }
 
 #[test]
-fn a_worker_that_is_not_ready_says_what_it_does_instead() {
+pub fn a_worker_that_is_not_ready_says_what_it_does_instead() {
     let short = "timeout.start = \"1s\"\n";
     let toml = [
         app("exits", 1, "node /srv/apps/broken/exits.js", "listen = 3000"),
@@ -151,7 +151,7 @@ fn a_worker_that_is_not_ready_says_what_it_does_instead() {
 }
 
 #[test]
-fn a_deploy_that_listens_elsewhere_fails_and_says_where() {
+pub fn a_deploy_that_listens_elsewhere_fails_and_says_where() {
     let cluster = installed(&app("api", 1, "node app.js 3000", "listen = 3000\ntimeout.start = \"2s\""));
     cluster.sh("cp /srv/apps/common.js /srv/shop/v1/; cp /srv/apps/hello.js /srv/shop/v1/app.js").ok();
     cluster.sh("cp /srv/apps/common.js /srv/shop/; cp /srv/apps/broken/wrong_port.js /srv/shop/v2/app.js").ok();

@@ -18,7 +18,7 @@ fn up_while(cluster: &Cluster, app: &str, command: &Running) -> (usize, usize) {
 }
 
 #[test]
-fn systemctl_reload_under_load_replaces_all_new_before_old() {
+pub fn systemctl_reload_under_load_replaces_all_new_before_old() {
     let cluster = shop(4, "");
     let (inode, old) = (cluster.socket_inode(3000), cluster.pids("api"));
     cluster.deploy("v2", HELLO);
@@ -46,7 +46,7 @@ fn systemctl_reload_under_load_replaces_all_new_before_old() {
 }
 
 #[test]
-fn three_reloads_in_a_row_of_node_go_and_asyncio() {
+pub fn three_reloads_in_a_row_of_node_go_and_asyncio() {
     let cluster = installed(&format!(
         "{}{}{}",
         app("node", 4, "node /srv/apps/hello.js 3000", "listen = 3000"),
@@ -74,7 +74,7 @@ fn three_reloads_in_a_row_of_node_go_and_asyncio() {
 }
 
 #[test]
-fn the_command_line_tells_each_step_and_restart_rolls_as_well() {
+pub fn the_command_line_tells_each_step_and_restart_rolls_as_well() {
     let cluster = shop(2, "");
     let said = cluster.cli(&["reload", "api"]).ok();
     let steps: Vec<&str> = said.lines().filter_map(|line| line.split_once("  api").map(|(_, step)| step)).collect();
@@ -113,7 +113,7 @@ fn the_command_line_tells_each_step_and_restart_rolls_as_well() {
 }
 
 #[test]
-fn three_reloads_at_once_are_two_rolls() {
+pub fn three_reloads_at_once_are_two_rolls() {
     let cluster = shop(2, "reload.min_ready = \"1s\"");
     let first = cluster.spawn(&["project-cluster", "reload", "api"]);
     cluster.wait_until("the roll has begun", SOON, || first.stdout().contains("starts"));
@@ -128,7 +128,7 @@ fn three_reloads_at_once_are_two_rolls() {
 }
 
 #[test]
-fn a_version_that_throws_changes_nothing_and_holds_the_app() {
+pub fn a_version_that_throws_changes_nothing_and_holds_the_app() {
     let cluster = shop(4, "");
     let (inode, old) = (cluster.socket_inode(3000), cluster.pids("api"));
     let load = cluster.load(ADDRESS).connections(8).expect(|body| body.starts_with("v1 ")).start();
@@ -181,7 +181,7 @@ fn fails_and_all_is_old(cluster: &Cluster, release: &str, javascript: &str) -> S
 }
 
 #[test]
-fn whenever_a_version_fails_all_is_old_again() {
+pub fn whenever_a_version_fails_all_is_old_again() {
     let cluster = shop(4, "timeout.start = \"2s\"\nreload.min_ready = \"1s\"");
     let old = cluster.pids("api");
     // Ready, and gone before it counts.
@@ -216,7 +216,7 @@ fn graceful(then: &str) -> String {
 }
 
 #[test]
-fn a_broken_deploy_under_load_fails_no_request_and_both_commands_say_so() {
+pub fn a_broken_deploy_under_load_fails_no_request_and_both_commands_say_so() {
     let cluster = installed(&app("api", 4, "node app.js", "listen = 3000\ntimeout.start = \"1s\"\nreload.min_ready = \"400ms\""));
     cluster.program("v1", &graceful(""));
     cluster.cli(&["install", "--now"]).ok();
@@ -255,7 +255,7 @@ fn a_broken_deploy_under_load_fails_no_request_and_both_commands_say_so() {
 }
 
 #[test]
-fn what_cannot_be_reloaded_is_refused_with_what_to_do() {
+pub fn what_cannot_be_reloaded_is_refused_with_what_to_do() {
     let slow = "require('/srv/apps/broken/slow.js');";
     let cluster = shop(1, "env = { STARTS_AFTER = \"3000\" }");
     // A socket that is down.
@@ -290,7 +290,7 @@ fn what_cannot_be_reloaded_is_refused_with_what_to_do() {
 }
 
 #[test]
-fn surge_and_unavailable_bound_how_many_are_up() {
+pub fn surge_and_unavailable_bound_how_many_are_up() {
     let api = app("api", 4, "node /srv/apps/hello.js 3000", "listen = 3000\nreload.max_surge = 2");
     let lean = app("lean", 4, "node /srv/apps/hello.js 3001", "listen = 3001\nreload.max_surge = 0\nreload.max_unavailable = 1");
     let cluster = cluster(&format!("{api}{lean}"));

@@ -53,7 +53,7 @@ fn refused(answer: &Answer, expected: (u16, &str, Option<&str>)) {
 }
 
 #[test]
-fn a_mistyped_request_changes_nothing_and_every_refusal_has_the_same_form() {
+pub fn a_mistyped_request_changes_nothing_and_every_refusal_has_the_same_form() {
     let cluster = shop(2, "");
     let pids = cluster.pids("api");
     let wrong = [
@@ -110,7 +110,7 @@ fn a_mistyped_request_changes_nothing_and_every_refusal_has_the_same_form() {
 }
 
 #[test]
-fn an_order_is_answered_when_it_is_begun_or_with_its_end() {
+pub fn an_order_is_answered_when_it_is_begun_or_with_its_end() {
     let cluster = shop(1, "env = { SECRET = \"hush\" }\ntimeout.start = \"5s\"\n");
     // By a roll: it can be watched.
     let add = ask(&cluster, "POST", "apps/api/add?count=1");
@@ -161,7 +161,7 @@ fn an_order_is_answered_when_it_is_begun_or_with_its_end() {
 }
 
 #[test]
-fn lists_come_in_parts_that_lead_to_the_next() {
+pub fn lists_come_in_parts_that_lead_to_the_next() {
     let cluster = shop(3, "");
     cluster.program("v1", HELLO);
     for _ in 0..2 {

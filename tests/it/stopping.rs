@@ -6,7 +6,7 @@ const HANDLE: &str = "project-cluster@api.service";
 const SOCKET: &str = "project-cluster-api-:::3000.socket";
 
 #[test]
-fn a_stop_behind_a_roll_whose_old_worker_takes_its_time_stops_the_others_meanwhile() {
+pub fn a_stop_behind_a_roll_whose_old_worker_takes_its_time_stops_the_others_meanwhile() {
     let slow = "listen = 3000\ntimeout.kill = \"8s\"";
     let cluster = cluster(&app("api", 1, "node /srv/apps/broken/stubborn.js 3000", slow));
     let reload = cluster.spawn(&["project-cluster", "reload", "api"]);
@@ -21,7 +21,7 @@ fn a_stop_behind_a_roll_whose_old_worker_takes_its_time_stops_the_others_meanwhi
 }
 
 #[test]
-fn workers_under_a_masked_handle_are_marked_stopped_and_in_nobody_s_way() {
+pub fn workers_under_a_masked_handle_are_marked_stopped_and_in_nobody_s_way() {
     let cluster = shop(2, "");
     let masked_and_stopped = || {
         cluster.systemctl(&["mask", "--runtime", HANDLE]).ok();
@@ -45,7 +45,7 @@ fn workers_under_a_masked_handle_are_marked_stopped_and_in_nobody_s_way() {
 }
 
 #[test]
-fn the_last_worker_that_answers_takes_the_port_with_it_though_others_crash() {
+pub fn the_last_worker_that_answers_takes_the_port_with_it_though_others_crash() {
     let cluster = installed(&app("api", 2, "node app.js 3000", "listen = 3000"));
     cluster.program("v1", &format!("if (process.env.PROJECT_CLUSTER_SLOT === '2') throw new Error('not the second'); {HELLO}"));
     cluster.cli(&["install", "--now"]).ok();
@@ -57,7 +57,7 @@ fn the_last_worker_that_answers_takes_the_port_with_it_though_others_crash() {
 }
 
 #[test]
-fn an_app_on_demand_without_wanted_workers_hangs_no_client() {
+pub fn an_app_on_demand_without_wanted_workers_hangs_no_client() {
     let cluster = cluster(&app("api", 1, "node /srv/apps/hello.js 3000", "listen = 3000\non_demand = true"));
     // It is asleep; its last worker is not to run.
     let said = cluster.cli(&["stop", "api:01"]).ok();
@@ -78,7 +78,7 @@ fn an_app_on_demand_without_wanted_workers_hangs_no_client() {
 }
 
 #[test]
-fn an_app_of_0_workers_is_listed_and_started_by_what_gives_it_one() {
+pub fn an_app_of_0_workers_is_listed_and_started_by_what_gives_it_one() {
     let cluster = shop(1, "");
     cluster.cli(&["scale", "api", "0"]).ok();
     let listed = cluster.cli(&["ls", "api"]).ok();
@@ -89,7 +89,7 @@ fn an_app_of_0_workers_is_listed_and_started_by_what_gives_it_one() {
 }
 
 #[test]
-fn what_somebody_stops_while_no_master_runs_is_left_so_by_the_next() {
+pub fn what_somebody_stops_while_no_master_runs_is_left_so_by_the_next() {
     const MASTER: [&str; 2] = ["project-cluster.service", "project-cluster.socket"];
     let cluster = shop(3, "");
     let alone = |what: &[&str]| {

@@ -39,7 +39,7 @@ fn named(cluster: &Cluster, unit: &str, name: &str) -> Vec<i32> {
 }
 
 #[test]
-fn node_go_and_asyncio_share_one_socket_as_they_are() {
+pub fn node_go_and_asyncio_share_one_socket_as_they_are() {
     let toml = [
         app("node", 4, "node /srv/apps/hello.js 3000", "listen = { address = 3000, backlog = 1000 }"),
         app("go", 4, "hello-go 3001", "listen = \"127.0.0.1:3001\""),
@@ -116,7 +116,7 @@ fn every_kind_of_address() {
 }
 
 #[test]
-fn children_of_the_app_get_the_socket_too() {
+pub fn children_of_the_app_get_the_socket_too() {
     let toml = [
         app("forks", 2, "node /srv/apps/forks.js 3000", "listen = 3000"),
         app("cluster", 2, "node /srv/apps/cluster.js 3001", "listen = 3001"),
@@ -160,7 +160,7 @@ fn children_of_the_app_get_the_socket_too() {
 }
 
 #[test]
-fn without_swap_a_bind_of_the_declared_port_fails_in_the_apps_own_words() {
+pub fn without_swap_a_bind_of_the_declared_port_fails_in_the_apps_own_words() {
     let cluster = installed(&app("api", 1, "node /srv/apps/hello.js 3000", "listen = 3000\nswap = false"));
     cluster.cli(&["install"]).ok();
     assert_ne!(cluster.systemctl(&["start", "project-cluster@api"]).code, 0);
@@ -170,7 +170,7 @@ fn without_swap_a_bind_of_the_declared_port_fails_in_the_apps_own_words() {
 }
 
 #[test]
-fn a_supervisor_killed_before_the_bind_fails_the_start_and_the_worker_comes_back() {
+pub fn a_supervisor_killed_before_the_bind_fails_the_start_and_the_worker_comes_back() {
     let cluster = installed(&app("api", 2, "node /srv/apps/gate.js 3000 /srv/gate", "listen = 3000"));
     cluster.write("/srv/gate", "");
     cluster.cli(&["install", "--now"]).ok();
@@ -193,7 +193,7 @@ fn a_supervisor_killed_before_the_bind_fails_the_start_and_the_worker_comes_back
 }
 
 #[test]
-fn an_app_with_a_seccomp_listener_of_its_own_is_told_so_once() {
+pub fn an_app_with_a_seccomp_listener_of_its_own_is_told_so_once() {
     let cluster = installed(&app("api", 1, "python3 /srv/odd.py own-listener 3000", "listen = \"127.0.0.1:3000\""));
     cluster.write("/srv/odd.py", ODD);
     cluster.cli(&["install", "--now"]).ok();

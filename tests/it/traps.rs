@@ -20,7 +20,7 @@ fn restarts(cluster: &Cluster, unit: &str) -> u32 {
 }
 
 #[test]
-fn trap_01_a_crash_looping_worker_leaves_the_shared_socket_and_its_siblings_alone() {
+pub fn trap_01_a_crash_looping_worker_leaves_the_shared_socket_and_its_siblings_alone() {
     let cluster = cluster(&unless("[ $PROJECT_CLUSTER_SLOT = 1 ] && [ -e /srv/shop/crash ]"));
     let others = ["2", "3"].map(|slot| cluster.main_pid(&format!("project-cluster-api@{slot}.1.1.service")).unwrap());
     let inode = cluster.socket_inode(3000);
@@ -45,7 +45,7 @@ fn trap_01_a_crash_looping_worker_leaves_the_shared_socket_and_its_siblings_alon
 }
 
 #[test]
-fn trap_02_and_15_deaths_under_traffic_neither_close_the_socket_nor_make_the_trigger_spin() {
+pub fn trap_02_and_15_deaths_under_traffic_neither_close_the_socket_nor_make_the_trigger_spin() {
     // Go, which is back in no time; waits of 0, so that it is.
     let cluster = cluster(&app("api", 2, "/usr/local/bin/hello-go 3000", "listen = 3000\ntimeout.restart = 0"));
     let inode = cluster.socket_inode(3000);
@@ -94,7 +94,7 @@ fn trap_03_10_and_22_a_reload_of_an_app_with_a_dashed_name_ends_and_its_limits_a
 }
 
 #[test]
-fn trap_04_workers_outlive_whatever_happens_to_the_master() {
+pub fn trap_04_workers_outlive_whatever_happens_to_the_master() {
     let cluster = cluster(&node(2));
     let pids = || ["1", "2"].map(|slot| cluster.main_pid(&format!("project-cluster-api@{slot}.1.1.service")));
     let before = pids();
@@ -111,7 +111,7 @@ fn trap_04_workers_outlive_whatever_happens_to_the_master() {
 }
 
 #[test]
-fn trap_06_7_and_8_a_changed_address_is_another_socket_and_a_lost_one_is_mended_by_restart() {
+pub fn trap_06_7_and_8_a_changed_address_is_another_socket_and_a_lost_one_is_mended_by_restart() {
     let cluster = cluster(&node(2));
     let first = cluster.main_pid(FIRST).unwrap();
     let inode = cluster.socket_inode(3000);
@@ -144,7 +144,7 @@ fn trap_06_7_and_8_a_changed_address_is_another_socket_and_a_lost_one_is_mended_
 }
 
 #[test]
-fn trap_14_and_15_a_broken_on_demand_app_is_tried_once_and_its_port_closes() {
+pub fn trap_14_and_15_a_broken_on_demand_app_is_tried_once_and_its_port_closes() {
     let cluster = installed(&app("api", 2, "node app.js 3000", "listen = 3000\non_demand = true"));
     cluster.sh("cp /srv/apps/broken/throws.js /srv/shop/v1/app.js; cp /srv/apps/hello.js /srv/apps/common.js /srv/shop/v2").ok();
     cluster.sh("mv /srv/shop/v2/hello.js /srv/shop/v2/app.js").ok();
@@ -166,7 +166,7 @@ fn trap_14_and_15_a_broken_on_demand_app_is_tried_once_and_its_port_closes() {
 }
 
 #[test]
-fn trap_16_a_master_that_crashes_again_and_again_keeps_its_socket() {
+pub fn trap_16_a_master_that_crashes_again_and_again_keeps_its_socket() {
     let cluster = cluster(&node(1));
     // As fast as systemd can, with requests that would trigger it.
     cluster.write("/run/systemd/system/project-cluster.service.d/fast.conf", "[Service]\nRestartSec=0\n");
@@ -194,7 +194,7 @@ fn trap_16_a_master_that_crashes_again_and_again_keeps_its_socket() {
 }
 
 #[test]
-fn trap_17_sixty_connections_at_once_to_a_sleeping_app_are_answered() {
+pub fn trap_17_sixty_connections_at_once_to_a_sleeping_app_are_answered() {
     let cluster = cluster(&app("api", 2, "node /srv/apps/hello.js 3000", "listen = 3000\non_demand = true"));
     let script = "seq 60 | xargs -P 60 -I{} curl -s --max-time 30 -o /dev/null -w '%{http_code}\\n' http://127.0.0.1:3000/";
     let codes = cluster.sh(script).ok();
@@ -223,7 +223,7 @@ fn trap_18_readiness_sees_workers_with_capabilities_and_private_users_are_refuse
 }
 
 #[test]
-fn trap_19_a_start_fails_as_soon_as_the_main_process_dies() {
+pub fn trap_19_a_start_fails_as_soon_as_the_main_process_dies() {
     let cluster = installed(&app("api", 2, "node /srv/apps/broken/throws.js 3000", &format!("{LISTEN}\ntimeout.start = \"10m\"")));
     let failed = cluster.cli(&["install", "--now"]).exits(1);
     assert!(failed.stderr.contains("the broken version cannot start"), "{}", failed.stderr);

@@ -9,7 +9,7 @@ use super::support::Sandbox;
 /// running daemons, stamps, and the copies that `useradd` and `userdel` keep of the former account files.
 const NOT_OURS: &str = r"^/run/(systemd|log|udev|user|utmp|lock|credentials)(/|$)|^/var/lib/systemd(/|$)|^/etc/(passwd|group|shadow|gshadow|subuid|subgid)-$|^/etc/\.pwd\.lock$";
 
-/// Everything in /etc, /var/lib and /run: path, then kind, mode, owner, link and a hash of the contents.
+/// Everything in /etc, /var/lib, /home and /run: path, then kind, mode, owner, link and a hash of the contents.
 #[track_caller]
 pub fn tree(sandbox: &Sandbox) -> BTreeMap<String, String> {
     list(sandbox, "%p\t%y %04m %U:%G %l")
@@ -23,8 +23,9 @@ pub fn tree_with_times(sandbox: &Sandbox) -> BTreeMap<String, String> {
 
 #[track_caller]
 fn list(sandbox: &Sandbox, format: &str) -> BTreeMap<String, String> {
-    let script = r#"find /etc /var/lib /run -xdev -printf "$1\n"; echo ---; find /etc /var/lib -xdev -type f -exec sha256sum {} +"#;
-    let text = sandbox.run(&["sh", "-euc", script, "tree", format]).exits(0).stdout;
+    let roots = "/etc /var/lib /home";
+    let script = format!("find {roots} /run -xdev -printf '{format}\\n'; echo ---; find {roots} -xdev -type f -exec sha256sum {{}} +");
+    let text = sandbox.root(&script).exits(0).stdout;
     let (entries, hashes) = text.split_once("---\n").unwrap();
     let mut tree: BTreeMap<String, String> =
         entries.lines().filter_map(|line| line.split_once('\t')).map(|(path, what)| (path.to_owned(), what.to_owned())).collect();

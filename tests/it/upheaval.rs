@@ -90,7 +90,7 @@ fn a_daemon_reload_and_new_buses_in_a_roll_change_nothing() {
 }
 
 #[test]
-fn a_daemon_reexec_in_a_roll_loses_systemctl_its_connection_and_nothing_else() {
+pub fn a_daemon_reexec_in_a_roll_loses_systemctl_its_connection_and_nothing_else() {
     let cluster = stage();
     let (first, behind) = in_a_roll(&cluster, "daemon-reexec", 3 * SOON, || drop(cluster.systemctl(&["daemon-reexec"]).ok()));
     assert!(first.ok().contains("done: generation 2, 3 of 3 ready"));
@@ -121,7 +121,7 @@ fn without_polkit_a_roll_ends_says_so_and_touches_nothing_more() {
 }
 
 #[test]
-fn a_handle_that_is_stopped_or_restarted_in_a_roll_of_one_worker_ends_it() {
+pub fn a_handle_that_is_stopped_or_restarted_in_a_roll_of_one_worker_ends_it() {
     let cluster = stage();
     for verb in ["stop", "restart", "reload"] {
         let roll = cluster.spawn(&["project-cluster", "restart", "api:02"]);
@@ -152,7 +152,7 @@ fn a_handle_that_is_stopped_or_restarted_in_a_roll_of_one_worker_ends_it() {
 }
 
 #[test]
-fn a_handle_that_is_stopped_or_restarted_in_a_roll_takes_the_reload_that_waits_with_it() {
+pub fn a_handle_that_is_stopped_or_restarted_in_a_roll_takes_the_reload_that_waits_with_it() {
     let cluster = stage();
     let (first, behind) = in_a_roll(&cluster, "stop of the handle", 3 * SOON, || drop(cluster.systemctl(&["stop", HANDLE]).ok()));
     assert!(first.exits(1).stderr.contains("was stopped or restarted meanwhile"));

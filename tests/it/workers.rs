@@ -14,7 +14,7 @@ fn pid(cluster: &Cluster, uid: &str) -> i32 {
 }
 
 #[test]
-fn add_scale_and_remove_change_how_many_run_and_touch_no_other() {
+pub fn add_scale_and_remove_change_how_many_run_and_touch_no_other() {
     let cluster = cluster(&node(2));
     let (inode, first) = (cluster.socket_inode(3000), pid(&cluster, "api:01"));
     let load = cluster.load(ADDRESS).connections(4).start();
@@ -49,7 +49,7 @@ fn add_scale_and_remove_change_how_many_run_and_touch_no_other() {
 }
 
 #[test]
-fn behind_a_restart_that_was_not_whole_all_is_of_its_generation() {
+pub fn behind_a_restart_that_was_not_whole_all_is_of_its_generation() {
     let cluster = shop(3, "");
     cluster.deploy("v2", &format!("if (process.env.PROJECT_CLUSTER_SLOT == 2) process.exit(1);\n{HELLO}"));
     cluster.systemctl(&["restart", HANDLE]).ok();
@@ -60,7 +60,7 @@ fn behind_a_restart_that_was_not_whole_all_is_of_its_generation() {
 }
 
 #[test]
-fn what_did_not_start_is_asked_for_again_with_the_same_words() {
+pub fn what_did_not_start_is_asked_for_again_with_the_same_words() {
     let cluster = installed(&app("api", 2, "node app.js 3000", "listen = 3000"));
     let broken = "process.env.PROJECT_CLUSTER_SLOT == 3 && !require('fs').existsSync('/srv/shop/mended')";
     cluster.program("v1", &format!("if ({broken}) process.exit(1);\n{HELLO}"));
@@ -76,7 +76,7 @@ fn what_did_not_start_is_asked_for_again_with_the_same_words() {
 }
 
 #[test]
-fn one_worker_is_restarted_new_before_old_and_stopped_and_started_alone() {
+pub fn one_worker_is_restarted_new_before_old_and_stopped_and_started_alone() {
     let cluster = shop(3, "");
     let before = ["api:01", "api:02", "api:03"].map(|uid| pid(&cluster, uid));
     // What lies on disk now is for the next generation, not for a single worker of this one.
@@ -113,7 +113,7 @@ fn one_worker_is_restarted_new_before_old_and_stopped_and_started_alone() {
 }
 
 #[test]
-fn a_worker_that_does_not_start_leaves_the_others_and_stays_down() {
+pub fn a_worker_that_does_not_start_leaves_the_others_and_stays_down() {
     let third = format!("if (process.env.PROJECT_CLUSTER_SLOT === '3') throw new Error('not the third'); {HELLO}");
     let cluster = shop(2, "");
     cluster.deploy("v2", &third);
@@ -127,7 +127,7 @@ fn a_worker_that_does_not_start_leaves_the_others_and_stays_down() {
 }
 
 #[test]
-fn what_a_person_asked_for_survives_a_reboot() {
+pub fn what_a_person_asked_for_survives_a_reboot() {
     let mut cluster = shop(2, "");
     cluster.cli(&["scale", "api", "4"]).ok();
     cluster.cli(&["stop", "api:02"]).ok();

@@ -16,6 +16,11 @@ pub trait Ground {
     /// Starts a command as root, with this as its standard input.
     fn launch(&self, command: &[&OsStr], input: Option<&[u8]>) -> io::Result<Running>;
 
+    /// The same as root, where [`launch`](Self::launch) is somebody else's.
+    fn launch_as_root(&self, command: &[&OsStr], input: Option<&[u8]>) -> io::Result<Running> {
+        self.launch(command, input)
+    }
+
     /// Whether it is booted.
     fn is_up(&self) -> bool;
 
@@ -31,6 +36,13 @@ impl dyn Ground + '_ {
     #[track_caller]
     pub fn run<S: AsRef<OsStr>>(&self, command: &[S]) -> Output {
         self.spawn(command).wait(COMMAND_LIMIT)
+    }
+
+    /// Runs a shell script as root, also where commands are an ordinary user's; it stops at the first error.
+    #[track_caller]
+    pub fn root(&self, script: &str) -> Output {
+        let command = ["sh", "-euc", script].map(OsStr::new);
+        self.launch_as_root(&command, None).unwrap_or_else(|error| panic!("cannot run it there: {error}")).wait(COMMAND_LIMIT)
     }
 
     /// Runs a command as root, at most so long.

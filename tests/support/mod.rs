@@ -14,6 +14,7 @@ pub mod http;
 pub mod inside;
 pub mod load;
 pub mod machine;
+pub mod ordinary;
 pub mod process;
 pub mod qemu;
 pub mod running;

@@ -84,6 +84,7 @@ pub struct Running {
     started: Instant,
     stdout: Pipe,
     stderr: Pipe,
+    said: fn(&str) -> String,
 }
 
 /// A stream that a thread gathers.
@@ -131,7 +132,13 @@ impl Pipe {
 impl Running {
     /// One that has just been started.
     pub(super) fn new(command: String, process: Box<dyn Process>, stdout: Pipe, stderr: Pipe, started: Instant) -> Self {
-        Self { command, process, started, stdout, stderr }
+        Self { command, process, started, stdout, stderr, said: str::to_owned }
+    }
+
+    /// The same, and what it writes passes through this before anybody sees it.
+    pub(super) fn translated(mut self, said: fn(&str) -> String) -> Self {
+        self.said = said;
+        self
     }
 
     /// Its number inside.
@@ -146,12 +153,12 @@ impl Running {
 
     /// What it wrote so far.
     pub fn stdout(&self) -> String {
-        self.stdout.text()
+        (self.said)(&self.stdout.text())
     }
 
     /// What it wrote as errors so far.
     pub fn stderr(&self) -> String {
-        self.stderr.text()
+        (self.said)(&self.stderr.text())
     }
 
     /// Whether it still runs.
@@ -180,7 +187,8 @@ impl Running {
         }
         let took = self.started.elapsed();
         let code = self.process.code()?;
-        Some(Output { command: self.command.clone(), code, stdout: self.stdout.finish(), stderr: self.stderr.finish(), took })
+        let (stdout, stderr) = ((self.said)(&self.stdout.finish()), (self.said)(&self.stderr.finish()));
+        Some(Output { command: self.command.clone(), code, stdout, stderr, took })
     }
 }
 

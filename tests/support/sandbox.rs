@@ -10,6 +10,7 @@ use super::boot::{Booted, Holder};
 use super::evidence;
 use super::ground::Ground;
 use super::inside::{self, Place};
+use super::ordinary;
 use super::running::Running;
 
 /// How a sandbox is made.
@@ -27,6 +28,8 @@ pub struct Options {
     pub bare: bool,
     /// Leave it down; [`Sandbox::boot`] boots it.
     pub down: bool,
+    /// Commands are those of an [ordinary user](super::ordinary) with a systemd of their own.
+    pub ordinary: bool,
 }
 
 impl Options {
@@ -47,6 +50,7 @@ pub struct Sandbox {
     booted: Option<Booted>,
     holder: Holder,
     arguments: Vec<String>,
+    ordinary: bool,
     boot_took: Duration,
 }
 
@@ -75,7 +79,7 @@ impl Sandbox {
         arguments.extend(options.init);
         let apps = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/apps");
         let holder = Holder::start(&lower, options.bare, &apps).unwrap_or_else(|error| panic!("no sandbox: {error}"));
-        let mut sandbox = Self { booted: None, holder, arguments, boot_took: Duration::ZERO };
+        let mut sandbox = Self { booted: None, holder, arguments, ordinary: options.ordinary, boot_took: Duration::ZERO };
         if !options.down {
             sandbox.boot();
         }
@@ -122,7 +126,12 @@ impl Sandbox {
     pub fn boot(&mut self) {
         assert!(self.booted.is_none(), "the sandbox is already up");
         match self.holder.boot(&self.arguments) {
-            Ok(booted) => self.booted = Some(booted),
+            Ok(booted) => {
+                self.booted = Some(booted);
+                if self.ordinary {
+                    self.root(ordinary::SETUP).ok();
+                }
+            }
             Err(error) => panic!("the sandbox does not boot: {error}\n--- console\n{}", self.holder.console()),
         }
     }
@@ -146,7 +155,7 @@ impl Sandbox {
         let started = Instant::now();
         self.up();
         // What `systemctl poweroff` and `reboot` ask for; systemd(1). Asked of process 1 itself, it works without D-Bus.
-        self.kill(1, signal);
+        self.root(&format!("exec bash -c 'kill -s {signal} 1'")).ok();
         let ended = self.holder.ended().unwrap_or_else(|error| panic!("the sandbox did not go down: {error}"));
         assert!(ended == code, "systemd-nspawn ended with {ended}, expected {code}\n--- console\n{}", self.holder.console());
         self.booted = None;
@@ -177,6 +186,15 @@ impl Sandbox {
 impl Ground for Sandbox {
     /// While it is down the command runs in its root alone.
     fn launch(&self, command: &[&OsStr], input: Option<&[u8]>) -> io::Result<Running> {
+        if !self.ordinary {
+            return self.launch_as_root(command, input);
+        }
+        let words = if self.booted.is_some() { ordinary::command(command) } else { ordinary::places(command) };
+        let words: Vec<&OsStr> = words.iter().map(AsRef::as_ref).collect();
+        Ok(self.launch_as_root(&words, input)?.translated(ordinary::said))
+    }
+
+    fn launch_as_root(&self, command: &[&OsStr], input: Option<&[u8]>) -> io::Result<Running> {
         inside::spawn(&self.place(), command, input)
     }
 

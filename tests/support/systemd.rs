@@ -10,7 +10,7 @@ impl dyn Ground + '_ {
     /// missing.
     #[track_caller]
     pub fn journal(&self, arguments: &[&str]) -> String {
-        self.run(&["journalctl", "--sync"]).ok();
+        self.root("journalctl --sync").ok();
         let mut command = vec!["journalctl", "--no-pager", "--quiet"];
         command.extend(arguments);
         // It exits with 1 where nothing matches.
@@ -27,7 +27,7 @@ impl dyn Ground + '_ {
     /// journalctl 252 swallows the first match after a cursor whose own entry does not match.
     #[track_caller]
     pub fn journal_mark(&self) -> String {
-        self.run(&["journalctl", "--sync"]).ok();
+        self.root("journalctl --sync").ok();
         self.run(&["date", "+@%s.%6N"]).ok()
     }
 

@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use project_cluster::config::settings::Settings;
+use project_cluster::place::Place;
 use project_cluster::units::model::{Host, Owner};
 use project_cluster::units::render::render;
 
@@ -17,10 +18,14 @@ fn repository() -> PathBuf {
 
 /// A tree as files below a directory, and a MANIFEST of modes and owners.
 fn rendered(clusters: &[Settings]) -> BTreeMap<PathBuf, String> {
+    rendered_for(clusters, &Host::default())
+}
+
+fn rendered_for(clusters: &[Settings], host: &Host) -> BTreeMap<PathBuf, String> {
     let mut files = BTreeMap::new();
     let mut manifest = BTreeMap::new();
     for settings in clusters {
-        let tree = render(settings, &Host::default());
+        let tree = render(settings, host);
         for (path, mode) in &tree.directories {
             manifest.insert(path.clone(), format!("{mode:04o} root:root {}/", path.display()));
         }
@@ -80,6 +85,24 @@ fn golden_trees() {
     for (name, clusters) in samples::all() {
         check(&repository().join("tests/golden").join(name), &rendered(&clusters));
     }
+}
+
+/// The same for an ordinary user's systemd: no other user, no step of root's, nothing that needs a mount or a namespace.
+#[test]
+fn golden_tree_of_a_user() {
+    let host = Host::of(Place::user((1500, 1500), Path::new("/home/ada"), Path::new("/run/user/1500")));
+    let files = rendered_for(&[samples::rootless()], &host);
+    for (path, text) in files.iter().filter(|(path, _)| path.starts_with("home/ada/.config")) {
+        let directives = text.lines().filter(|line| !line.starts_with('#'));
+        for line in directives {
+            let key = line.split_once('=').map_or(line, |(key, _)| key);
+            let root = key.starts_with("Private") || key.starts_with("Protect") || key.ends_with("User") || key == "SupplementaryGroups";
+            assert!(!root && key != "CapabilityBoundingSet" && !line.contains("=+"), "{}: {line}", path.display());
+            let outside = line.contains("/etc/") || line.contains("/var/") || line.contains("/run/project");
+            assert!(!outside, "{}: {line}", path.display());
+        }
+    }
+    check(&repository().join("tests/golden/rootless"), &files);
 }
 
 /// `units/`: the same templates for people, of the sample in its README.

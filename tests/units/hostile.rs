@@ -78,8 +78,8 @@ proptest! {
         app.env.insert("A".into(), value);
         let tree = render(&settings, &Host::default());
         let read = |path| serde_json::from_str::<project_cluster::config::settings::Settings>(&tree.files[&path].contents).unwrap();
-        prop_assert_eq!(read(project_cluster::units::model::prepare_settings(&settings.name)), settings.clone());
-        prop_assert_eq!(read(project_cluster::units::model::master_settings(&settings.name)), settings.without_env());
+        prop_assert_eq!(read(Host::default().paths().prepare_settings(&settings.name)), settings.clone());
+        prop_assert_eq!(read(Host::default().paths().master_settings(&settings.name)), settings.without_env());
     }
 
     #[test]

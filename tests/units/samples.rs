@@ -144,6 +144,14 @@ pub fn dashes() -> Settings {
     cluster("my-shop", &[("api", limited("127.0.0.1:3000", "1G")), ("api-v2", limited("/run/a-b/c.sock", "2G"))])
 }
 
+/// Of an ordinary user.
+pub fn rootless() -> Settings {
+    let own = |app: App| App { user: User::Own, sandbox: Sandbox::rootless(), ..app };
+    let limited = App { limits: directives(&[("MemoryMax", &["1G"])]), ..server("node apps/api.js", &["127.0.0.1:3000"]) };
+    let rare = App { on_demand: true, ready: Ready::Notify, ..server("/home/ada/rare", &["/run/user/1500/sockets/rare.sock"]) };
+    cluster("shop", &[("api", own(limited)), ("rare", own(rare))])
+}
+
 /// Each golden tree: its name, and the clusters in it.
 pub fn all() -> Vec<(&'static str, Vec<Settings>)> {
     vec![

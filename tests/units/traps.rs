@@ -5,7 +5,7 @@ use std::path::Path;
 
 use project_cluster::config::settings::{App, Ready, Settings};
 use project_cluster::names::{AppName, AppUnits};
-use project_cluster::units::model::{Host, Tree, master_settings, prepare_settings};
+use project_cluster::units::model::{Host, Tree};
 
 use crate::samples;
 use crate::unit::{directives, text, tree, values};
@@ -187,13 +187,13 @@ fn trap_23_no_secret_command_or_directory_is_a_directive() {
         }
     }
     let full = tree(&samples::every_option());
-    let secret = prepare_settings(&full.cluster);
+    let secret = Host::default().paths().prepare_settings(&full.cluster);
     for (path, file) in &full.files {
         assert_eq!(file.contents.contains("only-in-the-pin"), *path == secret, "{}", path.display());
         assert_eq!(file.secret, *path == secret);
     }
     assert_eq!(full.files[&secret].mode, 0o600);
-    assert_eq!(full.files[&master_settings(&full.cluster)].mode, 0o640);
+    assert_eq!(full.files[&Host::default().paths().master_settings(&full.cluster)].mode, 0o640);
     assert_eq!(full.directories[secret.parent().unwrap()], 0o700);
 }
 
@@ -234,7 +234,7 @@ fn trap_25_a_socket_file_never_lies_in_a_runtime_directory() {
     });
     for (settings, tree) in everything() {
         let state = one(text(&tree, &settings.name.master()), "Service", "RuntimeDirectory");
-        assert!(!settings.name.api_path().starts_with(Path::new("/run").join(state)));
+        assert!(!Host::default().paths().api(&settings.name).starts_with(Path::new("/run").join(state)));
     }
 }
 

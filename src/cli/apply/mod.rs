@@ -15,14 +15,13 @@ use super::live::Running;
 use super::{Context, Failure, operate, outcome, print, print_json, setup};
 use crate::api::types::App;
 use crate::config::settings::Settings;
-use crate::handle::fresh_mark;
 use crate::names::AppName;
 use crate::units::diff::Conflict;
 use crate::units::install::{self, Live, LiveError, Options, Report};
 
 /// Root installs first; others have what is installed carried out.
 pub(crate) fn run(context: &Context, options: &Apply, runtime: &Runtime) -> Result<(), Failure> {
-    if setup::is_root() { as_root(context, options, runtime) } else { as_member(context, options, runtime) }
+    if setup::may_install(context) { as_root(context, options, runtime) } else { as_member(context, options, runtime) }
 }
 
 fn as_member(context: &Context, options: &Apply, runtime: &Runtime) -> Result<(), Failure> {
@@ -46,9 +45,9 @@ fn as_root(context: &Context, options: &Apply, runtime: &Runtime) -> Result<(), 
     let client = context.client.within(options.wait.timeout);
     let loaded = setup::load(context)?;
     let (settings, warnings) = (&loaded.settings, loaded.warnings.to_json());
-    let install = Options { root: PathBuf::from("/"), host: setup::host(true)?, now: false };
+    let install = Options { root: PathBuf::from("/"), host: setup::host(context, true)?, now: false };
     let failed = |why: install::Error| Failure::Failed(why.to_string());
-    let live = Running::connect(runtime).map_err(refused)?;
+    let live = Running::connect(context.place, runtime).map_err(refused)?;
     let up = !live.running(&[settings.name.target(), settings.name.api_socket()]).map_err(refused)?.is_empty();
     let before = install::installed(&settings.name, &install).map_err(failed)?;
     let running = if up { runtime.block_on(client.apps())? } else { Vec::new() };
@@ -66,7 +65,7 @@ fn as_root(context: &Context, options: &Apply, runtime: &Runtime) -> Result<(), 
     if !up {
         // A start by itself is no deploy.
         for app in install::outdated(settings, &install).map_err(failed)? {
-            mark(settings, &app)?;
+            mark(context, settings, &app)?;
         }
     }
     let mut report = install::install(settings, &install, Some(&live)).map_err(failed)?;
@@ -80,7 +79,7 @@ fn as_root(context: &Context, options: &Apply, runtime: &Runtime) -> Result<(), 
         context.say(&report.to_string());
     }
     for line in lines.iter().filter(|line| line.next_start) {
-        mark(settings, &line.app)?;
+        mark(context, settings, &line.app)?;
     }
     let changed = report.actions.iter().map(|(action, path)| json!({ "action": action.word(), "path": path })).collect();
     let errands = if up { errands(&lines) } else { starts(&lines) };
@@ -117,8 +116,8 @@ fn plan(before: Option<&Settings>, settings: &Settings, running: &[App], up: boo
 }
 
 /// Root's mark that the next start of an app makes a fresh generation.
-fn mark(settings: &Settings, app: &AppName) -> Result<(), Failure> {
-    let path = fresh_mark(&settings.name, app);
+fn mark(context: &Context, settings: &Settings, app: &AppName) -> Result<(), Failure> {
+    let path = context.place.paths.fresh_mark(&settings.name, app);
     // Of a cluster that has not been up since the last boot.
     let directory = path.parent().map_or(Ok(()), std::fs::create_dir_all);
     let done = directory.and_then(|()| crate::files::replace(&path, b"", 0o600));

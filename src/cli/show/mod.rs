@@ -26,7 +26,6 @@ use crate::api::types::{App, Worker};
 use crate::config::settings::{self, Ready, Settings};
 use crate::files;
 use crate::names::{AppName, AppUnits, Generation};
-use crate::worker::paths::Paths;
 use crate::worker::pin::Pin;
 use crate::worker::store::Store;
 
@@ -88,7 +87,7 @@ pub(crate) async fn run(context: &Context, select: &[String]) -> Result<(), Fail
         seen.push(choice.clone());
         new
     });
-    let settings = marks::master_settings(&context.cluster);
+    let settings = marks::master_settings(context);
     // Of the last thousand; a master of another version may not tell them so.
     let events: Vec<Event> = context.client.call(Method::GET, "/v1/events?follow=false", super::READ).await.unwrap_or_default();
     let (mut documents, mut texts) = (Vec::new(), Vec::new());
@@ -131,7 +130,7 @@ async fn facts(context: &Context, app: &App, choice: &Choice, rows: &[&Worker], 
     let names = AppUnits::new(&context.cluster, &app.name);
     let worker = matches!(choice, Choice::Worker(_));
     let own = if worker { rows.iter().find_map(|row| row.unit.clone()) } else { app.workers.iter().find_map(|row| row.unit.clone()) };
-    let mut asked: Vec<String> = own.clone().into_iter().chain([names.slice()]).collect();
+    let mut asked: Vec<String> = own.clone().into_iter().chain([names.slice(context.place.manager)]).collect();
     if !worker {
         asked.push(app.handle.clone());
         asked.extend(app.sockets.iter().map(|socket| socket.unit.clone()));
@@ -178,7 +177,7 @@ impl Facts {
 
 /// What the workers of a generation become; only root can read it.
 fn pin(context: &Context, app: &AppName, generation: Generation) -> Option<Pin> {
-    Store::open(&context.cluster, &Paths::system()).pin(app, generation).ok()?
+    Store::open(&context.cluster, &context.place.paths).pin(app, generation).ok()?
 }
 
 /// Who a process runs as.

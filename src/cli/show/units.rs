@@ -8,7 +8,6 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use serde::Serialize;
-use tokio::process::Command;
 
 use crate::cli::time::now_ms;
 use crate::journal::monotonic_us_now;
@@ -55,7 +54,7 @@ pub async fn of(units: &[String]) -> Vec<Unit> {
     if units.is_empty() {
         return Vec::new();
     }
-    let mut command = Command::new("systemctl");
+    let mut command = crate::place::here().tool("systemctl");
     command.args(["show", "--no-pager", "--property=Id,LoadState,DropInPaths,ActiveEnterTimestampMonotonic,Result,ExecMainCode"]);
     command.args(["--property=ExecMainStatus,ExecMainExitTimestampMonotonic", &format!("--property={}", LIMITS.join(",")), "--"]);
     command.args(units).stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);

@@ -4,6 +4,7 @@ mod errors;
 mod fuzz;
 mod loads;
 mod rendering;
+mod rootless;
 
 use std::path::Path;
 

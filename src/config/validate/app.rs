@@ -30,7 +30,7 @@ pub(super) fn app<A: Accounts>(
         }
     };
     let place = &entry.key;
-    units::app(&context.cluster, name, place, context.findings);
+    units::app(&context.cluster, context.whose.manager, name, place, context.findings);
     let workers = app.workers.value().map_or(Workers::Count(1), |count| count.0);
     let count = workers.count(context.cores);
     let reload = limits::reload(defaults, &app.reload, count, place, context.findings);
@@ -39,7 +39,7 @@ pub(super) fn app<A: Accounts>(
     let own_port = matches!(spawn, Spawn::Child { port: Some(_), .. });
     let (command, cwd, env) = process(name, app, cluster, place, own_port, context);
     let user = user::user(name, app, place, context);
-    let sandbox = sandbox(app);
+    let sandbox = sandbox(app, context);
     let ready = ready(app, own_port, place, context);
     let swap = app.swap.value().copied().unwrap_or(true);
     if app.on_demand.value() == Some(&true)
@@ -226,9 +226,16 @@ fn exec_ready(at: &At<Command>, cwd: bool, findings: &mut crate::config::finding
     Ready::Exec(words)
 }
 
-fn sandbox(app: &App) -> Sandbox {
-    let mut sandbox = Sandbox::default();
+fn sandbox<A>(app: &App, context: &mut Context<'_, A>) -> Sandbox {
+    let mut sandbox = if context.whose.is_user() { Sandbox::rootless() } else { Sandbox::default() };
     let Some(table) = app.sandbox.value() else { return sandbox };
+    if context.whose.is_user() {
+        let keys = [&table.system, &table.home, &table.tmp, &table.devices, &table.kernel, &table.proc, &table.users];
+        for at in keys.into_iter().filter_map(Key::get).filter(|at| at.value) {
+            let message = "in a user's own systemd this would need a user namespace, in which a worker cannot be seen to be ready";
+            context.findings.error("not-rootless", &at.place, message, "drop it; docs/rootless.md has what holds there");
+        }
+    }
     let set = |into: &mut bool, key: &Key<bool>| *into = key.value().copied().unwrap_or(*into);
     set(&mut sandbox.privileges, &table.privileges);
     set(&mut sandbox.system, &table.system);

@@ -18,6 +18,9 @@ const MAX_LISTEN: usize = 32;
 /// Default length of the accept queue: the kernel's own default cap.
 const BACKLOG: u32 = 4096;
 
+/// Ports below it are root's alone (`ip_unprivileged_port_start`, its default).
+const FIRST_OPEN_PORT: u16 = 1024;
+
 /// The addresses of an app, in the order written.
 pub(super) fn listens<A: Accounts>(app: &AppName, key: &Key<Listens>, context: &mut Context<'_, A>) -> Vec<settings::Listen> {
     let Some(at) = key.get() else { return Vec::new() };
@@ -47,7 +50,9 @@ fn one<A: Accounts>(app: &AppName, at: &At<Listen>, context: &mut Context<'_, A>
         not_for_tcp(table, context.findings);
     }
     context.book.listen(address.clone(), &place, app.as_str(), context.findings);
-    if let Some(owner) = table.owner.get() {
+    if context.whose.is_user() {
+        not_of_a_user(&address, &place, table, context.findings);
+    } else if let Some(owner) = table.owner.get() {
         exists("user", owner, context.accounts.user(&owner.value), context.findings);
     }
     if let Some(group) = table.group.get() {
@@ -101,6 +106,21 @@ fn parse(text: &str, place: &Place, findings: &mut Findings) -> Option<Address> 
     }
 }
 
+/// What an ordinary user cannot give, or have.
+fn not_of_a_user(address: &Address, place: &Place, table: &ListenTable, findings: &mut Findings) {
+    if let Some(owner) = table.owner.get() {
+        let help = "drop it, or install the cluster as root, without `--user`";
+        findings.error("not-rootless", &owner.place, "in your own systemd everything is yours", help);
+    }
+    if let Address::Tcp(address) = address
+        && (1..FIRST_OPEN_PORT).contains(&address.port())
+    {
+        let message = format!("port {} is root's to open, unless the kernel was told otherwise", address.port());
+        let help = "write a port from 1024 on, or have `sudo sysctl net.ipv4.ip_unprivileged_port_start=80` give lower ones to everybody";
+        findings.warn("low-port", place, message, help);
+    }
+}
+
 fn not_for_tcp(table: &ListenTable, findings: &mut Findings) {
     let places = [table.mode.get().map(|at| &at.key), table.owner.get().map(|at| &at.key), table.group.get().map(|at| &at.key)];
     for place in places.into_iter().flatten() {
@@ -111,7 +131,7 @@ fn not_for_tcp(table: &ListenTable, findings: &mut Findings) {
 
 /// A socket in a unit's runtime directory would go with the first worker that stops.
 fn in_runtime_directory<A>(path: &Path, place: &Place, context: &mut Context<'_, A>) {
-    let prefix = format!("/run/{}-", context.cluster);
+    let prefix = format!("{}-", context.whose.paths.runtime(&context.cluster).display());
     let path = path.display().to_string();
     if path.starts_with(&prefix) {
         let message = format!("`{path}` lies where systemd keeps, and removes, the workers' own directories");

@@ -32,6 +32,7 @@ pub const MAX_APPS: usize = 256;
 /// What validation carries along.
 struct Context<'a, A> {
     accounts: &'a A,
+    whose: crate::place::Place,
     cores: usize,
     cluster: ClusterName,
     findings: &'a mut Findings,
@@ -42,7 +43,8 @@ struct Context<'a, A> {
 /// Validates what all files together say, on a machine with so many cores. None when any error was found.
 pub fn validate(cluster: &Cluster, accounts: &impl Accounts, cores: usize, findings: &mut Findings) -> Option<Settings> {
     let name = name(cluster, findings);
-    let mut context = Context { accounts, cores, cluster: name, findings, book: Book::default(), dynamic: BTreeMap::new() };
+    let mut context =
+        Context { accounts, whose: accounts.place(), cores, cluster: name, findings, book: Book::default(), dynamic: BTreeMap::new() };
     let api = api(cluster, &mut context);
     let reload = limits::defaults(&cluster.reload, context.findings);
     let apps = apps(cluster, &reload, &mut context);
@@ -110,7 +112,7 @@ fn api<A>(cluster: &Cluster, context: &mut Context<'_, A>) -> settings::Api {
         );
     }
     let own = "the REST API's own";
-    context.book.take(Address::Unix(context.cluster.api_path()), None, own.into());
+    context.book.take(Address::Unix(context.whose.paths.api(&context.cluster)), None, own.into());
     if api.enabled {
         context.book.take(Address::Tcp(SocketAddr::new(api.host, api.port)), place, own.into());
     }

@@ -3,11 +3,12 @@
 use crate::config::finding::Findings;
 use crate::config::source::Place;
 use crate::names::{AppName, AppUnits, ClusterName, Generation, Instance, Slot, UNIT_NAME_MAX};
+use crate::place::Manager;
 
 /// The names of an app that grow with its own: its slice and its longest worker.
-pub(super) fn app(cluster: &ClusterName, app: &AppName, place: &Place, findings: &mut Findings) {
+pub(super) fn app(cluster: &ClusterName, manager: Manager, app: &AppName, place: &Place, findings: &mut Findings) {
     let units = AppUnits::new(cluster, app);
-    length(&units.slice(), place, findings);
+    length(&units.slice(manager), place, findings);
     let longest = Slot::new(Slot::MAX).map(|slot| Instance {
         slot,
         generation: Generation(u64::MAX),

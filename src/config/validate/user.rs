@@ -31,6 +31,13 @@ pub fn dynamic_user(cluster: &ClusterName, app: &AppName) -> String {
 
 /// The user of an app.
 pub(super) fn user<A: Accounts>(name: &AppName, app: &App, place: &Place, context: &mut Context<'_, A>) -> User {
+    if context.whose.is_user() {
+        for at in [&app.user, &app.group].into_iter().filter_map(|key| key.get()) {
+            let message = "in your own systemd everything runs as you";
+            context.findings.error("not-rootless", &at.place, message, "drop it, or install the cluster as root, without `--user`");
+        }
+        return User::Own;
+    }
     if let Some(at) = app.group.get()
         && app.user.absent()
     {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -34,7 +35,7 @@ pub(super) struct Door {
 impl Door {
     /// Nothing is known of what was asked.
     pub fn unreachable(&self, why: &dyn fmt::Display) -> Error {
-        let advice = if self.way == Way::Private { "" } else { "; `systemctl status dbus`" };
+        let advice = if self.way.is_private() { "" } else { "; `systemctl status dbus`" };
         Error::Unreachable(format!("{why}{advice}"))
     }
 
@@ -64,8 +65,15 @@ pub(super) enum Way {
     System,
     /// A bus at this address.
     Address(String),
-    /// PID 1's own socket.
-    Private,
+    /// systemd's own socket.
+    Private(PathBuf),
+}
+
+impl Way {
+    /// Whether systemd itself is at the other end, and no bus.
+    pub fn is_private(&self) -> bool {
+        matches!(self, Self::Private(_))
+    }
 }
 
 pub(super) async fn raw_call<B>(
@@ -80,7 +88,7 @@ where
     B: serde::Serialize + zbus::DynamicType + Sync,
 {
     // Without a bus there is no destination.
-    let destination = (*way != Way::Private).then_some(NAME);
+    let destination = (!way.is_private()).then_some(NAME);
     connection.call_method(destination, path, Some(interface), method, body).await
 }
 
@@ -90,13 +98,13 @@ pub(super) async fn connect(door: &Door) -> Result<(Connection, MessageStream), 
         let builder = match &door.way {
             Way::System => Builder::system(),
             Way::Address(address) => Builder::address(address.as_str()),
-            Way::Private => Builder::socket(Private::connect().await.map_err(|why| unreachable(&why))?).p2p(),
+            Way::Private(path) => Builder::socket(Private::connect(path).await.map_err(|why| unreachable(&why))?).p2p(),
         };
         // Only where no shorter one of ours is about the call.
         let connection = builder.method_timeout(2 * door.call).build().await.map_err(|why| unreachable(&why))?;
         let rule = MatchRule::builder().msg_type(Type::Signal).path_namespace(ROOT);
         // The bus checks the sender; PID 1's own socket has no senders.
-        let rule = if door.way == Way::Private { rule } else { rule.sender(NAME) };
+        let rule = if door.way.is_private() { rule } else { rule.sender(NAME) };
         let stream = MessageStream::for_match_rule(rule.build().map_err(|why| unreachable(&why))?, &connection, Some(QUEUED))
             .await
             .map_err(|why| unreachable(&why))?;
@@ -119,7 +127,7 @@ async fn is_alive(door: &Door, connection: &Connection) -> bool {
     let ping =
         connection.call_method(Some("org.freedesktop.DBus"), "/org/freedesktop/DBus", Some("org.freedesktop.DBus.Peer"), "Ping", &());
     // PID 1's own socket has nobody but PID 1 behind it, whose silence the deadlines tell.
-    door.way == Way::Private || matches!(timeout(door.call, ping).await, Ok(Ok(_)))
+    door.way.is_private() || matches!(timeout(door.call, ping).await, Ok(Ok(_)))
 }
 
 /// Reads signals for as long as somebody holds the bus; connects again when the connection is lost or given up.

@@ -8,6 +8,11 @@ use crate::units::gecos;
 /// The account of a cluster's master.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Account {
+    /// None is needed: the master runs as the user who installs, of this group.
+    Own {
+        /// The group's number.
+        gid: u32,
+    },
     /// Neither user nor group.
     Absent,
     /// Made by our sysusers file; its primary group.

@@ -4,7 +4,7 @@ use crate::api::token::Token;
 use crate::config::settings::{Auth, Settings};
 use crate::names::ClusterName;
 use crate::units::diff::{self, Access, Change, Disk, Found, Plan};
-use crate::units::model::{Host, Owner, token, token_hash};
+use crate::units::model::{Host, Owner};
 
 use super::disk::Root;
 use super::report::{Action, Report};
@@ -12,6 +12,11 @@ use super::{Error, Live};
 
 /// Who may read either file beside root: the group of the operators, or the master by the same group.
 pub(super) const MODE: u32 = 0o640;
+
+/// The same where nobody is beside the user.
+fn mode(root: &Root) -> u32 {
+    root.manager().mode(MODE)
+}
 
 /// Whether a token guards it.
 fn guarded(settings: &Settings) -> bool {
@@ -24,7 +29,8 @@ pub(super) fn in_order(root: &Root, settings: &Settings, disk: &Disk) -> Result<
         return Ok(true);
     }
     let cluster = &settings.name;
-    let (Some(token), Some((hash, true))) = (kept(root, cluster, disk)?, open(root.find(&token_hash(cluster))?, disk)) else {
+    let (Some(token), Some((hash, true))) = (kept(root, cluster, disk)?, open(root, root.find(&root.paths().token_hash(cluster))?, disk))
+    else {
         return Ok(false);
     };
     let (token, access) = token;
@@ -38,11 +44,11 @@ pub(super) fn make(root: &Root, settings: &Settings, disk: &Disk, report: &mut R
         return Ok(());
     }
     let (cluster, gid) = (&settings.name, diff::group(Owner::RootAndCluster, disk.group));
-    let token_path = token(cluster);
+    let token_path = root.paths().token(cluster);
     let current = match kept(root, cluster, disk)? {
         Some((token, true)) => token,
         Some((token, false)) => {
-            root.set_access(&token_path, MODE, gid)?;
+            root.set_access(&token_path, mode(root), gid)?;
             report.did(Action::Updated, &token_path);
             token
         }
@@ -52,27 +58,27 @@ pub(super) fn make(root: &Root, settings: &Settings, disk: &Disk, report: &mut R
                 path: token_path.clone(),
                 source: std::io::Error::other(why),
             })?;
-            root.write(&token_path, format!("{}\n", fresh.as_str()).as_bytes(), MODE, gid)?;
+            root.write(&token_path, format!("{}\n", fresh.as_str()).as_bytes(), mode(root), gid)?;
             report.did(Action::Created, &token_path);
             fresh
         }
     };
-    let hash_path = token_hash(cluster);
+    let hash_path = root.paths().token_hash(cluster);
     let action = if root.find(&hash_path)?.is_some() { Action::Updated } else { Action::Created };
-    root.write(&hash_path, format!("{}\n", current.hash().text()).as_bytes(), MODE, gid)?;
+    root.write(&hash_path, format!("{}\n", current.hash().text()).as_bytes(), mode(root), gid)?;
     report.did(action, &hash_path);
     Ok(())
 }
 
 /// The token on disk, and whether its owner and mode are right.
 fn kept(root: &Root, cluster: &ClusterName, disk: &Disk) -> Result<Option<(Token, bool)>, Error> {
-    let found = open(root.find(&token(cluster))?, disk);
+    let found = open(root, root.find(&root.paths().token(cluster))?, disk);
     Ok(found.and_then(|(contents, access)| Some((Token::read(&contents)?, access))))
 }
 
-fn open(found: Option<Found>, disk: &Disk) -> Option<(Vec<u8>, bool)> {
+fn open(root: &Root, found: Option<Found>, disk: &Disk) -> Option<(Vec<u8>, bool)> {
     let Some(Found::File { contents, access }) = found else { return None };
-    let wanted = Access { mode: MODE, uid: 0, gid: diff::group(Owner::RootAndCluster, disk.group) };
+    let wanted = Access { mode: mode(root), uid: 0, gid: diff::group(Owner::RootAndCluster, disk.group) };
     Some((contents, access.mode == wanted.mode && (!disk.owners || access == wanted)))
 }
 

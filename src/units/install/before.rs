@@ -3,8 +3,6 @@
 use crate::config::settings::{App, Settings};
 use crate::formats;
 use crate::names::{AppName, ClusterName};
-use crate::units::model::prepare_settings;
-use crate::worker::paths::Paths;
 use crate::worker::store::Store;
 
 use super::disk::Root;
@@ -12,7 +10,7 @@ use super::{Error, Options, kept};
 
 /// The settings that lie below the root directory, with `env`; none where there are none, or none that this program reads.
 pub(super) fn settings(root: &Root, cluster: &ClusterName) -> Result<Option<Settings>, Error> {
-    let read = root.read(&prepare_settings(cluster))?.and_then(|bytes| formats::parse(&bytes).ok());
+    let read = root.read(&root.paths().prepare_settings(cluster))?.and_then(|bytes| formats::parse(&bytes).ok());
     Ok(read)
 }
 
@@ -21,7 +19,7 @@ pub(super) fn settings(root: &Root, cluster: &ClusterName) -> Result<Option<Sett
 /// # Errors
 /// A file that cannot be read: they are root's alone.
 pub fn installed(cluster: &ClusterName, options: &Options) -> Result<Option<Settings>, Error> {
-    settings(&Root::open(&options.root)?, cluster)
+    settings(&Root::open(options)?, cluster)
 }
 
 /// These settings as `install` would write them: with the revisions that follow what is installed.
@@ -34,7 +32,7 @@ pub fn following(new: &Settings, options: &Options) -> Result<Settings, Error> {
 
 /// These settings with the revisions that follow `before`.
 pub(super) fn after(new: &Settings, before: Option<&Settings>, options: &Options) -> Settings {
-    let store = Store::open(&new.name, &Paths::under(&options.root));
+    let store = Store::open(&new.name, &options.paths());
     new.following(before, |app| store.published(app).highest_revision())
 }
 
@@ -45,7 +43,7 @@ pub(super) fn after(new: &Settings, before: Option<&Settings>, options: &Options
 /// A file that cannot be read.
 pub fn outdated(settings: &Settings, options: &Options) -> Result<Vec<AppName>, Error> {
     let new = following(settings, options)?;
-    let root = Root::open(&options.root)?;
+    let root = Root::open(options)?;
     let outdated =
         |(name, app): &(&AppName, &App)| in_effect(&root, options, &new.name, name).is_some_and(|is| is != Some(app.revision.number));
     Ok(new.apps.iter().filter(outdated).map(|(name, _)| name.clone()).collect())
@@ -54,7 +52,7 @@ pub fn outdated(settings: &Settings, options: &Options) -> Result<Vec<AppName>, 
 /// The revision of the settings that the generation was made from which a start would start, where it is known; nothing of
 /// an app that no start ever brought up.
 pub(super) fn in_effect(root: &Root, options: &Options, cluster: &ClusterName, app: &AppName) -> Option<Option<u64>> {
-    let store = Store::open(cluster, &Paths::under(&options.root));
+    let store = Store::open(cluster, &options.paths());
     let intent = kept::remembered(root, cluster);
     let published = store.published(app);
     let generation = kept::current_pin(&store, app, &intent)?;

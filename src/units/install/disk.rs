@@ -12,9 +12,12 @@ use serde::{Deserialize, Serialize};
 use crate::formats::{self, Unread};
 use crate::names::ClusterName;
 use crate::units::diff::{Access, Found};
-use crate::units::model::{self, Tree};
+use crate::units::model::Tree;
 
-use super::Error;
+use crate::place::{Manager, Place};
+use crate::worker::paths::Paths;
+
+use super::{Error, Options};
 
 /// How long to wait for another install: longer than one takes, daemon-reload included.
 pub(super) const LOCK_LIMIT: Duration = Duration::from_secs(30);
@@ -40,17 +43,39 @@ pub(super) fn advice(error: &io::Error) -> &'static str {
 /// The directory that stands for `/`.
 pub(super) struct Root {
     directory: PathBuf,
+    place: Place,
     /// Whether owners can be set.
     pub(super) owners: bool,
 }
 
 impl Root {
     /// The directory must exist.
-    pub(super) fn open(directory: &Path) -> Result<Self, Error> {
+    pub(super) fn open(options: &Options) -> Result<Self, Error> {
+        let directory = options.root.as_path();
         let found = directory.canonicalize().map_err(error("use", directory))?;
         // A process's own directory in /proc bears its effective user. Where there is no /proc we try, and fail aloud.
         let owners = fs::metadata("/proc/self").map_or(true, |me| me.uid() == 0);
-        Ok(Self { directory: found, owners })
+        Ok(Self { directory: found, place: options.host.place.clone(), owners })
+    }
+
+    /// Where the files of clusters lie, below it.
+    pub(super) fn paths(&self) -> &Paths {
+        &self.place.paths
+    }
+
+    /// The group of the one user whom everything belongs to, in a user's own systemd.
+    pub(super) fn own_group(&self) -> Option<u32> {
+        self.place.is_user().then_some(self.place.owner.1)
+    }
+
+    /// Who made what is systemd's.
+    pub(super) fn owner(&self) -> u32 {
+        self.place.owner.0
+    }
+
+    /// Whose systemd it is for.
+    pub(super) fn manager(&self) -> Manager {
+        self.place.manager
     }
 
     /// As a person would call it.
@@ -65,14 +90,16 @@ impl Root {
 
     /// Waits for the lock, which ends with the returned file.
     pub(super) fn lock(&self) -> Result<fs::File, Error> {
-        let file = fs::File::open(&self.directory).map_err(error("open", &self.directory))?;
+        // On a directory that only stands for `/` there may be no home yet.
+        let directory = if self.directory == Path::new("/") { self.place.lock.clone() } else { self.directory.clone() };
+        let file = fs::File::open(&directory).map_err(error("open", &directory))?;
         let end = Instant::now() + LOCK_LIMIT;
         loop {
             match file.try_lock() {
                 Ok(()) => return Ok(file),
                 Err(TryLockError::WouldBlock) if Instant::now() < end => std::thread::sleep(Duration::from_millis(50)),
-                Err(TryLockError::WouldBlock) => return Err(Error::Locked { root: self.directory.clone() }),
-                Err(TryLockError::Error(source)) => return Err(error("lock", &self.directory)(source)),
+                Err(TryLockError::WouldBlock) => return Err(Error::Locked { root: directory }),
+                Err(TryLockError::Error(source)) => return Err(error("lock", &directory)(source)),
             }
         }
     }
@@ -269,7 +296,7 @@ impl Ledger {
     }
     /// The one on disk, if any.
     pub(super) fn read(root: &Root, cluster: &ClusterName) -> Result<Option<Self>, Error> {
-        let path = model::installed(cluster);
+        let path = root.paths().installed(cluster);
         let Some(contents) = root.read(&path)? else { return Ok(None) };
         let bad = |why: String| error("understand", &root.at(&path))(io::Error::new(ErrorKind::InvalidData, why));
         let ledger: Self = formats::parse(&contents).map_err(|why| match why {
@@ -283,7 +310,7 @@ impl Ledger {
     }
     /// Replaces the one on disk.
     pub(super) fn write(&self, root: &Root, cluster: &ClusterName) -> Result<(), Error> {
-        let path = model::installed(cluster);
+        let path = root.paths().installed(cluster);
         let text = serde_json::to_vec_pretty(self).map_err(|source| error("write", &root.at(&path))(source.into()))?;
         root.write(&path, &text, 0o600, 0)
     }
@@ -291,11 +318,11 @@ impl Ledger {
 
 #[cfg(test)]
 mod tests {
+    use crate::api::tokens::Tokens;
     use crate::config::settings;
+    use crate::formats::Format as _;
     use crate::intent;
     use crate::master::{events::away, rolls::kept};
-    use crate::api::tokens::Tokens;
-    use crate::formats::Format as _;
     use crate::worker::{pin, published};
 
     /// Who raises one of the others raises the first as well, and writes the new row here; files without a constant of their own

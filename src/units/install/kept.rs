@@ -9,8 +9,6 @@ use crate::config::settings::{Listen, Settings};
 use crate::handle::plan::{self, Known};
 use crate::intent::Intent;
 use crate::names::{AppName, AppUnits, ClusterName, Generation};
-use crate::units::model::master_settings;
-use crate::worker::paths::Paths;
 use crate::worker::store::Store;
 
 use super::disk::Root;
@@ -22,10 +20,10 @@ pub(super) type Kept = BTreeMap<AppName, Vec<(Listen, Generation)>>;
 /// What to keep. An address that would overlap with a declared one goes all the same: both cannot be had.
 pub(super) fn kept(settings: &Settings, options: &Options, root: &Root, live: Option<&dyn Live>) -> Result<Kept, Error> {
     let cluster = &settings.name;
-    let store = Store::open(cluster, &Paths::under(&options.root));
+    let store = Store::open(cluster, &options.paths());
     let intent = remembered(root, cluster);
     let mut kept = Kept::new();
-    if root.read(&master_settings(cluster))?.is_none() {
+    if root.read(&root.paths().master_settings(cluster))?.is_none() {
         return Ok(kept);
     }
     for name in settings.apps.keys() {
@@ -54,7 +52,7 @@ pub(super) fn kept(settings: &Settings, options: &Options, root: &Root, live: Op
 
 /// What the master remembers. Damaged or not there: the pins alone tell, as they do for a start.
 pub(super) fn remembered(root: &Root, cluster: &ClusterName) -> Intent {
-    Intent::read(&root.at(&Intent::path(cluster))).unwrap_or_default()
+    Intent::read(&root.at(&root.paths().intent(cluster))).unwrap_or_default()
 }
 
 /// The pin of the generation that a start would start.

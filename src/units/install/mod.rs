@@ -22,6 +22,9 @@ use crate::config::settings::{Listen, Settings};
 use crate::formats;
 use crate::names::{Address, AppName, AppUnits, ClusterName, Generation, UNIT_NAME_MAX};
 
+use crate::place::Manager;
+use crate::worker::paths::Paths;
+
 use super::diff::{self, Change, Conflict, Disk, Found, Plan};
 use super::model::{self, Host, Tree};
 use super::render::{self, APP_DROP_IN, render_beside};
@@ -48,6 +51,13 @@ pub struct Options {
     pub host: Host,
     /// Enable and start the cluster as well (needs a [`Live`]). Default false.
     pub now: bool,
+}
+
+impl Options {
+    /// Where the cluster's files really lie.
+    pub(super) fn paths(&self) -> Paths {
+        self.host.paths().below(&self.root)
+    }
 }
 
 impl Default for Options {
@@ -90,10 +100,12 @@ pub enum Error {
     #[error("nothing was changed: {0}")]
     Newer(std::io::Error),
     /// The settings of an installed cluster are gone or damaged; nothing was changed.
-    #[error("cluster {cluster}: {} is damaged or gone, so its units stay as they are: `project-cluster install` writes all of it again from the configuration", model::prepare_settings(.cluster).display())]
+    #[error("cluster {cluster}: {} is damaged or gone, so its units stay as they are: `project-cluster install` writes all of it again from the configuration", .path.display())]
     Lost {
         /// The cluster.
         cluster: ClusterName,
+        /// Its settings.
+        path: PathBuf,
     },
     /// A token cannot be made or withdrawn; nothing was changed.
     #[error("{0}")]
@@ -127,20 +139,20 @@ pub struct Preview {
 /// # Errors
 /// A file that cannot be read.
 pub fn preview(settings: &Settings, options: &Options, live: Option<&dyn Live>) -> Result<Preview, Error> {
-    let root = Root::open(&options.root)?;
+    let root = Root::open(options)?;
     refuse_newer(&root, &settings.name)?;
     let before = before::settings(&root, &settings.name)?;
     let settings = &before::after(settings, before.as_ref(), options);
     let kept = kept::kept(settings, options, &root, live)?;
     let tree = tree(settings, &options.host, &kept);
     let disk = scan::scan(&root, &options.host, &tree)?;
-    let plan = checked_plan(settings, &tree, &disk);
+    let plan = checked_plan(settings, root.manager(), &tree, &disk);
     let mut text = diff::text(&plan, &tree, &disk);
     // It may be made, or mended; what is in it is nobody's to see.
     if live.is_some() && !api::in_order(&root, settings, &disk)? {
         text.push_str(&format!(
             "{}: made or mended, and its hash beside it; what is in it is not shown\n",
-            model::token(&settings.name).display()
+            root.paths().token(&settings.name).display()
         ));
     }
     Ok(Preview { plan, text })
@@ -148,7 +160,7 @@ pub fn preview(settings: &Settings, options: &Options, live: Option<&dyn Live>) 
 
 /// A program that knows less than the one before would throw away what it cannot read: numbers of generations, holds, pins.
 fn refuse_newer(root: &Root, cluster: &ClusterName) -> Result<(), Error> {
-    formats::refuse_newer([&root.at(&cluster.var()), &root.at(&cluster.run())]).map_err(Error::Newer)
+    formats::refuse_newer([&root.at(&root.paths().var(cluster)), &root.at(&root.paths().runtime(cluster))]).map_err(Error::Newer)
 }
 
 fn tree(settings: &Settings, host: &Host, kept: &Kept) -> Tree {
@@ -157,10 +169,10 @@ fn tree(settings: &Settings, host: &Host, kept: &Kept) -> Tree {
     render_beside(settings, host, &kept)
 }
 
-fn checked_plan(settings: &Settings, tree: &Tree, disk: &Disk) -> Plan {
+fn checked_plan(settings: &Settings, manager: Manager, tree: &Tree, disk: &Disk) -> Plan {
     let mut plan = diff::plan(tree, disk);
     for app in settings.apps.keys() {
-        let slice = AppUnits::new(&settings.name, app).slice();
+        let slice = AppUnits::new(&settings.name, app).slice(manager);
         if slice.len() > UNIT_NAME_MAX {
             let why =
                 format!("is longer than the {UNIT_NAME_MAX} bytes systemd allows: shorten the name of app {app}, or use fewer dashes");
@@ -178,7 +190,7 @@ fn checked_plan(settings: &Settings, tree: &Tree, disk: &Disk) -> Plan {
 /// # Errors
 /// [`Error::Conflicts`] before anything has changed; the others may leave a part done, which the next run mends.
 pub fn install(settings: &Settings, options: &Options, live: Option<&dyn Live>) -> Result<Report, Error> {
-    let root = Root::open(&options.root)?;
+    let root = Root::open(options)?;
     let _lock = root.lock()?;
     let cluster = &settings.name;
     refuse_newer(&root, cluster)?;
@@ -187,7 +199,7 @@ pub fn install(settings: &Settings, options: &Options, live: Option<&dyn Live>) 
     let kept = kept::kept(settings, options, &root, live)?;
     let tree = tree(settings, &options.host, &kept);
     let mut disk = scan::scan(&root, &options.host, &tree)?;
-    let mut plan = checked_plan(settings, &tree, &disk);
+    let mut plan = checked_plan(settings, root.manager(), &tree, &disk);
     if !plan.conflicts.is_empty() {
         return Err(Error::Conflicts(plan.conflicts));
     }
@@ -202,15 +214,15 @@ pub fn install(settings: &Settings, options: &Options, live: Option<&dyn Live>) 
     let fresh_account = live.is_some() && disk.group.is_none();
 
     if stale || fresh_account {
-        stop_removed(&plan, cluster, live, &mut report)?;
+        stop_removed(&root, &plan, cluster, live, &mut report)?;
         let ledger = begin(&root, settings, &tree, &plan, &mut ledger, &mut report)?;
         let sysusers = options.host.sysusers_file(cluster);
         apply_file(&root, &tree, &sysusers, &plan, &disk, &mut report)?;
-        if let Some(live) = live {
+        if let (Some(live), Manager::System) = (live, root.manager()) {
             live.sysusers(&root.at(&sysusers)).map_err(|source| Error::Live { what: "making the user".into(), source })?;
             // The group's number is known only now; it may turn an unchanged file into one to mend.
             disk = scan::scan(&root, &options.host, &tree)?;
-            plan = checked_plan(settings, &tree, &disk);
+            plan = checked_plan(settings, root.manager(), &tree, &disk);
         }
         for path in tree.files.keys().filter(|path| **path != sysusers) {
             apply_file(&root, &tree, path, &plan, &disk, &mut report)?;
@@ -247,10 +259,10 @@ pub fn install(settings: &Settings, options: &Options, live: Option<&dyn Live>) 
         report.note(format!(
             "the user {cluster} does not exist in {}: {} stays root's, and the master cannot read it until `project-cluster install` has run on the live system",
             root.shown(),
-            model::master_settings(cluster).display()
+            root.paths().master_settings(cluster).display()
         ));
     }
-    if !disk.owners {
+    if !disk.owners && root.manager() == Manager::System {
         report.note("not run as root: owners were left as they are".into());
     }
     if let (true, Some(live)) = (options.now, live) {
@@ -264,7 +276,7 @@ pub fn install(settings: &Settings, options: &Options, live: Option<&dyn Live>) 
 }
 
 /// Stops what the settings no longer have, while its units are still there: the handle's own stop step needs them.
-fn stop_removed(plan: &Plan, cluster: &ClusterName, live: Option<&dyn Live>, report: &mut Report) -> Result<(), Error> {
+fn stop_removed(root: &Root, plan: &Plan, cluster: &ClusterName, live: Option<&dyn Live>, report: &mut Report) -> Result<(), Error> {
     let mut units = Vec::new();
     for app in removed_apps(plan, cluster) {
         let names = AppUnits::new(cluster, &app);
@@ -272,7 +284,7 @@ fn stop_removed(plan: &Plan, cluster: &ClusterName, live: Option<&dyn Live>, rep
     }
     units.extend(plan.removed().filter_map(model::file_name).filter(|name| name.ends_with(".socket")).map(String::from));
     // Empty by now; systemd itself keeps a slice, and its limits, for ever.
-    units.extend(removed_apps(plan, cluster).iter().map(|app| AppUnits::new(cluster, app).slice()));
+    units.extend(removed_apps(plan, cluster).iter().map(|app| AppUnits::new(cluster, app).slice(root.manager())));
     if let (Some(live), false) = (live, units.is_empty()) {
         live.stop(&units).map_err(|source| Error::Live { what: format!("stopping {}", units.join(", ")), source })?;
         report.note(format!("stopped {}", units.join(", ")));
@@ -326,7 +338,7 @@ fn start_sockets(root: &Root, settings: &Settings, before: Option<&Settings>, li
 
 /// What is kept of apps that the settings no longer have: pins, the number of the last generation, counts of crashes.
 fn gone(root: &Root, settings: &Settings) -> Result<Vec<PathBuf>, Error> {
-    let (pins, mut gone) = (model::pins(&settings.name), Vec::new());
+    let (pins, mut gone) = (root.paths().pins(&settings.name), Vec::new());
     for name in root.list(&pins)? {
         let path = pins.join(&name);
         let app = name.parse::<AppName>().is_ok_and(|app| !settings.apps.contains_key(&app));
@@ -334,7 +346,7 @@ fn gone(root: &Root, settings: &Settings) -> Result<Vec<PathBuf>, Error> {
             let generation = pins.with_file_name("generations").join(&name);
             gone.push(path);
             gone.extend(root.find(&generation)?.is_some().then_some(generation));
-            let crashes = settings.name.run().join("crashes").join(&name);
+            let crashes = root.paths().runtime(&settings.name).join("crashes").join(&name);
             gone.extend(root.find(&crashes)?.is_some().then_some(crashes));
         }
     }
@@ -370,14 +382,14 @@ fn begin<'l>(
     let addresses = settings.apps.values().flat_map(|app| &app.listen).map(|listen| &listen.address);
     let sockets = addresses.filter_map(|address| if let Address::Unix(path) = address { Some(path.as_path()) } else { None });
     let sockets = root.missing_directories(sockets, tree);
-    let own = root.missing_directories([model::pins(cluster).as_path()].into_iter(), tree);
+    let own = root.missing_directories([root.paths().pins(cluster).as_path()].into_iter(), tree);
     let ledger = ledger.get_or_insert_with(|| Ledger::new(cluster));
     ledger.complete = false;
     ledger.format = FORMAT;
     ledger.directories.extend(missing.iter().cloned());
     ledger.socket_directories.extend(sockets);
     for path in &own {
-        root.make_directory(path, 0o755)?;
+        root.make_directory(path, root.manager().mode(0o755))?;
     }
     for (path, mode) in &tree.directories {
         match plan.change(path) {
@@ -394,7 +406,7 @@ fn begin<'l>(
     }
     ledger.write(root, cluster)?;
     for path in missing.iter().filter(|path| !own.contains(*path)) {
-        root.make_directory(path, 0o755)?;
+        root.make_directory(path, root.manager().mode(0o755))?;
     }
     Ok(ledger)
 }

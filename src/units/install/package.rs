@@ -15,10 +15,10 @@ use super::{Error, Live, Options, Report, before, install, scan};
 ///
 /// # Errors
 /// `/var/lib` cannot be listed.
-pub fn clusters(root: &Path) -> Result<Vec<ClusterName>, Error> {
-    let root = Root::open(root)?;
-    let names = root.list(Path::new("/var/lib"))?;
-    let made = |name: &ClusterName| matches!(root.read(&crate::units::model::installed(name)), Ok(Some(_)));
+pub fn clusters(options: &Options) -> Result<Vec<ClusterName>, Error> {
+    let root = Root::open(options)?;
+    let names = root.list(&root.paths().state)?;
+    let made = |name: &ClusterName| matches!(root.read(&root.paths().installed(name)), Ok(Some(_)));
     Ok(names.iter().filter_map(|name| name.parse().ok()).filter(made).collect())
 }
 
@@ -29,7 +29,7 @@ pub fn clusters(root: &Path) -> Result<Vec<ClusterName>, Error> {
 /// # Errors
 /// [`Error::Newer`] before anything has changed; those of [`install`].
 pub fn upgrade(cluster: &ClusterName, options: &Options, live: Option<&dyn Live>) -> Result<Report, Error> {
-    let root = Root::open(&options.root)?;
+    let root = Root::open(options)?;
     let mut report = Report::new(cluster, &root);
     let Some(Ledger { retired, .. }) = Ledger::read(&root, cluster)? else { return Ok(report) };
     let unit = options.host.units.join(cluster.master());
@@ -44,7 +44,9 @@ pub fn upgrade(cluster: &ClusterName, options: &Options, live: Option<&dyn Live>
         ));
         return Ok(report);
     }
-    let Some(settings) = before::settings(&root, cluster)? else { return Err(Error::Lost { cluster: cluster.clone() }) };
+    let Some(settings) = before::settings(&root, cluster)? else {
+        return Err(Error::Lost { cluster: cluster.clone(), path: root.paths().prepare_settings(cluster) });
+    };
     let mut report = install(&settings, options, live)?;
     let Some(live) = live else { return Ok(report) };
     let (master, target) = (cluster.master(), cluster.target());
@@ -76,7 +78,7 @@ pub fn upgrade(cluster: &ClusterName, options: &Options, live: Option<&dyn Live>
 /// # Errors
 /// What could not be stopped or removed; a second run goes on from there.
 pub fn retire(cluster: &ClusterName, options: &Options, live: Option<&dyn Live>) -> Result<Report, Error> {
-    let root = Root::open(&options.root)?;
+    let root = Root::open(options)?;
     let _lock = root.lock()?;
     let mut report = Report::new(cluster, &root);
     let Some(mut ledger) = Ledger::read(&root, cluster)? else { return Ok(report) };
@@ -87,7 +89,7 @@ pub fn retire(cluster: &ClusterName, options: &Options, live: Option<&dyn Live>)
         return Ok(report);
     }
     let target = cluster.target();
-    let link = options.host.units.join("multi-user.target.wants").join(&target);
+    let link = options.host.units.join(format!("{}.wants", root.manager().boot_target())).join(&target);
     let up = match live {
         Some(live) => !live.running(std::slice::from_ref(&target)).map_err(failed(format!("looking at {target}")))?.is_empty(),
         None => false,

@@ -3,17 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use crate::names::{ClusterName, escape_unit};
+use crate::place::Manager;
 use crate::units::diff::{Disk, is_ours};
 use crate::units::gecos;
-use crate::units::model::{self, Host, Tree, file_name};
+use crate::units::model::{Host, Tree, file_name};
 use crate::units::render::{APP_DROP_IN, LIMITS_DROP_IN};
 
 use super::Error;
 use super::account::{Account, account};
 use super::disk::{Ledger, Root};
-
-/// Where units of others live: a file of ours of the same name in /etc would replace theirs.
-const OTHER_UNITS: [&str; 4] = ["/usr/lib/systemd/system", "/lib/systemd/system", "/usr/local/lib/systemd/system", "/run/systemd/system"];
 
 /// The same for system users.
 const OTHER_SYSUSERS: [&str; 3] = ["/usr/lib/sysusers.d", "/usr/local/lib/sysusers.d", "/run/sysusers.d"];
@@ -23,7 +21,9 @@ pub(super) fn scan(root: &Root, host: &Host, tree: &Tree) -> Result<Disk, Error>
     let cluster = &tree.cluster;
     let mut disk = Disk { owners: root.owners, ..Disk::default() };
     let mut paths: Vec<PathBuf> = tree.files.keys().chain(tree.directories.keys()).cloned().collect();
-    paths.extend([host.sysusers_file(cluster), host.polkit_file(cluster)]);
+    if root.manager() == Manager::System {
+        paths.extend([host.sysusers_file(cluster), host.polkit_file(cluster)]);
+    }
     paths.extend(older(root, host, cluster)?);
     for path in paths {
         if let Some(found) = root.find(&path)? {
@@ -39,6 +39,7 @@ pub(super) fn scan(root: &Root, host: &Host, tree: &Tree) -> Result<Disk, Error>
         disk.strange = strange(root, cluster)?;
     }
     match read_account(root, cluster)? {
+        Account::Own { gid } => disk.group = Some(gid),
         Account::Absent => {}
         Account::Ours { gid } => disk.group = Some(gid),
         Account::Foreign(why) => disk.account = Some(why),
@@ -48,13 +49,16 @@ pub(super) fn scan(root: &Root, host: &Host, tree: &Tree) -> Result<Disk, Error>
 
 /// The account of the cluster's master below this root.
 pub(super) fn read_account(root: &Root, cluster: &ClusterName) -> Result<Account, Error> {
+    if let Some(gid) = root.own_group() {
+        return Ok(Account::Own { gid });
+    }
     let read = |path: &str| Ok(root.read(Path::new(path))?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default());
     Ok(account(&read("/etc/passwd")?, &read("/etc/group")?, cluster))
 }
 
 /// Unit files whose names could be ours; whether they are, their mark says.
 fn older(root: &Root, host: &Host, cluster: &ClusterName) -> Result<Vec<PathBuf>, Error> {
-    let slice = format!("system-{}\\x2d", escape_unit(cluster.as_str()));
+    let slice = format!("{}-{}\\x2d", root.manager().slice_prefix(), escape_unit(cluster.as_str()));
     let mut paths = Vec::new();
     for name in root.list(&host.units)? {
         let behind = name.strip_prefix(cluster.as_str()).is_some_and(|rest| rest.starts_with(['.', '@', '-']));
@@ -75,7 +79,7 @@ fn older(root: &Root, host: &Host, cluster: &ClusterName) -> Result<Vec<PathBuf>
 fn shadowed(root: &Root, host: &Host, path: &Path, cluster: &ClusterName) -> Result<Option<PathBuf>, Error> {
     let Some(name) = file_name(path) else { return Ok(None) };
     let others: &[&str] = if path.parent() == Some(&host.units) {
-        &OTHER_UNITS
+        root.manager().units_of_others()
     } else if path.parent() == Some(&host.sysusers) {
         &OTHER_SYSUSERS
     } else {
@@ -99,13 +103,13 @@ pub(super) fn claimed(root: &Root, cluster: &ClusterName) -> Result<bool, Error>
     if Ledger::read(root, cluster)?.is_some() {
         return Ok(true);
     }
-    let path = model::master_settings(cluster);
+    let path = root.paths().master_settings(cluster);
     Ok(root.read(&path)?.is_some_and(|contents| is_ours(&path, &contents, cluster)))
 }
 
 /// What lies in `/var/lib/NAME` beside the empty directory that an install cut off at its very start leaves.
 fn strange(root: &Root, cluster: &ClusterName) -> Result<Vec<PathBuf>, Error> {
-    let (var, pins) = (cluster.var(), model::pins(cluster));
+    let (var, pins) = (root.paths().var(cluster), root.paths().pins(cluster));
     let mut strange: Vec<PathBuf> = root.list(&var)?.into_iter().map(|name| var.join(name)).filter(|path| *path != pins).collect();
     strange.extend(root.list(&pins)?.into_iter().filter(|name| !name.starts_with('.')).map(|name| pins.join(name)));
     Ok(strange)

@@ -21,7 +21,7 @@ use super::{Error, LiveError, Options, handle_app, scan};
 /// # Errors
 /// What could not be stopped or removed; the state goes last, so that the next run still knows what is ours.
 pub fn uninstall(cluster: &ClusterName, options: &Options, live: Option<&dyn Live>) -> Result<Report, Error> {
-    let root = Root::open(&options.root)?;
+    let root = Root::open(options)?;
     let _lock = root.lock()?;
     let nothing = Tree::new(cluster);
     let disk = scan::scan(&root, &options.host, &nothing)?;
@@ -31,7 +31,7 @@ pub fn uninstall(cluster: &ClusterName, options: &Options, live: Option<&dyn Liv
     let mut report = Report::new(cluster, &root);
     let files: Vec<&Path> = plan.removed().collect();
 
-    let link = options.host.units.join("multi-user.target.wants").join(cluster.target());
+    let link = options.host.units.join(format!("{}.wants", root.manager().boot_target())).join(cluster.target());
     if live.is_none() && root.at(&link).is_symlink() {
         report.note(format!("{} was made by `systemctl enable` and stays: remove it", link.display()));
     }
@@ -42,12 +42,12 @@ pub fn uninstall(cluster: &ClusterName, options: &Options, live: Option<&dyn Liv
         remove_run(&root, &files, cluster, ledger.as_ref(), &mut report)?;
     }
     if claimed {
-        root.remove_all(&cluster.var())?;
-        report.did(Action::Removed, &cluster.var());
+        root.remove_all(&root.paths().var(cluster))?;
+        report.did(Action::Removed, &root.paths().var(cluster));
         // The parents of the state itself, on a root directory that had none.
         empty_directories(&root, ledger.as_ref(), &mut report);
-    } else if root.at(&cluster.var()).exists() {
-        report.note(format!("{} was not made by an install and stays", cluster.var().display()));
+    } else if root.at(&root.paths().var(cluster)).exists() {
+        report.note(format!("{} was not made by an install and stays", root.paths().var(cluster).display()));
     }
     Ok(report)
 }
@@ -62,7 +62,7 @@ pub(super) fn stop_and_remove(
 ) -> Result<(), Error> {
     let live = live.filter(|_| !files.is_empty());
     if let Some(live) = live {
-        live.stop(&running(files, cluster)).map_err(failed(format!("stopping cluster {cluster}")))?;
+        live.stop(&running(root, files, cluster)).map_err(failed(format!("stopping cluster {cluster}")))?;
         live.disable(&cluster.target()).map_err(failed(format!("disabling {}", cluster.target())))?;
     }
     for path in files {
@@ -86,7 +86,7 @@ pub(super) fn failed(what: String) -> impl FnOnce(LiveError) -> Error {
 }
 
 /// The units to stop, in order: the target takes handles, master and API with it; then what would be left.
-fn running(files: &[&Path], cluster: &ClusterName) -> Vec<String> {
+fn running(root: &Root, files: &[&Path], cluster: &ClusterName) -> Vec<String> {
     let apps: Vec<AppName> = files.iter().filter_map(|path| handle_app(path, cluster)).collect();
     let names = || apps.iter().map(|app| AppUnits::new(cluster, app));
     let mut units = vec![cluster.target()];
@@ -96,12 +96,15 @@ fn running(files: &[&Path], cluster: &ClusterName) -> Vec<String> {
     units.extend(names().map(|names| names.trigger()));
     units.push(cluster.master());
     // Empty by now; systemd itself keeps a slice for ever.
-    units.extend(names().map(|names| names.slice()));
-    units.extend(cluster.slices());
+    units.extend(names().map(|names| names.slice(root.manager())));
+    units.extend(cluster.slices(root.manager()));
     units
 }
 
 fn remove_user(root: &Root, cluster: &ClusterName, live: Option<&dyn Live>, report: &mut Report) -> Result<(), Error> {
+    if root.own_group().is_some() {
+        return Ok(());
+    }
     // The default cluster's user comes with the package, where there is one, and goes with it.
     let packaged =
         ["/usr/lib/sysusers.d", "/usr/local/lib/sysusers.d"].iter().map(|directory| Path::new(directory).join(format!("{cluster}.conf")));
@@ -115,7 +118,7 @@ fn remove_user(root: &Root, cluster: &ClusterName, live: Option<&dyn Live>, repo
             report.note(format!("removed the user {cluster}"));
         }
         (Account::Ours { .. }, None) => report.note(format!("the user {cluster} stays in {}: remove it there with userdel", root.shown())),
-        (Account::Absent | Account::Foreign(_), _) => {}
+        (Account::Own { .. } | Account::Absent | Account::Foreign(_), _) => {}
     }
     Ok(())
 }
@@ -128,14 +131,14 @@ pub(super) fn remove_run(
     ledger: Option<&Ledger>,
     report: &mut Report,
 ) -> Result<(), Error> {
-    root.remove_all(&cluster.run())?;
+    root.remove_all(&root.paths().runtime(cluster))?;
     for app in files.iter().filter_map(|path| handle_app(path, cluster)) {
         let prefix = AppUnits::new(cluster, &app).prefix();
-        root.remove_directory_if_empty(&Path::new("/run").join(&prefix));
+        root.remove_directory_if_empty(&root.paths().run.join(&prefix));
     }
     for path in ledger.iter().flat_map(|ledger| ledger.socket_directories.iter().rev()) {
         // One of another owner was made by somebody else since.
-        let by_systemd = matches!(root.find(path)?, Some(Found::Directory(access)) if access.uid == 0);
+        let by_systemd = matches!(root.find(path)?, Some(Found::Directory(access)) if access.uid == root.owner());
         if by_systemd && root.remove_directory_if_empty(path) {
             report.did(Action::Removed, path);
         }

@@ -18,7 +18,7 @@ const DEFAULT_KILL: Duration = Duration::from_secs(5);
 /// There is no `After=` on workers, sockets or the master: a start job of theirs would wait for the reload that
 /// waits for it. The stop step is `ExecStopPost=`, since systemd skips `ExecStop=` of a unit that reloads.
 pub(super) fn service(cluster: &ClusterName, host: &Host) -> String {
-    let program = text::program(&host.program);
+    let (program, root) = (host.command(), host.as_root());
     let mut ini = Ini::new(cluster);
     ini.say("The handle of an app: start, stop, restart and reload of this unit are those of all its workers.")
         .say("restart: all stop, fresh ones start, connections queue. reload: one after another, none is lost.")
@@ -28,14 +28,20 @@ pub(super) fn service(cluster: &ClusterName, host: &Host) -> String {
         .set("StartLimitIntervalSec", "0")
         .section("Service")
         .set("Type", "oneshot")
-        .set("RemainAfterExit", "yes")
-        .set("User", cluster.as_str())
-        .say("Each step says how far it is: `systemctl status` shows it.")
+        .set("RemainAfterExit", "yes");
+    if !host.is_user() {
+        ini.set("User", cluster.as_str());
+    }
+    ini.say("Each step says how far it is: `systemctl status` shows it.")
         .set("NotifyAccess", "exec")
-        .say("Start and stop need neither the master nor D-Bus nor polkit: they run as root over PID 1's own socket.")
-        .set("ExecStart", format!("+{program} handle start --cluster {cluster} %i"))
+        .say(if host.is_user() {
+            "Start and stop do not need the master: they speak to your systemd over its own socket."
+        } else {
+            "Start and stop need neither the master nor D-Bus nor polkit: they run as root over PID 1's own socket."
+        })
+        .set("ExecStart", format!("{root}{program} handle start --cluster {cluster} %i"))
         .set("ExecReload", format!("{program} --cluster {cluster} reload --handle %i"))
-        .set("ExecStopPost", format!("+{program} handle stop --cluster {cluster} %i"))
+        .set("ExecStopPost", format!("{root}{program} handle stop --cluster {cluster} %i"))
         .say("A stop during a reload ends the waiting reload command; that is no failure.")
         .set("SuccessExitStatus", "SIGTERM")
         .say("Start and reload bound each wait of theirs; the stop's limit is in the app's drop-in.")
@@ -43,12 +49,18 @@ pub(super) fn service(cluster: &ClusterName, host: &Host) -> String {
         .set("TimeoutStopSec", text::span(stop_limit(DEFAULT_KILL)))
         .set("SyslogIdentifier", cluster.as_str())
         .set("LogExtraFields", format!("PROJECT_CLUSTER_NAME={cluster} PROJECT_CLUSTER_APP=%i"))
-        .line("")
-        .say("For the reload command alone: a client of the API, which takes a mark that the master left.")
-        .all(sandbox::OURS)
-        .all(sandbox::CALLS)
-        .set("ReadWritePaths", format!("-{}", cluster.run().join("state").display()))
-        .all(&[("PrivateUsers", "yes"), ("ProtectProc", "invisible"), ("ProcSubset", "pid")]);
+        .line("");
+    if !host.is_user() {
+        ini.say("For the reload command alone: a client of the API, which takes a mark that the master left.");
+    }
+    ini.all(&sandbox::ours(host)).all(sandbox::CALLS);
+    if !host.is_user() {
+        ini.set("ReadWritePaths", format!("-{}", host.paths().runtime(cluster).join("state").display())).all(&[
+            ("PrivateUsers", "yes"),
+            ("ProtectProc", "invisible"),
+            ("ProcSubset", "pid"),
+        ]);
+    }
     ini.finish()
 }
 
@@ -66,14 +78,16 @@ pub(super) fn trigger(cluster: &ClusterName, host: &Host) -> String {
         .section("Service")
         .set("Type", "oneshot")
         .set("RemainAfterExit", "yes")
-        .set("ExecStart", format!("{} start --no-block --job-mode=fail {cluster}@%i.service", text::program(&host.systemctl)))
+        .set("ExecStart", format!("{} start --no-block --job-mode=fail {cluster}@%i.service", host.systemctl_command()))
         .set("TimeoutStartSec", "30s")
         .set("SyslogIdentifier", cluster.as_str())
         .set("LogExtraFields", format!("PROJECT_CLUSTER_NAME={cluster} PROJECT_CLUSTER_APP=%i"))
         .line("")
-        .all(sandbox::OURS)
-        .all(sandbox::CALLS)
-        .all(&[("ProtectProc", "invisible"), ("ProcSubset", "pid")]);
+        .all(&sandbox::ours(host))
+        .all(sandbox::CALLS);
+    if !host.is_user() {
+        ini.all(&[("ProtectProc", "invisible"), ("ProcSubset", "pid")]);
+    }
     ini.finish()
 }
 
@@ -87,6 +101,7 @@ pub(super) fn drop_in(one: &One<'_>) -> String {
         Workers::Count(count) => format!("{count} workers"),
     };
     let user = match &app.user {
+        User::Own => "who owns the cluster".to_owned(),
         User::Dynamic(name) => format!("{name}, made for it at run time"),
         User::Named { user, group: None } => user.clone(),
         User::Named { user, group: Some(group) } => format!("{user}, group {group}"),

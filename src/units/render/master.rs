@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use crate::config::settings::{Api, Settings, Workers};
 use crate::names::{AppUnits, ClusterName};
-use crate::units::model::{Host, operators, pins};
+use crate::units::model::Host;
 use crate::units::text;
 
 use super::ini::Ini;
@@ -28,35 +28,47 @@ pub(super) fn service(cluster: &ClusterName, api: &Api, host: &Host) -> String {
     ini.say("It is started again however often it ends; a start limit would take the API's socket down for good.")
         .set("StartLimitIntervalSec", "0")
         .section("Service")
-        .set("Type", "notify")
-        .set("User", cluster.as_str())
-        .say("To read the logs of the apps.")
-        .set("SupplementaryGroups", "systemd-journal")
-        .set("ExecStart", format!("{} master --cluster {cluster}", text::program(&host.program)))
+        .set("Type", "notify");
+    if !host.is_user() {
+        ini.set("User", cluster.as_str()).say("To read the logs of the apps.").set("SupplementaryGroups", "systemd-journal");
+    }
+    ini.set("ExecStart", format!("{} master --cluster {cluster}", host.command()))
         .say("Generous: a machine that starves is no reason to kill it.")
         .set("WatchdogSec", "60s")
         .set("Restart", "always")
         .set("RestartSec", "1s")
-        .say("The roll in progress outlives a restart; /run/NAME itself stays root's.".replace("NAME", cluster.as_str()).as_str())
+        .say(&if host.is_user() {
+            "The roll in progress outlives a restart.".to_owned()
+        } else {
+            format!("The roll in progress outlives a restart; /run/{cluster} itself stays root's.")
+        })
         .set("RuntimeDirectory", format!("{cluster}/state"))
         .set("RuntimeDirectoryMode", "0700")
-        .set("RuntimeDirectoryPreserve", "yes")
-        .set("StateDirectory", format!("{cluster}/state"))
-        .set("StateDirectoryMode", "0700")
-        .set("SyslogIdentifier", cluster.as_str())
-        .set("LogExtraFields", format!("PROJECT_CLUSTER_NAME={cluster}"))
-        .line("")
-        .say("It sees other users' processes (their memory and CPU), and nothing of what is root's alone, nor the operators' token:")
-        .say("it knows that by its hash.")
-        .set("InaccessiblePaths", format!("-/etc/project-cluster -{} -{}", pins(cluster).display(), operators(cluster).display()))
-        .all(sandbox::OURS)
+        .set("RuntimeDirectoryPreserve", "yes");
+    if !host.is_user() {
+        // In a user's systemd it means another place from version to version; the master makes its directory there.
+        ini.set("StateDirectory", format!("{cluster}/state")).set("StateDirectoryMode", "0700");
+    }
+    ini.set("SyslogIdentifier", cluster.as_str()).set("LogExtraFields", format!("PROJECT_CLUSTER_NAME={cluster}")).line("");
+    if !host.is_user() {
+        confine(&mut ini, cluster, host);
+    }
+    ini.all(&sandbox::ours(host))
         .say("What it and `journalctl` call, measured; a call outside fails with EPERM. No listener of its own, no link, no device.")
         .all(sandbox::MASTER_CALLS);
     ini.finish()
 }
 
+/// What it must not see.
+fn confine(ini: &mut Ini, cluster: &ClusterName, host: &Host) {
+    let (pins, operators) = (host.paths().pins(cluster), host.paths().operators(cluster));
+    ini.say("It sees other users' processes (their memory and CPU), and nothing of what is root's alone, nor the operators' token:")
+        .say("it knows that by its hash.")
+        .set("InaccessiblePaths", format!("-/etc/project-cluster -{} -{}", pins.display(), operators.display()));
+}
+
 /// `NAME.socket`.
-pub(super) fn socket(cluster: &ClusterName) -> String {
+pub(super) fn socket(cluster: &ClusterName, host: &Host) -> String {
     let mut ini = Ini::new(cluster);
     ini.say("The API's unix socket. PID 1 holds it: requests wait while the master restarts.")
         .section("Unit")
@@ -64,11 +76,15 @@ pub(super) fn socket(cluster: &ClusterName) -> String {
         .set("PartOf", cluster.target())
         .set("StartLimitIntervalSec", "0")
         .section("Socket")
-        .set("ListenStream", cluster.api_path().display().to_string())
-        .say(&format!("Members of the group {cluster} may steer the cluster."))
-        .set("SocketMode", "0660")
-        .set("SocketGroup", cluster.as_str())
-        .set("FileDescriptorName", "api")
+        .set("ListenStream", text::percent(&host.paths().api(cluster).to_string_lossy()));
+    if host.is_user() {
+        ini.set("SocketMode", "0600").set("DirectoryMode", "0700");
+    } else {
+        ini.say(&format!("Members of the group {cluster} may steer the cluster."))
+            .set("SocketMode", "0660")
+            .set("SocketGroup", cluster.as_str());
+    }
+    ini.set("FileDescriptorName", "api")
         .set("RemoveOnStop", "yes")
         .say("A master that crashes under requests must not close it for good.")
         .set("TriggerLimitIntervalSec", "0");
@@ -99,7 +115,7 @@ pub(super) fn tcp_socket(cluster: &ClusterName, api: &Api) -> String {
 }
 
 /// `NAME.target`.
-pub(super) fn target(settings: &Settings, kept: &Kept) -> String {
+pub(super) fn target(settings: &Settings, kept: &Kept, host: &Host) -> String {
     let cluster = &settings.name;
     let mut ini = Ini::new(cluster);
     ini.say("Everything of this cluster: `systemctl stop` of it stops all, `start` starts what starts at boot.")
@@ -123,6 +139,6 @@ pub(super) fn target(settings: &Settings, kept: &Kept) -> String {
             ini.set("Wants", units.handle());
         }
     }
-    ini.section("Install").set("WantedBy", "multi-user.target");
+    ini.section("Install").set("WantedBy", host.place.manager.boot_target());
     ini.finish()
 }

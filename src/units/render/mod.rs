@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use crate::config::settings::{App, Listen, Settings};
 use crate::names::{AppName, AppUnits, ClusterName};
 
-use super::model::{self, File, Host, Owner, Tree};
+use super::model::{File, Host, Owner, Tree};
 
 /// Addresses that an app no longer declares and that workers of an older generation still use.
 pub type Kept = BTreeMap<AppName, Vec<Listen>>;
@@ -30,15 +30,15 @@ pub fn render_beside(settings: &Settings, host: &Host, kept: &Kept) -> Tree {
     let cluster = &settings.name;
     let mut tree = Tree::new(cluster);
     let mut unit = |name: String, contents: String| {
-        tree.files.insert(host.units.join(name), File::public(contents));
+        tree.files.insert(host.units.join(name), File::public(host.place.manager.comments(contents)));
     };
 
     unit(cluster.master(), master::service(cluster, &settings.api, host));
-    unit(cluster.api_socket(), master::socket(cluster));
+    unit(cluster.api_socket(), master::socket(cluster, host));
     if settings.api.enabled {
         unit(cluster.tcp_socket(), master::tcp_socket(cluster, &settings.api));
     }
-    unit(cluster.target(), master::target(settings, kept));
+    unit(cluster.target(), master::target(settings, kept, host));
     unit(format!("{cluster}@.service"), handle::service(cluster, host));
     unit(format!("{cluster}-first@.service"), handle::trigger(cluster, host));
     for (name, app) in &settings.apps {
@@ -51,13 +51,15 @@ pub fn render_beside(settings: &Settings, host: &Host, kept: &Kept) -> Tree {
             unit(units.socket(&listen.address), sockets::socket(&one, listen));
         }
         if !app.limits.is_empty() {
-            unit(format!("{}.d/{LIMITS_DROP_IN}", units.slice()), worker::limits(&one));
+            unit(format!("{}.d/{LIMITS_DROP_IN}", units.slice(host.place.manager)), worker::limits(&one));
         }
     }
 
-    tree.files.insert(host.sysusers_file(cluster), File::public(access::sysusers(cluster)));
-    tree.files.insert(host.polkit_file(cluster), File::public(access::polkit(settings)));
-    settings_files(settings, &mut tree);
+    if !host.is_user() {
+        tree.files.insert(host.sysusers_file(cluster), File::public(access::sysusers(cluster)));
+        tree.files.insert(host.polkit_file(cluster), File::public(access::polkit(settings)));
+    }
+    settings_files(settings, host, &mut tree);
     tree
 }
 
@@ -77,19 +79,19 @@ struct One<'a> {
 }
 
 /// What master and `prepare` are told: the same settings, without and with `env`.
-fn settings_files(settings: &Settings, tree: &mut Tree) {
-    let cluster = &settings.name;
+fn settings_files(settings: &Settings, host: &Host, tree: &mut Tree) {
+    let (cluster, paths, mode) = (&settings.name, host.paths(), |mode| host.place.manager.mode(mode));
     let json = |settings: &Settings| {
         #[expect(clippy::expect_used, reason = "every map key is a string, and paths come from a configuration that is UTF-8")]
         let mut text = serde_json::to_string_pretty(settings).expect("settings are JSON");
         text.push('\n');
         text
     };
-    tree.directories.insert(cluster.var(), 0o755);
-    tree.directories.insert(model::pins(cluster), 0o700);
-    tree.directories.insert(model::operators(cluster), 0o755);
-    let told = File { contents: json(&settings.without_env()), mode: 0o640, owner: Owner::RootAndCluster, secret: false };
-    tree.files.insert(model::master_settings(cluster), told);
+    tree.directories.insert(paths.var(cluster), mode(0o755));
+    tree.directories.insert(paths.pins(cluster), 0o700);
+    tree.directories.insert(paths.operators(cluster), mode(0o755));
+    let told = File { contents: json(&settings.without_env()), mode: mode(0o640), owner: Owner::RootAndCluster, secret: false };
+    tree.files.insert(paths.master_settings(cluster), told);
     let kept = File { contents: json(settings), mode: 0o600, owner: Owner::Root, secret: true };
-    tree.files.insert(model::prepare_settings(cluster), kept);
+    tree.files.insert(paths.prepare_settings(cluster), kept);
 }

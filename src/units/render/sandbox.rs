@@ -3,13 +3,14 @@
 //! Pure. Whatever is added to the worker's must be tried with Node, Python, Ruby, Go and Java first.
 
 use crate::config::settings::{App, User, is_root};
+use crate::units::model::Host;
 
 use super::ini::Ini;
 
 /// What all processes of our own bear: none of them needs a capability, a device, or the network (they speak over
 /// unix sockets, and an inherited TCP listener works without). No `PrivateNetwork=`: it would hold for the `+` steps
 /// too, and the master is to see accept queues.
-pub(super) const OURS: &[(&str, &str)] = &[
+const OURS: &[(&str, &str)] = &[
     ("CapabilityBoundingSet", ""),
     ("DevicePolicy", "closed"),
     ("IPAddressDeny", "any"),
@@ -51,13 +52,38 @@ pub(super) const MASTER_CALLS: &[(&str, &str)] = &[
     ("SystemCallFilter", "~setxattr lsetxattr fsetxattr removexattr lremovexattr fremovexattr"),
 ];
 
+/// Those of [`OURS`] that work here. A user's systemd has no capability to take away and no right to mount or to attach a
+/// program to a control group; some keys are ignored there (252), others fail the start, and later versions bring a user
+/// namespace for them, in which the readiness of workers could not be seen.
+pub(super) fn ours(host: &Host) -> Vec<(&'static str, &'static str)> {
+    OURS.iter().copied().filter(|(key, _)| !host.is_user() || ROOTLESS.contains(key)).collect()
+}
+
+/// What needs no right but to filter one's own calls.
+const ROOTLESS: [&str; 11] = [
+    "LockPersonality",
+    "MemoryDenyWriteExecute",
+    "NoNewPrivileges",
+    "RestrictAddressFamilies",
+    "RestrictNamespaces",
+    "RestrictRealtime",
+    "RestrictSUIDSGID",
+    "SystemCallArchitectures",
+    "SystemCallErrorNumber",
+    "SystemCallFilter",
+    "UMask",
+];
+
 /// The worker's sandbox, switch by switch.
 pub(super) fn worker(ini: &mut Ini, app: &App) {
     let switches = &app.sandbox;
     let strict = if matches!(app.user, User::Dynamic(_)) { "strict" } else { "full" };
     ini.say("The sandbox: each group is one key of [apps.X.sandbox] and is left out where that is false.");
     if switches.privileges {
-        ini.all(&[("NoNewPrivileges", "yes"), ("CapabilityBoundingSet", "")]);
+        ini.set("NoNewPrivileges", "yes");
+        if app.user != User::Own {
+            ini.set("CapabilityBoundingSet", "");
+        }
     }
     if switches.system {
         ini.all(&[("ProtectSystem", strict), ("PrivateMounts", "yes")]);

@@ -20,14 +20,14 @@ const START_RESERVE: Duration = Duration::from_secs(5);
 /// `NAME-APP@.service`. No dependency on the master and no ordering after handle or master.
 pub(super) fn service(one: &One<'_>, host: &Host) -> String {
     let One { cluster, name, app, units, kept } = one;
-    let program = text::program(&host.program);
+    let program = host.command();
     let command = text::command(&app.command);
     let mut ini = Ini::new(cluster);
     ini.say(&format!("A worker of {name}: %i is SLOT.GENERATION.TRY. What it becomes was fixed when its generation began:"))
         .say(&format!("`project-cluster show {name}` tells. The configuration says now: {command}"))
         .section("Unit")
         .set("Description", format!("project-cluster: {name} of {cluster}, worker %i ({})", text::percent(&command)))
-        .set("After", "network.target remote-fs.target nss-lookup.target")
+        .all(if host.is_user() { &[] } else { &[("After", "network.target remote-fs.target nss-lookup.target")] })
         .say("Without it one worker that crashes in a loop would take the shared socket down.")
         .set("StartLimitIntervalSec", "0")
         .section("Service");
@@ -54,7 +54,7 @@ pub(super) fn service(one: &One<'_>, host: &Host) -> String {
         ini.say("The flag is shared by all workers: `no` would make the listeners of running event loops block at each start.")
             .set("NonBlocking", "yes");
     }
-    steps(&mut ini, one, &program);
+    steps(&mut ini, one, host, &program);
     ini.line("")
         .say("For ever; the first step waits longer from the third end in a row on. systemd's own RestartSteps= never forget.")
         .set("Restart", "always")
@@ -85,6 +85,7 @@ pub(super) fn service(one: &One<'_>, host: &Host) -> String {
 /// Who it runs as.
 fn identity(ini: &mut Ini, user: &User) {
     match user {
+        User::Own => {}
         User::Dynamic(name) => {
             ini.say("An account that exists while a worker runs; the name is written, else systemd would take the unit's.")
                 .set("DynamicUser", "yes")
@@ -100,17 +101,21 @@ fn identity(ini: &mut Ini, user: &User) {
 }
 
 /// From the first step to readiness.
-fn steps(ini: &mut Ini, one: &One<'_>, program: &str) {
+fn steps(ini: &mut Ini, one: &One<'_>, host: &Host, program: &str) {
+    let root = host.as_root();
     let One { cluster, name, app, .. } = one;
     let limit = match app.ready {
         Ready::None => app.timeout.start.max(app.reload.min_ready),
         Ready::Notify | Ready::Listen | Ready::Http(_) | Ready::Exec(_) => app.timeout.start,
     };
     ini.line("")
-        .say("As root: waits where it is in a crash loop, hands this worker its copy of the pin.")
+        .say(&format!(
+            "{} where it is in a crash loop, hands this worker its copy of the pin.",
+            if host.is_user() { "Waits" } else { "As root: waits" }
+        ))
         .set(
             "ExecStartPre",
-            format!("+{program} worker prepare --cluster {cluster} --app {name} --restart-ms {} %i", app.timeout.restart.as_millis()),
+            format!("{root}{program} worker prepare --cluster {cluster} --app {name} --restart-ms {} %i", app.timeout.restart.as_millis()),
         )
         .say("Becomes the app.")
         .set("ExecStart", format!("{program} worker exec"));
@@ -118,8 +123,10 @@ fn steps(ini: &mut Ini, one: &One<'_>, program: &str) {
         ini.say("The app's own test of readiness, as its user and in its sandbox.")
             .set("ExecStartPost", format!("{program} worker probe --timeout-ms {}", limit.as_millis()));
     }
-    ini.say("Active means ready.")
-        .set("ExecStartPost", format!("+{program} worker ready --cluster {cluster} --app {name} --timeout-ms {} %i", limit.as_millis()));
+    ini.say("Active means ready.").set(
+        "ExecStartPost",
+        format!("{root}{program} worker ready --cluster {cluster} --app {name} --timeout-ms {} %i", limit.as_millis()),
+    );
     let whole = if app.ready == Ready::Notify {
         ini.say("systemd itself waits for the app; the first step asks for more where it waits.");
         limit

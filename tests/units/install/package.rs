@@ -28,7 +28,7 @@ fn an_upgrade_writes_the_units_anew_and_restarts_the_master_alone() {
     let (directory, options) = furnished();
     let live = Fake::new(directory.path());
     let now = up(directory.path(), &live);
-    assert_eq!(clusters(directory.path()).unwrap(), ["project-cluster".parse().unwrap()]);
+    assert_eq!(clusters(&options).unwrap(), ["project-cluster".parse().unwrap()]);
     let cluster = "project-cluster".parse().unwrap();
     let report = upgrade(&cluster, &options, Some(&live)).unwrap();
     assert_eq!(fs::read_to_string(directory.path().join("etc/systemd/system/project-cluster-api@.service")).unwrap(), now);
