@@ -215,7 +215,14 @@ impl History<'_> {
         let touched = self.basis.touched || self.scenario.old.contains(&Old::Ill);
         let Plan { from, to, .. } = *self.roll.plan();
         let fine = match outcome {
-            Outcome::AllNew => olds.is_empty() && news.iter().all(wanted) && self.basis.slots.iter().all(served),
+            Outcome::AllNew => {
+                // What a person started where nobody served, of the version that is wanted, is what the roll was to start.
+                let joined = |worker: &&Instance| {
+                    from == to && self.by_hand.contains(*worker) && self.basis.lacking.contains(&worker.slot) && wanted(worker)
+                };
+                let by_hand = |slot: &Slot| olds.iter().any(|worker| worker.slot == *slot);
+                olds.iter().all(joined) && news.iter().all(wanted) && self.basis.slots.iter().all(|slot| served(slot) || by_hand(slot))
+            }
             Outcome::AllOld { reason } => {
                 let emptied = |slot: &&Slot| self.basis.retired.iter().any(|gone| gone.slot == **slot && !self.is_new(gone));
                 let by_hand = |slot: &Slot| self.by_hand.iter().any(|worker| worker.slot == *slot && !self.is_new(worker));
