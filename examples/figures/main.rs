@@ -312,7 +312,7 @@ fn crash(lines: &mut Vec<Line>) -> Result<(), String> {
     let sandbox = cluster(ONE)?;
     units_by_hand(&sandbox)?;
     let others = ["plain@4000.service", "4000", "boxed@5000.service", "5000"];
-    let times = inside(&sandbox, &[], &[&["crash", "11", &worker(&sandbox), "3000"][..], &others].concat())?;
+    let times = inside(&sandbox, &[], &[&["crash", "25", &worker(&sandbox), "3000"][..], &others].concat())?;
     let [ours, plain, boxed] = times[..] else { return Err(format!("{times:?}")) };
     lines.push(Line {
         what: "crash to answering again : plain systemd".into(),
