@@ -2,7 +2,7 @@
 # Runs the fuzzers one after another and adds what came of it to docs/fuzzing.md. `make fuzz` calls it.
 #
 # TARGET: one or more of their names, all by default. SECONDS_EACH: how long each, 1800 by default. What they find beyond the
-# committed inputs is kept in fuzz/work (not committed); the fewest of all that reach the same code become fuzz/corpus.
+# committed inputs is kept in fuzz/grown (not committed); the fewest of all that reach the same code become fuzz/corpus.
 # A finding ends its target, lies in fuzz/artifacts/TARGET, and the exit code is 1.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -20,14 +20,14 @@ built=fuzz/target/$(rustc -vV | sed -n 's/^host: //p')/release
 
 failed=0
 for target in "${targets[@]}"; do
-    mkdir -p "fuzz/work/$target" "fuzz/corpus/$target" "fuzz/artifacts/$target" target/fuzz
+    mkdir -p "fuzz/grown/$target" "fuzz/corpus/$target" "fuzz/artifacts/$target" target/fuzz
     log=target/fuzz/$target.log
     echo "fuzz: $target, $each s"
     code=0
     touch target/fuzz/begun
     # Processor time, not the clock's: on a machine that others use it is little of it.
     TIMEFORMAT='%U'
-    { time nice -n 19 "$built/$target" "fuzz/work/$target" "fuzz/corpus/$target" "fuzz/seeds/$target" \
+    { time nice -n 19 "$built/$target" "fuzz/grown/$target" "fuzz/corpus/$target" "fuzz/seeds/$target" \
         -max_total_time="$each" -max_len=8192 -timeout=30 -rss_limit_mb=2048 -print_final_stats=1 -close_fd_mask=3 \
         -artifact_prefix="fuzz/artifacts/$target/" 2> "$log" || code=$?; } 2> "target/fuzz/took"
     [ "$code" -eq 0 ] || failed=1
@@ -41,7 +41,7 @@ for target in "${targets[@]}"; do
         fewest=target/fuzz/$target.fewest
         rm -rf "$fewest" && mkdir -p "$fewest"
         nice -n 19 "$built/$target" -set_cover_merge=1 -use_counters=0 -max_len=8192 -close_fd_mask=3 "$fewest" \
-            "fuzz/seeds/$target" "fuzz/corpus/$target" "fuzz/work/$target" 2>> "$log"
+            "fuzz/seeds/$target" "fuzz/corpus/$target" "fuzz/grown/$target" 2>> "$log"
         # What is a seed already is not committed twice.
         for seed in fuzz/seeds/"$target"/*; do rm -f "$fewest/$(sha1sum "$seed" | cut -d ' ' -f 1)"; done
         rm -rf "fuzz/corpus/$target" && mv "$fewest" "fuzz/corpus/$target"
