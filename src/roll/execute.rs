@@ -14,7 +14,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 
 use super::machine::{Phase, Roll};
 use super::plan::{Scope, Target};
-use super::stage::Sight;
+use super::stage::{Sight, World};
 use super::words::{Action, Event, Outcome, Step};
 use crate::config::settings::Timeouts;
 use crate::names::{AppName, AppUnits, ClusterName, Instance, anew};
@@ -138,36 +138,24 @@ pub async fn execute<S: Systemd, K: Keeper>(systemd: Arc<S>, roll: &mut Roll, mu
         // On the way back what can be saved is saved, socket or not.
         let forward = matches!(roll.phase(), Phase::Forward { .. }) && !roll.plan().slots.is_empty();
         let eyes = Eyes { units: &units, handle_since: deps.handle_since, sockets: if forward { &deps.sockets } else { &[] } };
-        // In this order: a reading is begun anew after a job's end, so that it is
-        // never older than what was told before; signals are taken when no reading is due, so that a storm of them
-        // cannot starve it.
-        let event = tokio::select! {
+        // In this order: signals are taken when no reading is due, so that a storm of them cannot starve it.
+        let told = tokio::select! {
             biased;
             Some(ended) = jobs.join_next() => match ended {
-                Ok(event) => event,
+                Ok(event) => Some(event),
                 // Which one, nobody knows: readings judge them all.
                 Err(_) => { *roll = roll.clone().resumed(); stale = true; continue }
             },
-            reading = eyes.read(&*systemd), if stale => {
-                stale = matches!(reading, Ok(Event::Abort { .. }));
-                match reading {
-                    Ok(event) => event,
-                    Err(error) => {
-                        deps.keeper.trouble(&error);
-                        poll.reset_after(TRY_AGAIN);
-                        continue
-                    }
-                }
-            }
-            () = sleep_until(deps.clock.at(wake)) => Event::Timer,
+            () = sleep_until(deps.clock.at(wake)) => Some(Event::Timer),
             changed = deps.target.changed(), if resizable && looked => {
                 resizable = changed.is_ok();
                 match deps.target.borrow_and_update().clone() {
-                    Some(target) => Event::Target(target),
+                    Some(target) => Some(Event::Target(target)),
                     None => continue,
                 }
             }
-            change = changes.recv(), if signals_come && !stale => {
+            () = std::future::ready(()), if stale => None,
+            change = changes.recv(), if signals_come => {
                 stale = match change {
                     Ok(Change::Unit(unit)) => unit == handle || units.instance(&unit).is_some() || deps.sockets.contains(&unit),
                     Ok(Change::All) | Err(RecvError::Lagged(_)) => true,
@@ -175,26 +163,33 @@ pub async fn execute<S: Systemd, K: Keeper>(systemd: Arc<S>, roll: &mut Roll, mu
                 };
                 continue
             }
-            _ = poll.tick(), if !stale => { stale = true; continue }
+            _ = poll.tick() => None,
         };
-        let (event, blind) = match event {
-            Event::World(_) | Event::HandleLeft | Event::Abort { .. } => (event, false),
-            // Before it is judged: a start that a stop of the app has cancelled is no failure.
-            other => match eyes.read(&*systemd).await {
-                Ok(Event::HandleLeft) => (Event::HandleLeft, false),
-                Ok(_) => (other, false),
-                Err(error) => {
-                    deps.keeper.trouble(&error);
-                    (other, true)
+        // Before what was told is judged: a start that a stop of the app has cancelled is no failure. And no move is made on
+        // what was known before: a master that was away for a while knows little.
+        let reading = eyes.read(&*systemd).await;
+        let blind = reading.is_err();
+        let events = match reading {
+            Ok(Reading::HandleLeft) => vec![Event::HandleLeft],
+            Ok(Reading::World { world, down }) => {
+                (stale, looked) = (false, true);
+                let abort = down.map(|reason| Event::Abort { reason });
+                told.into_iter().chain(abort).chain([Event::World(world)]).collect()
+            }
+            Err(error) => {
+                deps.keeper.trouble(&error);
+                poll.reset_after(TRY_AGAIN);
+                stale = false;
+                match told {
+                    Some(told) => vec![told],
+                    None => continue,
                 }
-            },
+            }
         };
-        looked |= matches!(event, Event::World(_));
         let now = deps.clock.now();
-        let mut actions = roll.step(event, now);
+        let mut actions = roll.steps(events, now);
         if blind {
             // What runs may be the handle's own by now: time goes on, and nothing is asked for until it was looked.
-            poll.reset_after(TRY_AGAIN);
             loop {
                 let lost = forgo(&mut actions);
                 if lost.is_empty() {
@@ -284,22 +279,28 @@ struct Eyes<'a> {
     sockets: &'a [String],
 }
 
+/// What it sees.
+enum Reading {
+    /// The handle has left active since it became so.
+    HandleLeft,
+    /// Every loaded worker of the app, and what is to be said where a socket is down.
+    World { world: World, down: Option<String> },
+}
+
 impl Eyes<'_> {
-    /// Every loaded worker of the app; or that its handle has left active since it became so, or that a socket is down.
-    async fn read<S: Systemd>(&self, systemd: &S) -> Result<Event, Error> {
+    async fn read<S: Systemd>(&self, systemd: &S) -> Result<Reading, Error> {
         let handle = self.units.handle();
         let rows = systemd.units(&[&[self.units.worker_glob(), handle.clone()], self.sockets].concat()).await?;
         let is_active = |row: &UnitState| row.name == handle && matches!(row.active, ActiveState::Active | ActiveState::Reloading);
         // A restart that falls between two readings shows in the time alone.
         if !rows.iter().any(is_active) || systemd.active_since(&handle).await? != self.handle_since {
-            return Ok(Event::HandleLeft);
+            return Ok(Reading::HandleLeft);
         }
         let up = |socket: &&String| rows.iter().any(|row| row.name == **socket && row.active == ActiveState::Active);
-        if let Some(down) = self.sockets.iter().find(|socket| !up(socket)) {
-            let reason = format!("its socket {down} is down, a new worker could not be reached. `{}` mends it", anew(&handle));
-            return Ok(Event::Abort { reason });
-        }
-        Ok(Event::World(rows.iter().filter_map(|unit| Some((self.units.instance(&unit.name)?, sight(unit)))).collect()))
+        let down = self.sockets.iter().find(|socket| !up(socket));
+        let down = down.map(|it| format!("its socket {it} is down, a new worker could not be reached. `{}` mends it", anew(&handle)));
+        let world = rows.iter().filter_map(|unit| Some((self.units.instance(&unit.name)?, sight(unit)))).collect();
+        Ok(Reading::World { world, down })
     }
 }
 

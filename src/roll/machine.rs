@@ -143,15 +143,26 @@ impl Roll {
 
     /// Something happened at `now` (milliseconds, of one clock that never goes back): what is to be done.
     pub fn step(&mut self, event: Event, now: u64) -> Vec<Action> {
+        self.steps([event], now)
+    }
+
+    /// All this happened by `now`: what is to be done behind the last of it.
+    pub fn steps(&mut self, events: impl IntoIterator<Item = Event>, now: u64) -> Vec<Action> {
         let mut out = Vec::new();
         if matches!(self.phase, Phase::Ended(_)) {
             return out;
         }
+        events.into_iter().for_each(|event| self.take_in(event, now, &mut out));
+        self.proceed(now, &mut out);
+        out
+    }
+
+    fn take_in(&mut self, event: Event, now: u64, out: &mut Vec<Action>) {
         match event {
             Event::JobEnded { instance, verb, end, state } => {
                 if let Some(worker) = self.workers.get_mut(&instance) {
                     let news = worker.job_ended(verb, &end, state, now);
-                    self.heed(instance, news, now, &mut out);
+                    self.heed(instance, news, now, out);
                 }
             }
             Event::JobLost { instance, verb } => {
@@ -159,14 +170,12 @@ impl Roll {
                     worker.job_lost(verb);
                 }
             }
-            Event::World(world) => self.look(&world, now, &mut out),
+            Event::World(world) => self.look(&world, now, out),
             Event::Timer => {}
-            Event::Abort { reason } => self.turn_back(reason, now, &mut out),
-            Event::Target(target) => self.resize(target, &mut out),
-            Event::HandleLeft => self.end(Outcome::Overtaken, &mut out),
+            Event::Abort { reason } => self.turn_back(reason, now, out),
+            Event::Target(target) => self.resize(target, out),
+            Event::HandleLeft => self.end(Outcome::Overtaken, out),
         }
-        self.proceed(now, &mut out);
-        out
     }
 
     /// Takes in a reading.

@@ -79,7 +79,7 @@ impl Stage {
         let (cluster, app) = names();
         let since = self.fake.active_since(HANDLE).await.unwrap();
         let eyes = Eyes { units: &AppUnits::new(&cluster, &app), handle_since: since, sockets: &[] };
-        let Ok(Event::World(world)) = eyes.read(&self.fake).await else { panic!("no handle") };
+        let Ok(Reading::World { world, .. }) = eyes.read(&self.fake).await else { panic!("no handle") };
         let reload = Reload {
             max_surge: Amount::Count(1),
             max_unavailable: Amount::Count(0),

@@ -251,7 +251,7 @@ async fn live(scenario: &Scenario) -> Result<(), String> {
     let (cluster, app) = names();
     let handle_since = fake.active_since(HANDLE).await.unwrap();
     let eyes = Eyes { units: &AppUnits::new(&cluster, &app), handle_since, sockets: &[] };
-    let Ok(Event::World(world)) = eyes.read(&fake).await else { panic!("no handle") };
+    let Ok(Reading::World { world, .. }) = eyes.read(&fake).await else { panic!("no handle") };
     let (clock, reload) = (Clock::showing(77_000), &scenario.reload);
     let wish = Wish { app: &app, from: OLD, to: NEW, slots: &slots, scope: Scope::App, reload, sockets_down: &[], world: &world };
     let roll = Roll::new(plan(&wish).unwrap(), &world, clock.now());
@@ -306,4 +306,22 @@ fn the_invariants_hold_in_a_thousand_random_rolls_over_the_fake() {
         Err(TestError::Fail(broken, shrunken)) => panic!("{broken}\nof {shrunken:?}"),
         Err(error) => panic!("{error}"),
     }
+}
+
+/// Found by one of them: a socket is down in the first reading of a master that was away while a worker crashed. It turned back,
+/// and stopped three of the four that it remembered as ready.
+#[test]
+fn a_master_that_comes_back_makes_no_move_on_what_it_remembers() {
+    let quick = App { stop: Some(ms(1)), ..App::ready_after(ms(0)) };
+    let scenario = Scenario {
+        old: vec![false, true, true, false],
+        reload: Reload { max_surge: Amount::Count(2), max_unavailable: Amount::Count(1), min_ready: ms(1000), deadline: DEADLINE },
+        new: vec![quick; 6],
+        again: vec![quick; 6],
+        hurries: false,
+        arrives: true,
+        blows: vec![(4, Blow::DiesAtCall(2, 1001)), (490, Blow::BusAway(7228)), (490, Blow::SocketDown), (8590, Blow::Crash(5))],
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    runtime.block_on(live(&scenario)).unwrap();
 }
