@@ -5,13 +5,18 @@ use std::process::{Command, Stdio};
 use crate::roff::roff;
 use crate::{cli, committed, repository, text};
 
-/// Of the release: a page that changed with the day it was made on could not be compared.
-const DATE: &str = "2026-11-24";
+/// Of the release: a page that changed with the day it was made on could not be compared. As the changelog has it, `24 Nov 2026`.
+fn date() -> String {
+    let changelog = text("packaging/changelog");
+    let newest = changelog.lines().find(|line| line.starts_with(" -- ")).unwrap();
+    let (_, when) = newest.rsplit_once(", ").unwrap();
+    when.split(' ').take(3).collect::<Vec<_>>().join(" ")
+}
 
 fn head(name: &str, section: u8, about: &str) -> String {
-    let version = env!("CARGO_PKG_VERSION");
+    let (version, date) = (env!("CARGO_PKG_VERSION"), date());
     format!(
-        ".\\\" Made from docs/ by `make man`.\n.TH {} {section} {DATE} \"project-cluster {version}\" \"project-cluster\"\n.SH NAME\n{name} \\- {about}\n",
+        ".\\\" Made from docs/ by `make man`.\n.TH {} {section} \"{date}\" \"project-cluster {version}\" \"project-cluster\"\n.SH NAME\n{name} \\- {about}\n",
         name.to_uppercase()
     )
 }

@@ -67,6 +67,16 @@ fn all_of_it_is_at_home_and_hers_and_uninstall_leaves_nothing() {
     assert_eq!(sandbox.property(r"app-project\x2dcluster\x2dapi.slice", "CPUWeight"), "50", "limits are those of her slice");
     pc(&sandbox, "reload all").ok();
     pc(&sandbox, "scale api 3").ok();
+    // A token of hers, for one app.
+    let token = pc(&sandbox, "token add watch --app api").ok();
+    let over_tcp = |path: &str| {
+        let header = format!("Authorization: Bearer {token}");
+        sandbox.root(&format!("curl -sS -o /dev/null -w '%{{http_code}}' -H '{header}' http://127.0.0.1:8887{path}")).ok()
+    };
+    assert_eq!([over_tcp("/v1/apps/api"), over_tcp("/v1/apps/unix"), over_tcp("/v1/config")], ["200", "404", "403"]);
+    assert_eq!(sandbox.root("stat -c '%U %a' /home/ada/.local/state/project-cluster/tokens.json").ok(), "ada 600");
+    pc(&sandbox, "token revoke watch").ok();
+    assert_eq!(over_tcp("/v1/apps/api"), "401");
     let user = sandbox.root("ps -eo user:16,args | grep -E 'project-cluster|node |pc-swap' | grep -v grep").ok();
     assert!(user.lines().count() >= 4 && user.lines().all(|line| line.starts_with("ada ")), "{user}");
     // A worker: no privilege to gain, a filter, and no namespace that would hide it.

@@ -143,3 +143,36 @@ fn a_stolen_token_steers_and_no_more() {
     by.row("uses it when it was renewed", "401 from that moment on", true, ());
     by.end();
 }
+
+#[test]
+fn a_stolen_token_of_a_role_opens_that_alone() {
+    let other = app("bg", 1, "sleep infinity", "ready = \"none\"\nreload.min_ready = \"1ms\"");
+    let cluster = cluster(&(app("api", 1, "node /srv/apps/hello.js 3000", "listen = 3000") + &other));
+    let mut by = Tries::by("who has a token of a role, for one app");
+    let [view, operate] =
+        ["view", "operate"].map(|role| cluster.cli(&["token", "add", role, "--role", role, "--app", "bg"]).ok().trim_end().to_owned());
+    let ask = |token: &str, method: &str, path: &str| {
+        curl(&cluster, &format!("-X {method} -H 'Authorization: Bearer {token}' 'http://127.0.0.1:8887{path}'"))
+    };
+    let pids = || [cluster.pids("api"), cluster.pids("bg")];
+    let before = pids();
+    let orders = ["rolls", "stop", "start", "add", "remove", "scale?count=9", "reset", "apply", "sleep"];
+    let post = |token: &str, app: &str| orders.map(|order| ask(token, "POST", &format!("/v1/apps/{app}/{order}")).0);
+    let seen = post(&view, "bg");
+    by.row("orders anything with the role `view`", "403, and nothing changes", seen == [403; 9] && pids() == before, (seen, pids()));
+    let seen = post(&operate, "api");
+    let as_none = post(&operate, "none");
+    by.row("orders anything of an app that is not the token's", "as of one that does not exist", seen == as_none && pids() == before, seen);
+    let first = [("POST", "/bg/stop"), ("POST", "/bg/remove"), ("POST", "/bg/add")].map(|(method, path)| ask(&view, method, path).0);
+    by.row("the same by the first version's routes", "403", first == [403; 3] && pids() == before, first);
+    let seen = ["/v1/apps", "/v1/workers", "/stat", "/v1/events?wait=0s"].map(|path| ask(&view, "GET", path).1);
+    by.row("reads what other apps do", "it is left out", !seen.concat().contains("api") && seen[1].contains("bg"), seen);
+    let seen = [&view, &operate].map(|token| ask(token, "GET", "/v1/config").0);
+    by.row("reads the configuration", "403: that is `admin`'s", seen == [403; 2], seen);
+    let seen = ask(&operate, "POST", "/v1/apps/bg/apply").0;
+    by.row("brings about what is installed with the role `operate`", "403: that is `admin`'s", seen == 403 && pids() == before, seen);
+    cluster.cli(&["token", "revoke", "operate"]).ok();
+    let seen = ask(&operate, "POST", "/v1/apps/bg/rolls").0;
+    by.row("uses it when it was revoked", "401, at the next request", seen == 401 && pids() == before, seen);
+    by.end();
+}
