@@ -27,6 +27,10 @@ pub struct Basis {
     pub asked: Option<Order>,
     /// How many workers somebody took on this way.
     pub hurts: u8,
+    /// Those whose old worker a person has stopped.
+    pub by_hand: BTreeSet<Slot>,
+    /// The world has changed before this judgement and could not be read: the end is one of what was told.
+    pub unseen: bool,
     /// How much has happened on this way that a roll may fail of.
     pub causes: u8,
 }
@@ -172,6 +176,9 @@ impl State {
                 return Err("it acts after its end".into());
             }
         }
+        if self.basis.unseen {
+            return Ok(());
+        }
         let standing = || self.remaining().filter(|(_, unit)| unit.stands()).map(|(worker, _)| worker);
         let (news, olds): (Vec<&Instance>, Vec<&Instance>) = standing().partition(|worker| self.is_new(worker));
         let slots = &self.basis.slots;
@@ -182,7 +189,7 @@ impl State {
                 olds.is_empty() && news.iter().all(|worker| slots.contains(&worker.slot)) && slots.iter().all(served)
             }
             Outcome::AllOld { reason } => {
-                let back = |slot: &Slot| olds.iter().any(|worker| worker.slot == *slot);
+                let back = |slot: &Slot| self.basis.by_hand.contains(slot) || olds.iter().any(|worker| worker.slot == *slot);
                 let emptied = self.basis.emptied.iter().filter(|slot| slots.contains(slot));
                 causes > 0 && news.is_empty() && !reason.is_empty() && emptied.into_iter().all(back)
             }

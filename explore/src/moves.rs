@@ -14,7 +14,7 @@ use crate::roll::stage::Stage;
 use crate::roll::words::Event;
 use crate::state::{NOW, Setting, State, telling};
 use crate::systemd::Verb;
-use crate::units::{End, Life, Told};
+use crate::units::{End, Life, Told, Unit};
 
 /// Kinds of blows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,8 +147,12 @@ impl Moves<'_> {
             Ok(told) => told,
             Err(broken) => return self.push(blow.is_none(), Move(what, Fate::Good), Err(broken)),
         };
-        let (setting, cut) = (self.setting, |blow| state.may_be_struck(self.setting, blow));
-        let (death, bus) = (cut(Blow::Death), cut(Blow::Bus));
+        let setting = self.setting;
+        let (death, bus) = (state.may_be_struck(setting, Blow::Death), state.may_be_struck(setting, Blow::Bus));
+        if !death && !bus {
+            let judged = state.judge(setting, told, Fate::Good).map(|(state, _)| state);
+            return self.push(blow.is_none(), Move(what, Fate::Good), judged);
+        }
         let good = state.clone().judge(setting, told.clone(), Fate::Good);
         let calls = good.as_ref().map_or(0, |(_, calls)| *calls);
         let ended = good.as_ref().is_ok_and(|(state, _)| state.over.is_some());
@@ -178,11 +182,15 @@ impl Moves<'_> {
 
     fn calm(&mut self) {
         let state = self.state;
-        for worker in state.units.all.keys() {
-            if state.units.clone().go_on(*worker) {
-                self.edit(None, What::GoesOn(*worker), |state| {
-                    state.units.go_on(*worker);
+        for (worker, unit) in &state.units.all {
+            if let Some(verb) = self.ends_unseen(unit) {
+                self.judge(None, What::GoesOn(*worker), |state| Ok(state.ends(*worker, verb)));
+                self.judge(Some(Blow::Bus), What::EndLost(*worker, verb), |state| {
+                    state.ends(*worker, verb);
+                    Ok(Some(Event::JobLost { instance: *worker, verb }))
                 });
+            } else if unit.goes_on() {
+                self.edit(None, What::GoesOn(*worker), |state| state.units.go_on(*worker));
             }
         }
         for (worker, known) in state.roll.workers() {
@@ -192,7 +200,7 @@ impl Moves<'_> {
             }
         }
         if !state.alive {
-            return self.judge(None, What::Back, |state| state.come_back().map(|()| None));
+            return self.judge(None, What::Back, |state| state.come_back(self.setting).map(|()| None));
         }
         for (worker, verb, end) in self.ends() {
             let now = state.units.state(&worker);
@@ -212,6 +220,19 @@ impl Moves<'_> {
                 state.take_target(self.setting);
                 Ok(Some(Event::Target(target)))
             });
+        }
+    }
+
+    /// Whether nobody could tell the end of this unit's job from that end being told, so that both are one move.
+    ///
+    /// To the roll a stop that has ended and was not told is one that lasts, whatever it reads meanwhile, and so it is to whatever
+    /// falls on it; so is a start, but that what is up may die before that is told.
+    fn ends_unseen(&self, unit: &Unit) -> Option<Verb> {
+        let alone = self.state.is_left_alone(self.setting);
+        match (unit.job?, unit.life) {
+            (Verb::Stop, Life::Down) if unit.heard => Some(Verb::Stop),
+            (Verb::Start, Life::Starting) if unit.heard && alone => Some(Verb::Start),
+            _ => None,
         }
     }
 
@@ -246,6 +267,9 @@ impl Moves<'_> {
             if unit.life != Life::Down {
                 self.edit(Some(Hurt), What::Stopped(*worker), |state| {
                     state.hurt();
+                    if !state.is_new(worker) {
+                        state.basis.by_hand.insert(worker.slot);
+                    }
                     state.units.call(Verb::Stop, *worker, false);
                 });
             }
@@ -315,6 +339,15 @@ impl State {
         {
             unit.retiring = false;
         }
+    }
+
+    /// A job ends and is told.
+    fn ends(&mut self, worker: Instance, verb: Verb) -> Option<Event> {
+        self.units.go_on(worker);
+        let end = self.units.ends.get(&(worker, verb == Verb::Stop)).copied();
+        self.hear(worker, verb);
+        let now = self.units.state(&worker);
+        end.map(|end| telling(worker, verb, end, now, false))
     }
 
     fn hurt(&mut self) {

@@ -133,8 +133,8 @@ impl State {
     /// What is the same from now on looks the same.
     pub fn make_canonical(&mut self, setting: &Setting) {
         self.roll.make_canonical(NOW);
-        if self.spent.iter().sum::<u8>() >= setting.blows {
-            self.spent = [u8::MAX / 16; Blow::KINDS];
+        if self.is_left_alone(setting) {
+            self.spent = [u8::MAX; Blow::KINDS];
         }
         let matters = self.alive && self.may_be_struck(setting, Blow::Death);
         self.kept = self.kept.take().filter(|_| matters);
@@ -149,8 +149,12 @@ impl State {
 
     /// Whether a blow of this kind may still fall.
     pub fn may_be_struck(&self, setting: &Setting, blow: Blow) -> bool {
-        let total: u8 = self.spent.iter().fold(0, |sum, number| sum.saturating_add(*number));
-        total < setting.blows && self.spent[blow as usize] < (setting.of)(blow)
+        !self.is_left_alone(setting) && self.spent[blow as usize] < (setting.of)(blow)
+    }
+
+    /// Whether no blow may fall any more.
+    pub fn is_left_alone(&self, setting: &Setting) -> bool {
+        self.spent.iter().fold(0_u8, |sum, number| sum.saturating_add(*number)) >= setting.blows
     }
 
     pub fn strike(&mut self, blow: Blow) {
@@ -186,14 +190,16 @@ impl State {
                 if order.deploy && (plan.scope != Scope::App || plan.to.generation <= plan.from.generation) {
                     return Err(format!("invariant 9: {order:?} is answered by {plan:?}"));
                 }
-                let slots = plan.slots.clone();
+                let (slots, plan_scope) = (plan.slots.clone(), plan.scope.clone());
                 self.roll = Roll::new(plan, &world, NOW);
                 self.kept = Some(self.roll.clone());
                 self.units.all.values_mut().for_each(|unit| unit.new = false);
                 let lacking = self.unserved(&slots);
-                let up = self.units.all.values().filter(|unit| unit.life == Life::Up).count();
+                let serves = |(worker, unit): &(&Instance, &Unit)| unit.life == Life::Up && plan_scope.has(worker.slot);
+                let up = self.units.all.iter().filter(serves).count();
                 let basis = Basis { first: slots.clone(), lacking, causes: self.basis.causes, ..Basis::default() };
                 self.basis = Basis { floor: up, ..basis };
+                self.unheard = false;
                 self.serve(setting, slots);
                 Ok(())
             }
@@ -216,7 +222,8 @@ impl State {
     pub fn hear_reading(&mut self) {
         let Units { all, ends } = &mut self.units;
         for (worker, unit) in all {
-            let awaited = ends.contains_key(&(*worker, false)) || unit.job == Some(Verb::Start) && unit.heard;
+            // Of a start that it no longer wants it awaits nothing.
+            let awaited = !unit.unwanted && (ends.contains_key(&(*worker, false)) || unit.job == Some(Verb::Start) && unit.heard);
             unit.told = if unit.life != Life::Up || awaited { Told::NotUp } else { unit.told.max(Told::Up) };
         }
     }
@@ -237,7 +244,7 @@ impl State {
     }
 
     /// The next master reads the roll.
-    pub fn come_back(&mut self) -> Result<(), String> {
+    pub fn come_back(&mut self, setting: &Setting) -> Result<(), String> {
         let kept = serde_json::to_string(&self.roll).map_err(|error| error.to_string())?;
         let roll: Roll = serde_json::from_str(&kept).map_err(|error| error.to_string())?;
         if roll != self.roll {
@@ -245,6 +252,8 @@ impl State {
         }
         self.roll = roll.resumed();
         self.alive = true;
+        // What was told it and not written down, it is told again.
+        self.serve(setting, self.roll.plan().slots.clone());
         self.unheard = self.roll.plan().scope == Scope::App && self.wanted != self.roll.plan().slots;
         Ok(())
     }
@@ -272,6 +281,11 @@ impl State {
     /// As `execute` has it: first the disk, then the calls.
     pub fn judge(mut self, setting: &Setting, told: Option<Event>, fate: Fate) -> Result<(Self, usize), String> {
         let blind = fate == Fate::Blind;
+        if let (true, Some(Event::JobEnded { instance, state, .. })) = (blind, &told)
+            && let Some(unit) = self.units.all.get_mut(instance)
+        {
+            unit.told = if *state == ActiveState::Active { unit.told.max(Told::Up) } else { Told::NotUp };
+        }
         let events = if blind {
             vec![told.unwrap_or(Event::Timer)]
         } else if self.handle_left {
@@ -280,10 +294,11 @@ impl State {
             self.hear_reading();
             told.into_iter().chain([Event::World(self.units.read())]).collect()
         };
+        self.basis.unseen = blind && (self.handle_left || self.basis.hurts > 0);
         let back = self.is_back();
         let mut actions = self.roll.steps(events, NOW);
         while blind {
-            let lost = forgo(&mut actions);
+            let lost = self.forgo(&mut actions);
             if lost.is_empty() {
                 break;
             }
@@ -293,7 +308,7 @@ impl State {
             if fate != Fate::Unwritten {
                 self.kept = Some(self.roll.clone());
             } else if matches!(self.roll.phase(), Phase::Forward { .. }) {
-                for lost in forgo(&mut actions) {
+                for lost in self.forgo(&mut actions) {
                     self.roll.step(lost, NOW);
                 }
                 actions.extend(self.roll.step(Event::Abort { reason: "the disk is full".into() }, NOW));
@@ -302,6 +317,21 @@ impl State {
         let calls = actions.iter().filter(|action| is_call(action)).count();
         self.carry_out(setting, actions, fate, back)?;
         Ok((self, calls))
+    }
+
+    /// As `execute::forgo`: no call is made, and the roll is to be told so.
+    fn forgo(&mut self, actions: &mut Vec<Action>) -> Vec<Event> {
+        let lost = actions.iter().filter_map(|action| match action {
+            Action::Start(instance) => Some(Event::JobLost { instance: *instance, verb: Verb::Start }),
+            Action::Stop(instance) => {
+                self.units.all.get_mut(instance).into_iter().for_each(|unit| unit.unwanted = true);
+                Some(Event::JobLost { instance: *instance, verb: Verb::Stop })
+            }
+            _ => None,
+        });
+        let lost = lost.collect();
+        actions.retain(|action| !is_call(action));
+        lost
     }
 
     fn carry_out(&mut self, setting: &Setting, actions: Vec<Action>, fate: Fate, mut back: bool) -> Result<(), String> {
@@ -350,7 +380,7 @@ impl State {
                 self.units.call(verb, worker, true);
             }
             if let Some(unit) = self.units.all.get_mut(&worker) {
-                unit.retiring |= verb == Verb::Stop;
+                (unit.retiring, unit.unwanted) = (verb == Verb::Stop, verb == Verb::Stop);
                 unit.new |= verb == Verb::Start && !back;
             }
         }
@@ -391,16 +421,4 @@ pub fn telling(worker: Instance, verb: Verb, end: End, now: ActiveState, stale: 
 
 fn is_call(action: &Action) -> bool {
     matches!(action, Action::Start(_) | Action::Stop(_))
-}
-
-/// As `execute::forgo`: no call is made, and the roll is to be told so.
-fn forgo(actions: &mut Vec<Action>) -> Vec<Event> {
-    let lost = actions.iter().filter_map(|action| match action {
-        Action::Start(instance) => Some(Event::JobLost { instance: *instance, verb: Verb::Start }),
-        Action::Stop(instance) => Some(Event::JobLost { instance: *instance, verb: Verb::Stop }),
-        _ => None,
-    });
-    let lost = lost.collect();
-    actions.retain(|action| !is_call(action));
-    lost
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::names::{Instance, Slot};
+use crate::names::Instance;
 use crate::roll::stage::{Sight, World};
 use crate::systemd::{ActiveState, JobEnd, Verb};
 
@@ -36,8 +36,10 @@ pub struct Unit {
     pub job: Option<Verb>,
     /// This master and this roll asked for that job, and will hear how it ends.
     pub heard: bool,
-    /// The roll has asked it to stop.
+    /// The roll has asked it to stop, as far as it knows.
     pub retiring: bool,
+    /// The roll has tried to.
+    pub unwanted: bool,
     /// The roll has started it on its way forward.
     pub new: bool,
     pub told: Told,
@@ -45,7 +47,7 @@ pub struct Unit {
 
 impl Unit {
     pub fn new(life: Life) -> Self {
-        Self { life, job: None, heard: false, retiring: false, new: false, told: Told::NotUp }
+        Self { life, job: None, heard: false, retiring: false, unwanted: false, new: false, told: Told::NotUp }
     }
 
     pub fn state(&self) -> ActiveState {
@@ -54,6 +56,11 @@ impl Unit {
             Life::Up => ActiveState::Active,
             Life::Down => ActiveState::Deactivating,
         }
+    }
+
+    /// Whether it does anything by itself.
+    pub fn goes_on(&self) -> bool {
+        !matches!((self.life, self.job), (Life::Up, _) | (Life::Ill, None))
     }
 
     /// Not on its way down, and nobody asked for that.
@@ -93,19 +100,10 @@ impl Units {
         self.all.get(worker).map_or(ActiveState::Inactive, Unit::state)
     }
 
-    /// Those of this slot that stand.
-    pub fn standing(&self, slot: Slot) -> impl Iterator<Item = (&Instance, &Unit)> {
-        self.all.iter().filter(move |(worker, unit)| worker.slot == slot && unit.stands())
-    }
-
     /// Whoever awaited jobs is gone.
     pub fn forget(&mut self) {
         self.ends.clear();
         self.all.values_mut().for_each(|unit| unit.heard = false);
-    }
-
-    pub fn awaits(&self, worker: &Instance, verb: Verb) -> bool {
-        self.ends.contains_key(&(*worker, is_stop(verb))) || self.all.get(worker).is_some_and(|unit| unit.job == Some(verb) && unit.heard)
     }
 
     /// What the master will hear instead of a job's end.
@@ -160,9 +158,9 @@ impl Units {
         }
     }
 
-    /// The next thing that this unit does by itself; false where it does nothing.
-    pub fn go_on(&mut self, worker: Instance) -> bool {
-        let Some(unit) = self.all.get_mut(&worker) else { return false };
+    /// The next thing that this unit does by itself.
+    pub fn go_on(&mut self, worker: Instance) {
+        let Some(unit) = self.all.get_mut(&worker) else { return };
         match (unit.life, unit.job) {
             (Life::Starting, _) => {
                 unit.life = Life::Up;
@@ -174,9 +172,8 @@ impl Units {
                 *unit = Unit { job: unit.job, heard: unit.heard, new: unit.new, ..Unit::new(Life::Starting) };
             }
             (Life::Down, _) => self.goes(worker, Some(JobEnd::Done)),
-            _ => return false,
+            _ => {}
         }
-        true
     }
 
     /// It ends, and systemd brings it back: once, or again and again in vain.
