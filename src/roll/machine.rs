@@ -5,6 +5,9 @@
 //! (`Roll::next_move`). So it does not matter by which way a state was reached, and a roll that was read back from
 //! a file goes on like one that never stopped.
 
+#[cfg(test)]
+mod ageless;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
@@ -23,7 +26,7 @@ use crate::names::{Instance, Slot};
 ///
 /// A job's end and a reading ([`Event::JobEnded`], [`Event::JobLost`], [`Event::World`]) first move workers as told at
 /// [`Stage`]; what follows from that is told here.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
     /// The new generation is wanted in every slot.
@@ -71,7 +74,7 @@ impl Phase {
 }
 
 /// One roll of one app. As JSON it is what the master keeps in its state directory.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Roll {
     plan: Plan,
     phase: Phase,

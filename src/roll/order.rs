@@ -9,7 +9,7 @@ use super::stage::World;
 use crate::names::Slot;
 
 /// What somebody asks for. Whatever it is, the app has a worker in each wanted slot afterwards and none elsewhere.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Order {
     /// Every worker is to be replaced by one of a new generation.
     pub deploy: bool,

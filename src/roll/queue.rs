@@ -7,7 +7,7 @@
 pub struct Ticket(pub u64);
 
 /// The rolls of one app: at most one runs and at most one waits.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Queue<W> {
     issued: u64,
     running: Option<Ticket>,

@@ -1,0 +1,424 @@
+//! All that there is at one moment, and what a step of the roll makes of it: what the master does about the rolls of an app,
+//! with the same planner, machine, orders and queue, and the same words to the disk.
+//!
+//! The clock stands still ([`NOW`]); what takes time is a move by itself (`Roll::soak`, `Roll::run_out`).
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use crate::config::settings::{Amount, Reload};
+use crate::laws::Basis;
+use crate::moves::{Blow, Fate};
+use crate::names::{Generation, Instance, Slot};
+use crate::roll::machine::{Phase, Roll};
+use crate::roll::order::Order;
+use crate::roll::plan::{self, Plan, Refusal, Scope, Target, Version, Wish};
+use crate::roll::queue::{Queue, Ticket};
+use crate::roll::stage::World;
+use crate::roll::words::{Action, Event, Outcome, Step};
+use crate::systemd::{ActiveState, JobEnd, Verb};
+use crate::units::{End, Life, Told, Unit, Units};
+
+/// Milliseconds of the roll's clock, for ever.
+pub const NOW: u64 = 1_000_000;
+const MIN_READY: u64 = 1000;
+const DEADLINE: u64 = 60_000;
+pub const OLD: Version = Version { generation: Generation(4), pin: None };
+
+/// How a slot's old worker is found.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Old {
+    Up,
+    Ill,
+    Absent,
+    /// Up, and a second one on its way down.
+    Draining,
+    Twice,
+}
+
+/// What is explored: where it begins, and how much may happen on one way.
+#[derive(Debug, Clone)]
+pub struct Setting {
+    pub old: Vec<Old>,
+    /// Slots beyond these that still run.
+    pub surplus: u16,
+    pub reload: Reload,
+    /// Blows at most on one way, and of each kind.
+    pub blows: u8,
+    pub of: fn(Blow) -> u8,
+}
+
+impl Setting {
+    /// Slots, surge, unavailable, and blows.
+    pub fn of(slots: usize, surge: u16, unavailable: u16, blows: u8) -> Self {
+        let (max_surge, max_unavailable) = (Amount::Count(surge), Amount::Count(unavailable));
+        let (min_ready, deadline) = (Duration::from_millis(MIN_READY), Duration::from_millis(DEADLINE));
+        let reload = Reload { max_surge, max_unavailable, min_ready, deadline };
+        Self { old: vec![Old::Up; slots], surplus: 0, reload, blows, of: |_| u8::MAX }
+    }
+
+    fn plan(&self, from: Version, to: Version, scope: Scope, wanted: &BTreeSet<Slot>, world: &World) -> Result<Plan, Refusal> {
+        let app = "api".parse().unwrap();
+        plan::plan(&Wish { app: &app, from, to, slots: wanted, scope, reload: &self.reload, sockets_down: &[], world })
+    }
+}
+
+/// The blows that fell on this way.
+pub type Spent = [u8; Blow::KINDS];
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct State {
+    /// The roll that runs; while the master is dead, what lies on disk.
+    pub roll: Roll,
+    /// What lies on disk, as long as that may matter.
+    kept: Option<Roll>,
+    pub alive: bool,
+    /// The app was stopped since the roll began.
+    pub handle_left: bool,
+    pub units: Units,
+    pub queue: Queue<Order>,
+    pub wanted: BTreeSet<Slot>,
+    current: Version,
+    highest: Generation,
+    /// A master that is back has not yet heard which slots are wanted.
+    pub unheard: bool,
+    pub basis: Basis,
+    pub spent: Spent,
+    /// The class of the end; nothing follows.
+    pub over: Option<&'static str>,
+}
+
+impl State {
+    /// A reload was asked for, and nothing has happened yet.
+    pub fn first(setting: &Setting) -> Result<Self, String> {
+        let mut units = Units::default();
+        let mut ill = 0;
+        let surplus = std::iter::repeat_n(&Old::Up, setting.surplus.into());
+        for (slot, old) in Slot::first(Slot::MAX).zip(setting.old.iter().chain(surplus)) {
+            ill += u8::from(*old == Old::Ill);
+            let lives: &[Life] = match old {
+                Old::Up => &[Life::Up],
+                Old::Ill => &[Life::Ill],
+                Old::Absent => &[],
+                Old::Draining => &[Life::Down, Life::Up],
+                Old::Twice => &[Life::Up, Life::Up],
+            };
+            for (attempt, life) in (1..).zip(lives) {
+                units.all.insert(OLD.worker(slot, attempt), Unit::new(*life));
+            }
+        }
+        let wanted: BTreeSet<Slot> = Slot::first(u16::try_from(setting.old.len()).unwrap()).collect();
+        let nothing = Order::default().scope(&BTreeSet::new(), &World::new());
+        let idle = setting.plan(OLD, OLD, nothing, &wanted, &World::new()).map_err(|why| why.to_string())?;
+        let mut state = Self {
+            roll: Roll::new(idle, &World::new(), NOW),
+            kept: None,
+            alive: true,
+            handle_left: false,
+            units,
+            queue: Queue::default(),
+            wanted,
+            current: OLD,
+            highest: OLD.generation,
+            unheard: false,
+            basis: Basis { causes: ill, ..Basis::default() },
+            spent: [0; Blow::KINDS],
+            over: None,
+        };
+        state.ask(setting, Order::deploy())?;
+        state.make_canonical(setting);
+        Ok(state)
+    }
+
+    /// What is the same from now on looks the same.
+    pub fn make_canonical(&mut self, setting: &Setting) {
+        self.roll.make_canonical(NOW);
+        if self.is_left_alone(setting) {
+            self.spent = [u8::MAX; Blow::KINDS];
+        }
+        let matters = self.alive && self.may_be_struck(setting, Blow::Death);
+        self.kept = self.kept.take().filter(|_| matters);
+        if let Some(kept) = &mut self.kept {
+            kept.make_canonical(NOW);
+        }
+        if self.over.is_some() {
+            self.units = Units::default();
+            self.unheard = false;
+        }
+    }
+
+    /// Whether a blow of this kind may still fall.
+    pub fn may_be_struck(&self, setting: &Setting, blow: Blow) -> bool {
+        !self.is_left_alone(setting) && self.spent[blow as usize] < (setting.of)(blow)
+    }
+
+    /// Whether no blow may fall any more.
+    pub fn is_left_alone(&self, setting: &Setting) -> bool {
+        self.spent.iter().fold(0_u8, |sum, number| sum.saturating_add(*number)) >= setting.blows
+    }
+
+    pub fn strike(&mut self, blow: Blow) {
+        self.spent[blow as usize] += 1;
+    }
+
+    pub fn is_back(&self) -> bool {
+        matches!(self.roll.phase(), Phase::Back { .. })
+    }
+
+    /// Somebody asks for a roll.
+    pub fn ask(&mut self, setting: &Setting, order: Order) -> Result<(), String> {
+        let (_, now) = self.queue.ask(order.clone(), Order::and);
+        match now {
+            Some(order) => self.begin(setting, order),
+            None => {
+                let asked = self.basis.asked.take();
+                self.basis.asked = Some(asked.map_or(order.clone(), |earlier| earlier.and(order)));
+                Ok(())
+            }
+        }
+    }
+
+    /// Begins it, or answers it with a refusal and begins what waits.
+    fn begin(&mut self, setting: &Setting, order: Order) -> Result<(), String> {
+        let world = self.units.read();
+        self.hear_reading();
+        let scope = order.scope(&self.wanted, &world);
+        let to = if order.deploy { Version { generation: self.highest.next(), pin: None } } else { self.current };
+        match setting.plan(self.current, to, scope, &self.wanted, &world) {
+            Ok(plan) => {
+                self.highest = self.highest.max(to.generation);
+                if order.deploy && (plan.scope != Scope::App || plan.to.generation <= plan.from.generation) {
+                    return Err(format!("invariant 9: {order:?} is answered by {plan:?}"));
+                }
+                let (slots, plan_scope) = (plan.slots.clone(), plan.scope.clone());
+                self.roll = Roll::new(plan, &world, NOW);
+                self.kept = Some(self.roll.clone());
+                self.units.all.values_mut().for_each(|unit| unit.new = false);
+                let lacking = self.unserved(&slots);
+                let serves = |(worker, unit): &(&Instance, &Unit)| unit.life == Life::Up && plan_scope.has(worker.slot);
+                let up = self.units.all.iter().filter(serves).count();
+                let basis = Basis { first: slots.clone(), lacking, causes: self.basis.causes, ..Basis::default() };
+                self.basis = Basis { floor: up, ..basis };
+                self.unheard = false;
+                self.serve(setting, slots);
+                Ok(())
+            }
+            Err(why) => {
+                let fine = match why {
+                    Refusal::NothingRuns => world.values().all(|sight| sight.state == ActiveState::Inactive),
+                    Refusal::NoneWanted => self.wanted.is_empty(),
+                    Refusal::SocketDown(_) | Refusal::NotNew { .. } => false,
+                };
+                if !fine {
+                    return Err(format!("invariant 9: {order:?} is refused for nothing: {why}"));
+                }
+                self.over = Some("Refused");
+                Ok(())
+            }
+        }
+    }
+
+    /// Everything is read: what the master knows then.
+    pub fn hear_reading(&mut self) {
+        let Units { all, ends } = &mut self.units;
+        for (worker, unit) in all {
+            // Of a start that it no longer wants it awaits nothing.
+            let awaited = !unit.unwanted && (ends.contains_key(&(*worker, false)) || unit.job == Some(Verb::Start) && unit.heard);
+            unit.told = if unit.life != Life::Up || awaited { Told::NotUp } else { unit.told.max(Told::Up) };
+        }
+    }
+
+    pub fn target(&self, setting: &Setting) -> Target {
+        Target::of(self.wanted.clone(), &setting.reload)
+    }
+
+    /// Death, at any moment: what lies on disk is all that is left of the roll.
+    pub fn die(&mut self) {
+        if let Some(kept) = self.kept.take() {
+            self.roll = kept;
+        }
+        self.alive = false;
+        self.units.forget();
+        // A stop that never arrived will not be heard of.
+        self.units.all.values_mut().filter(|unit| unit.life != Life::Down).for_each(|unit| unit.retiring = false);
+    }
+
+    /// The next master reads the roll.
+    pub fn come_back(&mut self, setting: &Setting) -> Result<(), String> {
+        let kept = serde_json::to_string(&self.roll).map_err(|error| error.to_string())?;
+        let roll: Roll = serde_json::from_str(&kept).map_err(|error| error.to_string())?;
+        if roll != self.roll {
+            return Err(format!("invariant 7: {kept} reads as {roll:?}"));
+        }
+        self.roll = roll.resumed();
+        self.alive = true;
+        // What was told it and not written down, it is told again.
+        self.serve(setting, self.roll.plan().slots.clone());
+        self.unheard = self.roll.plan().scope == Scope::App && self.wanted != self.roll.plan().slots;
+        Ok(())
+    }
+
+    /// `min_ready` is over for this worker.
+    pub fn soak(&mut self, worker: &Instance) {
+        self.roll.soak(worker);
+        if let Some(kept) = &mut self.kept {
+            kept.soak(worker);
+        }
+        if let Some(unit) = self.units.all.get_mut(worker).filter(|unit| unit.told == Told::Up) {
+            unit.told = Told::Soaked;
+        }
+    }
+
+    pub fn run_out(&mut self) {
+        self.roll.run_out(NOW);
+        if let Some(kept) = &mut self.kept {
+            kept.run_out(NOW);
+        }
+    }
+
+    /// The master judges what it is told, with a reading behind that; what it does then goes as its fate will.
+    ///
+    /// As `execute` has it: first the disk, then the calls.
+    pub fn judge(mut self, setting: &Setting, told: Option<Event>, fate: Fate) -> Result<(Self, usize), String> {
+        let blind = fate == Fate::Blind;
+        if let (true, Some(Event::JobEnded { instance, state, .. })) = (blind, &told)
+            && let Some(unit) = self.units.all.get_mut(instance)
+        {
+            unit.told = if *state == ActiveState::Active { unit.told.max(Told::Up) } else { Told::NotUp };
+        }
+        let events = if blind {
+            vec![told.unwrap_or(Event::Timer)]
+        } else if self.handle_left {
+            vec![Event::HandleLeft]
+        } else {
+            self.hear_reading();
+            told.into_iter().chain([Event::World(self.units.read())]).collect()
+        };
+        self.basis.unseen = blind && (self.handle_left || self.basis.hurts > 0);
+        let back = self.is_back();
+        let mut actions = self.roll.steps(events, NOW);
+        while blind {
+            let lost = self.forgo(&mut actions);
+            if lost.is_empty() {
+                break;
+            }
+            actions.extend(lost.into_iter().flat_map(|lost| self.roll.step(lost, NOW)));
+        }
+        if actions.iter().any(|action| is_call(action) || matches!(action, Action::Ended(_))) {
+            if fate != Fate::Unwritten {
+                self.kept = Some(self.roll.clone());
+            } else if matches!(self.roll.phase(), Phase::Forward { .. }) {
+                for lost in self.forgo(&mut actions) {
+                    self.roll.step(lost, NOW);
+                }
+                actions.extend(self.roll.step(Event::Abort { reason: "the disk is full".into() }, NOW));
+            }
+        }
+        let calls = actions.iter().filter(|action| is_call(action)).count();
+        self.carry_out(setting, actions, fate, back)?;
+        Ok((self, calls))
+    }
+
+    /// As `execute::forgo`: no call is made, and the roll is to be told so.
+    fn forgo(&mut self, actions: &mut Vec<Action>) -> Vec<Event> {
+        let lost = actions.iter().filter_map(|action| match action {
+            Action::Start(instance) => Some(Event::JobLost { instance: *instance, verb: Verb::Start }),
+            Action::Stop(instance) => {
+                self.units.all.get_mut(instance).into_iter().for_each(|unit| unit.unwanted = true);
+                Some(Event::JobLost { instance: *instance, verb: Verb::Stop })
+            }
+            _ => None,
+        });
+        let lost = lost.collect();
+        actions.retain(|action| !is_call(action));
+        lost
+    }
+
+    fn carry_out(&mut self, setting: &Setting, actions: Vec<Action>, fate: Fate, mut back: bool) -> Result<(), String> {
+        let mut number = 0;
+        let mut wakes = None;
+        for action in actions {
+            let (verb, worker) = match action {
+                Action::Progress(step) => {
+                    if matches!(step, Step::GoingBack(_)) {
+                        // All shall be as it was before.
+                        back = true;
+                        self.serve(setting, self.basis.first.clone());
+                    }
+                    continue;
+                }
+                Action::WakeAt(at) => {
+                    wakes = Some(at);
+                    continue;
+                }
+                Action::Ended(outcome) => return self.ended(setting, &outcome),
+                Action::Start(worker) => {
+                    self.may_start(setting, &worker)?;
+                    (Verb::Start, worker)
+                }
+                Action::Stop(worker) => {
+                    self.may_stop(setting, &worker, back)?;
+                    if !self.is_new(&worker) {
+                        self.basis.emptied.insert(worker.slot);
+                    }
+                    (Verb::Stop, worker)
+                }
+            };
+            if fate == Fate::DiesBefore(number) {
+                self.die();
+                return Ok(());
+            }
+            let lost = match fate {
+                Fate::NeverArrives(call) if call == number => Some(End::Lost),
+                Fate::Refused(call) if call == number => Some(End::Refused),
+                _ => None,
+            };
+            number += 1;
+            if let Some(end) = lost {
+                self.units.will_hear(worker, verb, end);
+            } else {
+                self.units.call(verb, worker, true);
+            }
+            if let Some(unit) = self.units.all.get_mut(&worker) {
+                (unit.retiring, unit.unwanted) = (verb == Verb::Stop, verb == Verb::Stop);
+                unit.new |= verb == Verb::Start && !back;
+            }
+        }
+        self.waits_for_something(wakes)?;
+        self.keeps_nobody_useless()
+    }
+
+    fn ended(&mut self, setting: &Setting, outcome: &Outcome) -> Result<(), String> {
+        self.fine_end(setting, outcome)?;
+        self.units.forget();
+        if *outcome == Outcome::AllNew {
+            self.current = self.roll.plan().to;
+        }
+        let asked = self.basis.asked.take();
+        if self.handle_left {
+            self.queue.forget();
+        }
+        match (self.queue.ended(), asked) {
+            (Some((Ticket(_), order)), Some(asked)) if order == asked => self.begin(setting, order),
+            (None, asked) if asked.is_none() || self.handle_left => {
+                self.over = Some(self.roll.phase().name());
+                Ok(())
+            }
+            (next, asked) => Err(format!("invariant 6: asked for was {asked:?}, and what follows is {next:?}")),
+        }
+    }
+}
+
+/// The end of a job, as it is told.
+pub fn telling(worker: Instance, verb: Verb, end: End, now: ActiveState, stale: bool) -> Event {
+    let of = |end: Result<JobEnd, String>, state| Event::JobEnded { instance: worker, verb, end, state };
+    match end {
+        End::Job(end, then) => of(Ok(end), if stale { then } else { now }),
+        End::Refused => of(Err("no".into()), now),
+        End::Lost => Event::JobLost { instance: worker, verb },
+    }
+}
+
+fn is_call(action: &Action) -> bool {
+    matches!(action, Action::Start(_) | Action::Stop(_))
+}
