@@ -74,6 +74,8 @@ shape_table! {
         min_ready: Time<0, HOUR> = "\"1s\"";
         /// Of one whole roll; longer than `min_ready`.
         deadline: Time<1000, DAY> = "\"10m\"";
+        /// How many generations that were current are kept to be rolled back to, beside the current one.
+        keep: Number<0, 50> = "5";
     }
 }
 

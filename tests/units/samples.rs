@@ -40,6 +40,7 @@ pub fn app(command: &str) -> App {
             min_ready: Duration::from_secs(1),
             deadline: Duration::from_secs(600),
         },
+        keep: 5,
         sandbox: Sandbox::default(),
         systemd: BTreeMap::new(),
         limits: BTreeMap::new(),

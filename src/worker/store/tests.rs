@@ -63,6 +63,7 @@ impl World {
                 min_ready: Duration::from_secs(1),
                 deadline: Duration::from_secs(600),
             },
+            keep: 5,
             sandbox: Sandbox::default(),
             systemd: BTreeMap::new(),
             limits: BTreeMap::new(),
