@@ -85,6 +85,8 @@ pub struct ReloadConfig {
     pub min_ready_ms: u64,
     /// Of one roll, milliseconds.
     pub deadline_ms: u64,
+    /// How many generations that were current are kept to be rolled back to, beside the current one.
+    pub keep: u16,
 }
 
 fn ms(time: Duration) -> u64 {
@@ -119,6 +121,7 @@ impl From<&settings::App> for AppConfig {
                 max_unavailable: app.reload.max_unavailable,
                 min_ready_ms: ms(app.reload.min_ready),
                 deadline_ms: ms(app.reload.deadline),
+                keep: app.keep,
             },
             sandbox: app.sandbox,
             systemd: app.systemd,

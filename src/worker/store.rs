@@ -209,7 +209,9 @@ impl Store {
     pub fn superfluous(&self, _lock: &Lock, app: &AppName, intent: &AppIntent, keep: u16) -> Result<BTreeSet<Generation>, Error> {
         let (told, counter) = (self.told(app)?, self.counter(app)?);
         let mut stays: BTreeSet<Generation> = intent.past(&told, keep).into_iter().map(|pin| pin.generation).collect();
-        stays.extend(intent.named().chain([counter.generation]).chain(counter.started).chain(self.last_ready(app)?));
+        // What the handle started goes by nothing once something later serves.
+        let started = counter.started.filter(|started| Some(*started) >= intent.generation);
+        stays.extend(intent.named().chain([counter.generation]).chain(started).chain(self.last_ready(app)?));
         Ok(told.into_iter().map(|pin| pin.generation).filter(|generation| !stays.contains(generation)).collect())
     }
 
