@@ -5,6 +5,7 @@
 //! whoever owns the master may choose among generations that root has pinned, and among slots, never what is in them.
 
 mod change;
+pub mod past;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -13,6 +14,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 pub use change::Change;
+pub use past::{RolledBack, Served};
 
 use crate::files;
 use crate::formats::{self, Unread};
@@ -55,6 +57,12 @@ pub struct AppIntent {
     /// The slots that a person gave the app (`add`, `remove`, `scale`); none: as many as configured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slots: Option<BTreeSet<Slot>>,
+    /// The generations that were current, the present one last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub served: Vec<Served>,
+    /// That what serves is there by a rollback.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rolled_back: Option<RolledBack>,
     /// Those of its slots that a person stopped, by us or by systemctl, and those that did not start when a person asked
     /// for them: nothing starts them until a person does.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]

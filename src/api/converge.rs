@@ -93,16 +93,29 @@ pub fn step(app: Option<&App>, wish: Wish) -> Step {
     }
 }
 
-/// Whether the settings make other workers than those that serve, or that the next start makes.
+/// Whether the settings make other workers than those that serve, or that the next start makes, and it is theirs to do so.
 pub fn becomes(app: &App, wish: Wish) -> bool {
+    differs(app, wish) && !rolled_back_from(app, wish)
+}
+
+/// Whether what serves is of other settings and stays so, since a person rolled it back from just these.
+pub fn stays(app: &App, wish: Wish) -> bool {
+    differs(app, wish) && rolled_back_from(app, wish)
+}
+
+fn differs(app: &App, wish: Wish) -> bool {
     app.revisions.serves != Some(wish.revision)
+}
+
+fn rolled_back_from(app: &App, wish: Wish) -> bool {
+    app.rolled_back.is_some_and(|back| back.installed == wish.revision)
 }
 
 /// Whether the hold of an app that is up ends: what failed is not what is configured, and what serves is. Where nobody knows
 /// what failed, since it failed before it was made, the hold stays.
 pub fn releases(app: &App, wish: Wish) -> bool {
     let up = matches!(app.state, AppState::Running | AppState::Degraded);
-    up && app.held.is_some() && app.revisions.failed.is_some_and(|failed| failed != wish.revision) && !becomes(app, wish)
+    up && app.held.is_some() && app.revisions.failed.is_some_and(|failed| failed != wish.revision) && !differs(app, wish)
 }
 
 /// Slots in which workers come, and from which they go.
@@ -138,7 +151,7 @@ pub fn starts_others(app: &App, configured: u16) -> bool {
 pub(crate) mod tests {
     use super::*;
     use crate::api::types::{Revisions, Worker};
-    use crate::intent::Hold;
+    use crate::intent::{Hold, RolledBack};
     use crate::names::{AppName, Generation, Uid};
 
     /// An app `api` in this state, with workers in these slots, that was started before.
@@ -149,6 +162,8 @@ pub(crate) mod tests {
             app: name.clone(),
             slot: *slot,
             generation: Some(Generation(3)),
+            pin: None,
+            release: None,
             unit: Some(String::new()),
             state: WorkerState::Online,
             crash_loop: None,
@@ -168,6 +183,10 @@ pub(crate) mod tests {
             configured: 2,
             on_demand: false,
             generation: Some(Generation(3)),
+            pin: None,
+            release: None,
+            past: vec![],
+            rolled_back: None,
             latest: Some(Generation(3)),
             changed: None,
             revisions: Revisions::default(),
@@ -200,6 +219,9 @@ pub(crate) mod tests {
         let held = |failed: Option<u64>, app: App| {
             let revisions = Revisions { failed, ..app.revisions };
             App { held: Some(Hold::new(1, "no", Generation(4))), revisions, ..app }
+        };
+        let back = |installed: u64, app: App| {
+            App { rolled_back: Some(RolledBack { to: Generation(1), since_ms: 1, installed }), ..app }
         };
         let never = |mut app: App| {
             (app.latest, app.generation) = (None, None);
@@ -246,6 +268,14 @@ pub(crate) mod tests {
             (Some(so(up())), same, Step::Held),
             (Some(so(app(Running, &[1]))), same, Step::Scale),
             (Some(so(changed(up()))), Wish { revision: 2, ..same }, Step::Reload),
+            // A person rolled it back from what was installed then: that is no change of the configuration, another one is.
+            (Some(back(0, changed(up()))), becomes, Step::Reload),
+            (Some(back(1, changed(up()))), becomes, Step::Unchanged),
+            (Some(back(1, changed(app(Running, &[1])))), becomes, Step::Scale),
+            (Some(back(1, changed(up()))), Wish { revision: 2, ..same }, Step::Reload),
+            (Some(back(1, changed(up()))), same, Step::Unchanged),
+            (Some(held(Some(2), back(1, changed(up())))), becomes, Step::Unchanged),
+            (Some(back(1, changed(app(Sleeping, &[])))), Wish { revision: 1, ..demand }, Step::Unchanged),
             // Changed back to what serves.
             (Some(held(Some(1), changed(up()))), same, Step::Release),
             (Some(held(Some(1), app(Degraded, &[1]))), same, Step::Scale),

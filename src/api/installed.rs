@@ -89,6 +89,8 @@ pub struct ReloadConfig {
     pub drain_ms: u64,
     /// Who sees to it.
     pub drain_by: DrainBy,
+    /// How many generations that were current are kept to be rolled back to, beside the current one.
+    pub keep: u16,
 }
 
 fn ms(time: Duration) -> u64 {
@@ -125,6 +127,7 @@ impl From<&settings::App> for AppConfig {
                 deadline_ms: ms(app.reload.deadline),
                 drain_ms: ms(app.reload.drain),
                 drain_by: app.reload.drain_by,
+                keep: app.keep,
             },
             sandbox: app.sandbox,
             systemd: app.systemd,

@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::server::LONGEST_WAIT;
 use crate::config::values::milliseconds;
-use crate::names::Slot;
+use crate::names::{Generation, Slot};
 
 /// The most entries of one answer, and how many there are where nothing is said.
 const MOST: u16 = 1000;
@@ -59,6 +59,24 @@ impl<'de> Deserialize<'de> for Which {
         read.ok_or_else(|| {
             serde::de::Error::custom(format!("numbers from 1 to {}, as in 1,3, or all, with which the port closes", Slot::MAX))
         })
+    }
+}
+
+/// Where a rollback goes: a generation's number, or `previous`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum To {
+    /// This generation.
+    Generation(Generation),
+    /// The one that was current before the present one.
+    Previous,
+}
+
+impl<'de> Deserialize<'de> for To {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let number = || text.parse().ok().filter(|number| *number > 0).map(|number| Self::Generation(Generation(number)));
+        let read = if text == "previous" { Some(Self::Previous) } else { number() };
+        read.ok_or_else(|| serde::de::Error::custom("the number of a generation, or previous, the one that was current before"))
     }
 }
 
@@ -135,6 +153,11 @@ mod tests {
         }
         assert_eq!(read::<Which>("all").unwrap(), Which::All);
         assert!(read::<Which>("2").is_ok() && read::<Which>("").is_err());
+        assert_eq!(read::<To>("previous").unwrap(), To::Previous);
+        assert_eq!(read::<To>("7").unwrap(), To::Generation(Generation(7)));
+        for text in ["", "0", "-1", "last", "7-4", "18446744073709551616"] {
+            assert!(read::<To>(text).is_err(), "{text}");
+        }
         assert!(read::<Limit>("0").is_err() && read::<Limit>("1001").is_err() && read::<Limit>("1000").is_ok());
     }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::intent::Hold;
+use crate::intent::{Hold, RolledBack};
 use crate::names::{AppName, Generation, Uid};
 use crate::systemd::ActiveState;
 
@@ -89,6 +89,12 @@ pub struct Worker {
     pub slot: u16,
     /// The generation it belongs to; none for a place where nothing runs.
     pub generation: Option<Generation>,
+    /// The generation that this one is again, by a rollback; null of one that is its own.
+    #[serde(default)]
+    pub pin: Option<Generation>,
+    /// The release: where `cwd` led when its generation was made; null where nothing runs or it is not known.
+    #[serde(default)]
+    pub release: Option<String>,
     /// Its unit; none for a place where nothing runs.
     pub unit: Option<String>,
     /// How it stands.
@@ -201,6 +207,18 @@ pub struct App {
     pub on_demand: bool,
     /// The current generation.
     pub generation: Option<Generation>,
+    /// The generation that this one is again, by a rollback; null of one that is its own.
+    #[serde(default)]
+    pub pin: Option<Generation>,
+    /// The release of the current generation: where `cwd` led when it was made; null where that is not known.
+    #[serde(default)]
+    pub release: Option<String>,
+    /// The generations that it can be rolled back to, the last first.
+    #[serde(default)]
+    pub past: Vec<Past>,
+    /// By which rollback what serves is there, or is on its way; null where by none.
+    #[serde(default)]
+    pub rolled_back: Option<RolledBack>,
     /// The highest generation that there ever was; none of an app that was never started.
     #[serde(default)]
     pub latest: Option<Generation>,
@@ -235,6 +253,23 @@ pub struct App {
     pub crash_loop: Option<CrashLoops>,
     /// Its workers.
     pub workers: Vec<Worker>,
+}
+
+/// A generation that an app can be rolled back to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Past {
+    /// Which.
+    pub generation: Generation,
+    /// The generation that it was again, by a rollback; null of one that was its own.
+    #[serde(default)]
+    pub pin: Option<Generation>,
+    /// The revision of the settings that it was made from; null where that is not known any more.
+    pub revision: Option<u64>,
+    /// The release: where `cwd` led when it was made.
+    pub release: String,
+    /// When it became current, milliseconds of Unix time; null where an older version saw it.
+    pub since_ms: Option<u64>,
 }
 
 /// Revisions of an app's settings: one number is one set of settings, whenever they are installed.
@@ -328,6 +363,9 @@ pub struct Roll {
     pub asked_by: Option<String>,
     /// The generation it starts; none while it waits for the roll before it.
     pub generation: Option<Generation>,
+    /// The older generation that this one is again, where it is a rollback; else null.
+    #[serde(default)]
+    pub pin: Option<Generation>,
     /// The slots that it is about; none where it replaces all workers of the app, or still waits.
     #[serde(default)]
     pub slots: Option<Vec<u16>>,
@@ -427,12 +465,13 @@ impl Roll {
     /// As in a list: a roll of a thousand workers has four thousand steps.
     #[must_use]
     pub fn without_steps(&self) -> Self {
-        let Self { app, id, asked_by, generation, slots, state, sequence, ready, target, steps: _, reason, took_ms, cut } = self;
+        let Self { app, id, asked_by, generation, pin, slots, state, sequence, ready, target, steps: _, reason, took_ms, cut } = self;
         Self {
             app: app.clone(),
             id: *id,
             asked_by: asked_by.clone(),
             generation: *generation,
+            pin: *pin,
             slots: slots.clone(),
             state: *state,
             sequence: *sequence,

@@ -100,6 +100,8 @@ pub enum Verb {
     Restart(Operate),
     /// The same as `restart`
     Reload(Reload),
+    /// Go back to an earlier generation of an app, new before old: its command, environment and release
+    Rollback(Rollback),
     /// Give an app more workers than configured
     Add(Add),
     /// Give an app so many workers
@@ -248,6 +250,20 @@ pub struct Reload {
     /// As the reload step of this app's handle, which systemd calls: follows the roll that the master has marked, if any
     #[arg(long, hide = true)]
     pub handle: bool,
+}
+
+/// Options of `rollback`.
+#[derive(Debug, Args)]
+pub struct Rollback {
+    /// The app
+    #[arg(value_name = "TYPE", add = ArgValueCompleter::new(complete::apps))]
+    pub app: String,
+    /// To which generation; `show` lists those there are [default: the one that was current before]
+    #[arg(long, value_name = "GEN", value_parser = clap::value_parser!(u64).range(1..))]
+    pub to: Option<u64>,
+    #[command(flatten)]
+    /// How it is waited for
+    pub wait: Wait,
 }
 
 /// How a verb waits.

@@ -272,6 +272,7 @@ mod tests {
             id: 1,
             asked_by: None,
             generation: None,
+            pin: None,
             slots: None,
             state: RollState::Running,
             sequence: 0,

@@ -34,8 +34,8 @@ impl Errand {
         let slots = slots.map(|slots| slots.iter().map(|slot| slot.get().to_string()).collect::<Vec<_>>().join(","));
         let slots = slots.or_else(|| (verb == "remove").then(|| "all".to_owned()));
         let query = slots.into_iter().map(|slots| format!("slots={slots}")).collect();
-        // A second `add` would add twice.
-        Self { app: app.into(), verb: verb.into(), query, repeatable: verb != "add" }
+        // A second `add` would add twice, and a second `rollback` be refused, or go back from where the first went.
+        Self { app: app.into(), verb: verb.into(), query, repeatable: !matches!(verb, "add" | "rollback") }
     }
 
     /// The same with a parameter.
@@ -49,7 +49,7 @@ impl Errand {
     fn uri(&self, wait: Option<Duration>) -> String {
         let wait = wait.map(|wait| format!("wait={}ms&watch=true", wait.as_millis()));
         let query = self.query.iter().cloned().chain(wait).collect::<Vec<_>>().join("&");
-        let route = if matches!(self.verb.as_str(), "restart" | "reload") { "rolls" } else { &self.verb };
+        let route = if matches!(self.verb.as_str(), "restart" | "reload" | "rollback") { "rolls" } else { &self.verb };
         format!("/v1/apps/{}/{route}{}{query}", self.app, if query.is_empty() { "" } else { "?" })
     }
 
@@ -191,6 +191,8 @@ mod tests {
         let add = Errand::new("api", "add", None).with("count=2".into());
         assert_eq!(add.uri(Some(Duration::from_secs(2))), "/v1/apps/api/add?count=2&wait=2000ms&watch=true");
         assert!(!add.repeatable && Errand::new("api", "scale", None).repeatable);
+        let back = Errand::new("api", "rollback", None).with("to=previous".into());
+        assert!(back.uri(None) == "/v1/apps/api/rolls?to=previous" && !back.repeatable);
         assert_eq!(Errand::new("api", "stop", None).uri(None), "/v1/apps/api/stop");
     }
 }

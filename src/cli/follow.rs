@@ -9,7 +9,8 @@ use super::client::{AWAY, Client, Error, PAUSE};
 use super::table;
 use crate::api::types::{App, Roll, RollState, Step, WorkerState};
 use crate::journal::harmless;
-use crate::names::{Slot, Uid};
+use crate::names::{Generation, Slot, Uid};
+use crate::roll::Version;
 use crate::status;
 
 /// One long poll of a roll.
@@ -128,16 +129,24 @@ pub(super) fn figures(roll: &Roll) -> String {
 pub(super) fn of(roll: &Roll) -> String {
     match (workers(roll), roll.generation) {
         (Some(workers), _) if !workers.is_empty() => format!("{workers}, "),
-        (None, Some(generation)) => format!("generation {generation}, "),
+        (None, Some(generation)) => format!("generation {}, ", version(generation, roll.pin)),
         _ => String::new(),
     }
 }
 
-/// ` to generation 7`, or ` of api:02`, once that is known.
+/// `7`, or `7-4` where that is generation 4 again.
+pub(super) fn version(generation: Generation, pin: Option<Generation>) -> String {
+    Version { generation, pin }.to_string()
+}
+
+/// ` to generation 7`, ` back to generation 4, as generation 7`, or ` of api:02`, once that is known.
 pub(super) fn to(roll: &Roll) -> String {
     match (workers(roll), roll.generation) {
         (Some(workers), _) if !workers.is_empty() => format!(" of {workers}"),
-        (None, Some(generation)) => format!(" to generation {generation}"),
+        (None, Some(generation)) => match roll.pin {
+            Some(pin) => format!(" back to generation {pin}, as generation {generation}"),
+            None => format!(" to generation {generation}"),
+        },
         _ => String::new(),
     }
 }

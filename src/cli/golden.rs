@@ -38,7 +38,7 @@ fn apps() -> Vec<App> {
     let row = |app: &str, slot: u16, state: &str, pid: Option<u32>, more: serde_json::Value| {
         let mut row = json!({
             "uid": format!("{app}:{slot:02}"), "app": app, "slot": slot, "generation": pid.map(|_| 12), "state": state, "pid": pid,
-            "unit": pid.map(|_| format!("project-cluster-{app}@{slot}.12.1.service")), "uptime_ms": pid.map(|_| 740_000), "restarts": 0,
+            "release": pid.map(|_| "/srv/shop/releases/2026-11-24-1402"), "unit": pid.map(|_| format!("project-cluster-{app}@{slot}.12.1.service")), "uptime_ms": pid.map(|_| 740_000), "restarts": 0,
             "memory_bytes": pid.map(|_| 45_200_000), "cpu_ms": pid.map(|_| 61_000),
         });
         row.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -46,7 +46,12 @@ fn apps() -> Vec<App> {
     };
     let command = ["node", "--max-old-space-size=512", "--enable-source-maps", "apps/api/server.js", "--listen", "3000", "--log", "json"];
     let api = json!({
-        "name": "api", "state": "degraded", "target": 3, "ready": 2, "configured": 3, "generation": 12, "latest": 13, "command": command,
+        "name": "api", "state": "degraded", "target": 3, "ready": 2, "configured": 3, "generation": 12, "pin": 9, "release": "/srv/shop/releases/2026-11-24-1402",
+        "past": [
+            { "generation": 11, "pin": null, "revision": 4, "release": "/srv/shop/releases/2026-11-26-0930", "since_ms": then() },
+            { "generation": 10, "pin": 8, "revision": 3, "release": "/srv/shop/releases/2026-11-25-a-name-that-is-longer-than-a-terminal-is-wide", "since_ms": null },
+        ],
+        "rolled_back": { "to": 9, "since_ms": then(), "installed": 0 }, "latest": 13, "command": command,
         "cwd": "/srv/shop/current", "user": "shop", "handle": "project-cluster@api.service",
         "held": { "generation": 13, "reason": "api:01 (generation 13) did not get ready in time\nError: no database", "since_ms": then() },
         "sockets": [{ "address": "[::]:3000", "unit": "project-cluster-api-:::3000.socket", "active": true }],

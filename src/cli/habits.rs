@@ -14,6 +14,7 @@ pub(super) fn hint(verb: &str) -> Option<&'static str> {
         "gracefulReload" | "startOrReload" | "startOrRestart" | "update" | "reread" => {
             "`project-cluster apply` makes what runs what is configured, without losing a request; `project-cluster reload all` replaces all workers so"
         }
+        "undo" | "revert" => "`project-cluster rollback api` goes back to the generation that was current before, `--to 7` to another",
         "delete" | "del" => {
             "take the app out of the configuration and `project-cluster apply`; `project-cluster stop all` stops without forgetting, `stop api` one app"
         }

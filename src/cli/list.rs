@@ -1,6 +1,6 @@
 //! `ls` and `show`: what runs, for people.
 
-use super::follow::to;
+use super::follow::{to, version};
 use super::table::{self, Cell, Tone, left, right};
 use super::time;
 use crate::api::converge;
@@ -9,6 +9,9 @@ use crate::health;
 use crate::journal::harmless;
 use crate::names::{anew, unmask};
 
+/// Columns of a terminal that has room for long paths.
+const WIDE: usize = 120;
+
 /// The table of `ls`, and a line for each app that needs one.
 pub fn workers(workers: &[Worker], apps: &[App], width: usize, colours: bool) -> String {
     let columns = [
@@ -16,13 +19,16 @@ pub fn workers(workers: &[Worker], apps: &[App], width: usize, colours: bool) ->
         right("pid", 3),
         left("state", 0),
         right("gen", 4),
+        left("release", 5),
         right("crash", 1),
-        right("err", 6),
-        right("warn", 7),
+        right("err", 7),
+        right("warn", 8),
         right("memory", 2),
-        right("cpu", 8),
-        right("uptime", 5),
+        right("cpu", 9),
+        right("uptime", 6),
     ];
+    // Both ends of a path tell most.
+    let most = if width < WIDE { 24 } else { 40 };
     let current = |row: &Worker| apps.iter().find(|app| app.name == row.app).and_then(|app| app.generation);
     let rows: Vec<Vec<Cell>> = workers
         .iter()
@@ -34,7 +40,11 @@ pub fn workers(workers: &[Worker], apps: &[App], width: usize, colours: bool) ->
                 Cell::toned(row.state.word(), state_tone(row.state)),
                 row.generation.map_or_else(
                     || Cell::toned("-", Tone::Grey),
-                    |generation| Cell::toned(generation.to_string(), if old { Tone::Yellow } else { Tone::Plain }),
+                    |generation| Cell::toned(version(generation, row.pin), if old { Tone::Yellow } else { Tone::Plain }),
+                ),
+                row.release.as_ref().map_or_else(
+                    || Cell::toned("-", Tone::Grey),
+                    |release| Cell::toned(table::middle(&harmless(release), most), if old { Tone::Yellow } else { Tone::Plain }),
                 ),
                 count(Some(u64::from(row.restarts)), Tone::Red),
                 count(row.errors, Tone::Red),
@@ -55,6 +65,10 @@ pub fn workers(workers: &[Worker], apps: &[App], width: usize, colours: bool) ->
             out.push_str(&tone.paint(&text, colours));
             out.push('\n');
         }
+        if let Some(text) = rolled_back(app) {
+            out.push_str(&Tone::Yellow.paint(&format!("{}: {text}", app.name), colours));
+            out.push('\n');
+        }
         if let Some(text) = changed(app) {
             out.push_str(&Tone::Yellow.paint(&format!("{}: {text}", app.name), colours));
             out.push('\n');
@@ -70,12 +84,23 @@ pub(super) fn changed(app: &App) -> Option<String> {
     if !changed.on_disk && (app.state == AppState::Stopped || app.failed_so()) {
         return None;
     }
+    // That a person rolled it back is said for itself.
+    if !changed.on_disk && changed.becomes && app.rolled_back.is_some_and(|back| back.installed == app.revisions.installed) {
+        return None;
+    }
     // Another number of workers than configured may be nobody's change of the configuration.
     let count = !changed.on_disk && !changed.becomes && changed.keys.iter().all(|key| key == "workers");
     let what = if count { "differs from the configuration" } else { "changed on disk" };
     let keys: Vec<String> = changed.keys.iter().map(|key| harmless(key)).collect();
     let keys = if keys.is_empty() { String::new() } else { format!(" ({})", keys.join(", ")) };
     Some(format!("{what}{keys}: `sudo project-cluster apply`"))
+}
+
+/// That what serves is there by a rollback: neither a start nor `apply` brings what is installed.
+pub(super) fn rolled_back(app: &App) -> Option<String> {
+    let back = app.rolled_back.filter(|_| app.pin.is_some() && app.state != AppState::Rolling)?;
+    let (to, since) = (back.to, time::since(back.since_ms));
+    Some(format!("rolled back to generation {to} at {since}. `project-cluster reload {}` deploys what is installed", app.name))
 }
 
 /// What others did to it behind our back, a line each.
@@ -253,6 +278,21 @@ mod tests {
         leaves.workers[0].state = WorkerState::Stopping;
         assert_eq!(line(&leaves), "its handle is not active and 1 worker runs: `project-cluster stop api`");
         assert!(line(&app(AppState::Failed, &[])).starts_with("held, its start failed. "), "it has no port");
+    }
+
+    #[test]
+    fn a_rollback_is_said_for_itself_and_what_changed_since_is_too() {
+        let mut app = app(AppState::Running, &[1, 2]);
+        let back = crate::intent::RolledBack { to: crate::names::Generation(1), since_ms: 0, installed: 2 };
+        (app.rolled_back, app.pin, app.revisions.installed) = (Some(back), Some(back.to), 2);
+        app.changed = Some(Changed { keys: ["env".to_owned()].into(), becomes: true, on_disk: false });
+        let said = rolled_back(&app).unwrap();
+        assert!(said.starts_with("rolled back to generation 1 at ") && said.contains("`project-cluster reload api`"), "{said}");
+        assert_eq!(changed(&app), None);
+        app.revisions.installed = 3;
+        assert!(changed(&app).is_some());
+        (app.revisions.installed, app.changed.as_mut().unwrap().on_disk) = (2, true);
+        assert!(changed(&app).is_some());
     }
 
     /// An app that is held, whose socket is down, with a worker in a crash loop.

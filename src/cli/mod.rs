@@ -246,6 +246,7 @@ async fn run(context: &Context, verb: &Verb) -> Result<(), Failure> {
         Verb::Sleep(options) => operate::sleep(context, options).await,
         Verb::Reload(options) if options.handle => operate::as_handle(context, &options.operate).await,
         Verb::Reload(options) => operate::run(context, "reload", &options.operate).await,
+        Verb::Rollback(args::Rollback { app, to, wait }) => operate::roll_back(context, app, *to, *wait).await,
         Verb::Restart(options) => operate::run(context, "restart", options).await,
         Verb::Add(args::Add { app, count, wait }) => operate::count(context, "add", app, *count, *wait).await,
         Verb::Scale(args::Scale { app, count, wait }) => operate::count(context, "scale", app, *count, *wait).await,

@@ -65,12 +65,23 @@ pub(crate) async fn sleep(context: &Context, options: &Operate) -> Result<(), Fa
 
 /// `add`, `scale`: one app, a number.
 pub(crate) async fn count(context: &Context, verb: &str, app: &str, count: u16, wait: Wait) -> Result<(), Failure> {
+    one(context, verb, app, format!("count={count}"), wait).await
+}
+
+/// `rollback`: one app, whose generations are its own.
+pub(crate) async fn roll_back(context: &Context, app: &str, to: Option<u64>, wait: Wait) -> Result<(), Failure> {
+    let to = to.map_or_else(|| "previous".to_owned(), |to| to.to_string());
+    one(context, "rollback", app, format!("to={to}"), wait).await
+}
+
+/// A verb that takes one app and a parameter.
+async fn one(context: &Context, verb: &str, app: &str, parameter: String, wait: Wait) -> Result<(), Failure> {
     let client = context.client.within(wait.timeout);
     let names = super::app_names(&client.apps().await?, &[app.to_owned()])?;
     let [name] = names.as_slice() else {
         return Err(Failure::Usage(format!("`{}` is not one app, and this verb takes one", harmless(app))));
     };
-    carry_out(context, &client, vec![Errand::new(name, verb, None).with(format!("count={count}"))], wait).await
+    carry_out(context, &client, vec![Errand::new(name, verb, None).with(parameter)], wait).await
 }
 
 /// All at once; all are told, the worst gives the exit code.

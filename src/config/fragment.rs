@@ -78,6 +78,8 @@ shape_table! {
         drain: Time<0, HOUR> = "\"30s\"";
         /// `"outside"`: we see to it that a worker gets no new connections, whatever its app; `"self"`: the app ends gracefully at SIGTERM, within `timeout.kill`.
         drain_by: DrainBy = "\"outside\"";
+        /// How many generations that were current are kept to be rolled back to, beside the current one.
+        keep: Number<0, 50> = "5";
     }
 }
 

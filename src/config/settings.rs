@@ -116,12 +116,23 @@ pub struct App {
     pub timeout: Timeouts,
     /// How a roll goes.
     pub reload: Reload,
+    /// How many generations that were current are kept to be rolled back to, beside the current one. Default 5. It is a key of
+    /// `[reload]`.
+    #[serde(default = "App::keep")]
+    pub keep: u16,
     /// The sandbox's switches.
     pub sandbox: Sandbox,
     /// Directives of the worker's `[Service]` section taken verbatim, after all others.
     pub systemd: BTreeMap<String, Vec<String>>,
     /// Directives of the slice that holds all workers of the app, verbatim (`MemoryMax=`, ...).
     pub limits: BTreeMap<String, Vec<String>>,
+}
+
+impl App {
+    /// [`App::keep`] where nothing is written, and of settings of a program that had no such key.
+    pub const fn keep() -> u16 {
+        5
+    }
 }
 
 /// A number of workers.

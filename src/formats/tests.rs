@@ -55,7 +55,8 @@ fn generations(bytes: &[u8]) -> Result<Value, Unread> {
     }
     let published = Published::parse(&String::from_utf8_lossy(bytes));
     let revisions = [8, 9].map(|generation| published.revision(Generation(generation)));
-    Ok(json!({ "highest": published.highest(), "started": published.started, "revisions": revisions }))
+    let pins: Vec<Value> = published.pins().iter().map(|pin| json!([pin.generation, pin.maker, pin.ready, pin.release])).collect();
+    Ok(json!({ "highest": published.highest(), "started": published.started, "revisions": revisions, "pins": pins }))
 }
 
 /// The committed specimens, by name without what is behind the dot.
@@ -84,10 +85,11 @@ fn told(specimen: &str) -> Vec<(&'static str, Value)> {
         "tokens-1" => vec![("/tokens/0/name", json!("deploy")), ("/tokens/0/role", json!("operate")), ("/tokens/0/apps", json!(["api"]))],
         "ports-1" => vec![("/ports/1.2.1", json!(4000))],
         "ends-1" => vec![("/ends", json!(4)), ("/start_us", json!(7_000_000))],
-        "installed-1" => vec![("/complete", json!(true)), ("/directories/0", json!("/etc/polkit-1/rules.d"))],
+        "installed-1" | "installed-2" => vec![("/complete", json!(true)), ("/directories/0", json!("/etc/polkit-1/rules.d"))],
         "serving-1" => vec![("/apps/api/workers/1", json!("2.2.1")), ("/apps/api/strays/0/instance", json!("3.2.1"))],
         "apps-1" => vec![("/format", json!(2)), ("/apps/api/generation", json!(1)), ("/apps/api/slots", json!(null))],
-        "apps-2" => vec![("/apps/api/stopped", json!([2])), ("/apps/api/held/generation", json!(8))],
+        "apps-2" => vec![("/apps/api/stopped", json!([2])), ("/apps/api/held/generation", json!(8)), ("/apps/api/served", json!(null))],
+        "apps-2-served" => vec![("/apps/api/served/1/generation", json!(7)), ("/apps/api/rolled_back/to", json!(4))],
         // New are those of the new generation, which the second format says of each.
         "roll-1" => {
             vec![("/roll/workers/1.2.1/new", json!(true)), ("/roll/workers/3.1.1/new", json!(false)), ("/record/generation", json!(2))]
@@ -96,9 +98,16 @@ fn told(specimen: &str) -> Vec<(&'static str, Value)> {
         // An empty file was a reload.
         "next-0" | "next-1" => vec![("/deploy", json!(true)), ("/ticket", json!(null))],
         "next-2" => vec![("/deploy", json!(false)), ("/restart", json!([2])), ("/ticket", json!(1_795_530_543_642_u64))],
+        "next-3" => vec![("/deploy", json!(true)), ("/to", json!(4)), ("/ticket", json!(1_795_530_543_642_u64))],
         "generations-1" => vec![("/highest", json!(9)), ("/started", json!(null)), ("/revisions", json!([0, 0]))],
         "generations-2" => vec![("/highest", json!(9)), ("/started", json!(null)), ("/revisions", json!([1, 2]))],
-        "generations-3" => vec![("/highest", json!(9)), ("/started", json!(8)), ("/revisions", json!([1, 2]))],
+        "generations-3" => vec![("/highest", json!(9)), ("/started", json!(8)), ("/revisions", json!([1, 2])), ("/pins", json!([]))],
+        "generations-4" => vec![
+            ("/highest", json!(9)),
+            ("/started", json!(8)),
+            ("/revisions", json!([1, 1])),
+            ("/pins", json!([[8, 8, true, "/srv/shop/releases/1"], [9, 8, false, "/srv/shop/releases/1"]])),
+        ],
         other => panic!("nobody knows what {other} says"),
     }
 }

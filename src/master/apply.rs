@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::memory::Source;
-use super::{Master, lock};
+use super::{Master, back, lock};
 use crate::api::converge::{self, Step, Wish};
 use crate::api::error::{Code, Refusal};
 use crate::api::types::{App, AppState, Changed, Done, Revisions, Worker, WorkerState};
 use crate::config::settings;
 use crate::files;
-use crate::intent::{AppIntent, Change};
+use crate::intent::{AppIntent, Change, RolledBack};
 use crate::names::{AppName, AppUnits, Generation};
 use crate::roll::order::Order;
 use crate::systemd::{ActiveState, JobEnd, Systemd, Verb};
@@ -66,6 +66,11 @@ impl<S: Systemd> Master<S> {
         let stands = lock(&self.world).workers(&units).iter().any(|(_, seen)| super::operate::stands(seen.state.active));
         // Nothing runs that a roll could replace, or that clients would miss meanwhile.
         let starts = !stands && matches!(step, Step::Start | Step::Scale | Step::Reload);
+        if let (Step::Unchanged, Some(back)) = (step, shown.rolled_back.filter(|_| converge::stays(&shown, wish))) {
+            let why =
+                format!("rolled back to generation {}, and stays so. `project-cluster reload {name}` deploys what is installed", back.to);
+            return Ok(Done::new(name, why));
+        }
         match step {
             Step::Unchanged | Step::Held => Ok(Done::new(name, "nothing to do")),
             Step::Release => Ok(Done::new(name, "no longer held: what serves is what is configured")),
@@ -105,7 +110,15 @@ fn compare(shown: &mut App, app: &settings::App, intent: &AppIntent, published: 
     // What is not pinned yet will be pinned from what is installed.
     let revision =
         |generation: Generation| if Some(generation) > highest { Some(installed.number) } else { published.revision(generation) };
-    let rolls_to = shown.roll.as_ref().filter(|roll| roll.under_way() && roll.slots.is_none()).and_then(|roll| roll.generation);
+    let rolls = shown.roll.as_ref().filter(|roll| roll.under_way() && roll.slots.is_none());
+    // A rollback makes its generation from an older one's pin.
+    let rolls_to = rolls.and_then(|roll| roll.pin.or(roll.generation));
+    let goes_back = rolls.and_then(|roll| Some(RolledBack { to: roll.pin?, since_ms: roll.id, installed: installed.number }));
+    shown.rolled_back = goes_back.or(intent.rolled_back);
+    shown.past = back::past(app, published, intent);
+    let release = |generation| published.pin(generation).map(|pin| pin.release.clone());
+    shown.release = intent.generation.and_then(release);
+    shown.workers.iter_mut().for_each(|row| row.release = row.generation.and_then(release));
     let serves = match rolls_to.or(intent.generation) {
         Some(generation) if !fresh => revision(generation),
         _ => Some(installed.number),

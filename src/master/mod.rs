@@ -11,6 +11,7 @@
 //! | `run` | signals, the watchdog | all of the above, by ending them |
 
 mod apply;
+mod back;
 pub mod events;
 mod failed;
 #[cfg(any(test, fuzzing))]
@@ -55,7 +56,7 @@ use crate::api::error::{Code, Refusal};
 use crate::api::tokens::Keys;
 use crate::api::types::{App, Health, Roll};
 use crate::config::settings::{self, Settings};
-use crate::intent::Intent;
+use crate::intent::{Intent, RolledBack};
 use crate::journal::Journal;
 use crate::names::{AppName, AppUnits, ClusterName, Slot};
 use crate::say::say;
@@ -296,7 +297,10 @@ impl<S: Systemd> Master<S> {
             if let Some((generation, pin)) = one.or_else(started) {
                 self.remember(name, |intent| {
                     if intent.generation != Some(generation) {
-                        (intent.generation, intent.pin) = (Some(generation), pin);
+                        let now = rolls::unix_ms();
+                        intent.serves(generation, pin, now);
+                        // Of one that this memory does not know: it is one all the same.
+                        intent.rolled_back = pin.map(|to| RolledBack { to, since_ms: now, installed: app.revision.number });
                         // A person's restart brought a later one up: that ends a hold.
                         intent.held.take_if(|held| generation > held.generation);
                     }

@@ -161,7 +161,9 @@ impl World {
         let mut versions = workers.iter().filter(|(_, seen)| up(seen)).map(|(instance, _)| (instance.generation, instance.pin));
         let first = versions.next()?;
         let served = 1 + versions.clone().count();
-        (versions.all(|version| version == first) && served >= target).then_some(first)
+        let whole = versions.clone().all(|(generation, _)| generation == first.0) && served >= target;
+        // A worker that a start by its own pin's name brought up is of the same generation.
+        whole.then(|| (first.0, versions.fold(first.1, |pin, (_, other)| pin.or(other))))
     }
 
     /// How many workers of an app are ready.
@@ -198,6 +200,7 @@ mod tests {
         let version = |rows: &[(UnitState, Details)]| world(rows).one_version(&units, 2);
         assert_eq!(version(&[up("1.7.1"), up("2.7.3")]), Some((Generation(7), None)));
         assert_eq!(version(&[up("1.8-7.1"), up("2.8-7.1")]), Some((Generation(8), Some(Generation(7)))));
+        assert_eq!(version(&[up("1.8.1"), up("2.8-7.1")]), Some((Generation(8), Some(Generation(7)))));
         assert_eq!(version(&[up("1.7.1"), up("2.8.1")]), None, "a mix");
         assert_eq!(version(&[up("1.7.1")]), None, "one is missing");
         assert_eq!(version(&[]), None);

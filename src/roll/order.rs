@@ -6,13 +6,16 @@ use serde::{Deserialize, Serialize};
 
 use super::plan::Scope;
 use super::stage::World;
-use crate::names::Slot;
+use crate::names::{Generation, Slot};
 
 /// What somebody asks for. Whatever it is, the app has a worker in each wanted slot afterwards and none elsewhere.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Order {
     /// Every worker is to be replaced by one of a new generation.
     pub deploy: bool,
+    /// The new generation is this older one again: it has its pin, and not one of what is on disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<Generation>,
     /// The workers of these slots are to be replaced, by ones of the same generation.
     pub restart: BTreeSet<Slot>,
 }
@@ -25,13 +28,24 @@ impl Order {
 
     /// Fresh workers in these slots.
     pub fn restart(slots: BTreeSet<Slot>) -> Self {
-        Self { deploy: false, restart: slots }
+        Self { restart: slots, ..Self::default() }
     }
 
-    /// Both at once.
+    /// A new generation that is this older one again.
+    pub fn rollback(to: Generation) -> Self {
+        Self { deploy: true, to: Some(to), ..Self::default() }
+    }
+
+    /// Whether no roll can bring both about.
+    pub fn excludes(&self, other: &Self) -> bool {
+        self.deploy && other.deploy && self.to != other.to
+    }
+
+    /// Both at once, where one does not exclude the other.
     #[must_use]
     pub fn and(mut self, other: Self) -> Self {
         self.deploy |= other.deploy;
+        self.to = self.to.or(other.to);
         self.restart.extend(other.restart);
         self
     }
@@ -62,6 +76,9 @@ mod tests {
         // 3 is not wanted any more, 4 has no worker yet, 8 is no slot at all.
         assert_eq!(both.scope(&slots(&[1, 2, 4]), &world), Scope::Slots(slots(&[1, 3, 4])));
         assert_eq!(Order::default().scope(&slots(&[1, 2, 3]), &world), Scope::Slots(slots(&[])));
+        assert_eq!(both.clone().and(Order::rollback(Generation(3))).to, Some(Generation(3)));
+        let (one, other) = (Order::rollback(Generation(3)), Order::rollback(Generation(2)));
+        assert!(one.excludes(&other) && one.excludes(&Order::deploy()) && !one.excludes(&one) && !one.excludes(&both));
         assert_eq!(both.and(Order::deploy()).scope(&slots(&[1, 2, 4]), &world), Scope::App);
     }
 }

@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::plan::Target;
+use super::plan::{Target, Version};
 use super::stage::{Stage, World};
 use crate::names::{AppName, Instance, Uid};
 use crate::systemd::{ActiveState, JobEnd, Verb};
@@ -124,7 +124,8 @@ impl Step {
     }
 }
 
-/// A worker for people: `api:01 (generation 7)`.
+/// A worker for people: `api:01 (generation 7)`, or `(generation 7-4)` where that is generation 4 again.
 pub fn who(app: &AppName, worker: &Instance) -> String {
-    format!("{} (generation {})", Uid { app: app.clone(), slot: worker.slot }, worker.generation)
+    let version = Version { generation: worker.generation, pin: worker.pin };
+    format!("{} (generation {version})", Uid { app: app.clone(), slot: worker.slot })
 }

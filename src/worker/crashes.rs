@@ -13,16 +13,14 @@ use std::time::Duration;
 
 use super::error::{Priority, say};
 use super::files;
+use super::living;
 use super::paths::Paths;
 use crate::formats::{self, Unread};
 use crate::health::{Count, Known, LONGEST, LOOP, STEP};
 use crate::journal::monotonic_us_now;
 use crate::names::{AppName, AppUnits, ClusterName, Instance, Slot, Uid};
-use crate::systemd::dbus::Bus;
-use crate::systemd::{self, Systemd as _};
+use crate::systemd::Systemd as _;
 
-/// PID 1 answers in a millisecond; a start does not hang because it does not.
-const ANSWER: Duration = Duration::from_secs(3);
 /// Most files of an app: two workers in each slot. More would be made by a master that is not ours any more.
 const MOST: usize = 2 * Slot::MAX as usize;
 
@@ -85,16 +83,9 @@ fn linger(ends: u32, wait: Duration) {
 
 /// What systemd knows of the worker; none when it does not say.
 fn known(paths: &Paths, unit: &str) -> Option<Known> {
-    let asked = || -> Result<Known, String> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|why| why.to_string())?;
-        let question = async {
-            let details = Bus::private(paths).await?.details(unit).await?;
-            Ok::<_, systemd::Error>(Known { restarts: details.restarts, ready_us: details.active_since_us })
-        };
-        let answer = runtime.block_on(async { tokio::time::timeout(ANSWER, question).await });
-        answer.map_err(|_| format!("no answer within {ANSWER:?}"))?.map_err(|why| why.to_string())
-    };
-    asked().inspect_err(|why| say(Priority::Warning, &format!("{unit}: systemd does not say how often it restarted it: {why}"))).ok()
+    let details = living::ask(paths, async |systemd| systemd.details(unit).await);
+    let told = details.inspect_err(|why| say(Priority::Warning, &format!("{unit}: systemd does not say how often it restarted it: {why}")));
+    told.ok().map(|details| Known { restarts: details.restarts, ready_us: details.active_since_us })
 }
 
 fn file(directory: &Path, instance: &Instance) -> PathBuf {

@@ -14,6 +14,7 @@ use super::store::Counter;
 use super::sys::sockets::{SockAddr, parse_sockaddr};
 use crate::config::settings::{Listen, Ready, Settings, Spawn};
 use crate::fuzz::comes_back;
+use crate::intent::AppIntent;
 use crate::health::{Count, HEALTHY, Known, LONGEST};
 use crate::names::{Address, AppName, ClusterName, Generation, Instance, Slot};
 
@@ -84,11 +85,15 @@ fn ended(count: &Count) {
 fn published(text: &str) {
     let published = Published::parse(text);
     let written = published.to_string();
-    assert!(written.len() as u64 <= Published::LIMIT && written.lines().count() <= 66, "{written}");
+    assert!(written.len() as u64 <= Published::LIMIT && written.lines().count() <= 2 + 64 + 64, "{written}");
     assert_eq!(Published::parse(&written), published);
     if let Some(highest) = published.highest() {
         assert!(published.revision(highest).is_some() && published.highest_revision().is_some());
     }
+    let pins = published.pins();
+    assert!(pins.is_sorted_by(|a, b| a.generation < b.generation) && pins.iter().all(|pin| pin.maker <= pin.generation), "{written}");
+    let past = AppIntent { generation: published.highest(), ..AppIntent::default() };
+    assert!(past.past(pins, 3).len() <= 3);
     let mut more = published.clone();
     more.add(Generation(u64::MAX), 7);
     assert_eq!((more.highest(), more.revision(Generation(u64::MAX))), (Some(Generation(u64::MAX)), Some(7)));

@@ -11,6 +11,7 @@
 //! | `listens.PID.N` | the bind supervisor, when the app listens on socket N | `ready` |
 //! | `bell` | `ready`; a FIFO that `exec` and the supervisor ring after writing | `ready` |
 
+mod again;
 pub mod crashes;
 pub mod error;
 pub mod exec;
@@ -18,6 +19,7 @@ pub mod files;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 pub mod inherited;
+mod living;
 pub mod paths;
 pub mod pin;
 pub mod ports;

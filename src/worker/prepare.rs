@@ -11,13 +11,14 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::error::Error;
+use super::error::{Error, Priority, say};
 use super::paths::Paths;
 use super::pin::{Copy, Pin};
 use super::release::Owner;
 use super::store::{Lock, Store};
-use super::{crashes, ports, sys};
+use super::{crashes, living, ports, sys};
 use crate::config::settings::Spawn;
+use crate::intent::Intent;
 use crate::names::{AppName, AppUnits, ClusterName, Generation, Instance};
 
 /// How long a worker waits for a port. A roll starts the next one as soon as an old one retires, and that one gives its
@@ -77,6 +78,7 @@ fn finish(cluster: &ClusterName, app: &AppName, instance: Instance, paths: &Path
     let owner = directory.symlink_metadata().map_err(failed)?;
     let owner = Owner { uid: owner.uid(), gid: owner.gid() };
     let until = Instant::now() + PORT_WAIT;
+    let known = store.pin(app, instance.generation).is_ok_and(|pin| pin.is_some());
     let copy = loop {
         match copy_for(&store, cluster, app, instance, paths, owner)? {
             Ok(copy) => break copy,
@@ -84,7 +86,31 @@ fn finish(cluster: &ClusterName, app: &AppName, instance: Instance, paths: &Path
             Err(_) => std::thread::sleep(PORT_LOOK),
         }
     };
-    hand_over(&copy, directory).map_err(|error| Error::new(format!("{} cannot be written: {error}", directory.join(Copy::FILE).display())))
+    hand_over(&copy, directory)
+        .map_err(|error| Error::new(format!("{} cannot be written: {error}", directory.join(Copy::FILE).display())))?;
+    // Several first workers of a generation find the same to do, one after the other.
+    if !known && let Err(why) = prune(&store, cluster, app, paths) {
+        say(Priority::Warning, &format!("{app}: pins that nobody comes back to are not removed: {why}"));
+    }
+    Ok(())
+}
+
+/// Forgets the pins that nobody can come back to. Where somebody cannot be asked whether he still needs one, none is.
+fn prune(store: &Store, cluster: &ClusterName, app: &AppName, paths: &Paths) -> Result<(), Error> {
+    let keep = store.settings()?.apps.get(app).map_or(0, |app| app.keep);
+    let intent = Intent::read(&paths.intent(cluster)).map_err(|why| Error::new(format!("the master's memory cannot be read: {why}")))?;
+    let intent = intent.apps.get(app).cloned().unwrap_or_default();
+    let lock = store.lock(app)?;
+    let mut gone = store.superfluous(&lock, app, &intent, keep)?;
+    if gone.is_empty() {
+        return Ok(());
+    }
+    // The lock is held: a worker that is not loaded yet finds what is left, and none of it half gone.
+    for worker in living::workers(paths, &AppUnits::new(cluster, app)).map_err(Error::new)? {
+        gone.remove(&worker.generation);
+        gone.remove(&worker.pinned());
+    }
+    store.forget(&lock, app, &gone)
 }
 
 /// What the worker gets; the inner error says that no port is free. The app's lock is held no longer than this takes.
@@ -109,24 +135,33 @@ fn copy_for(
     Ok(Ok(Copy { format: super::pin::FORMAT, cluster: cluster.clone(), app: app.clone(), instance, port, nonblocking, pin }))
 }
 
-/// The pin of a worker's generation: the existing one, else made now if the generation is the next one.
+/// The pin of a worker's generation: the existing one, else made now if the generation is the next one. What the name says
+/// of an older pin is checked by that, where it is still there: the generation has a copy, which says whose it is.
 fn pin_for(store: &Store, lock: &Lock, app: &AppName, instance: &Instance, owner: Owner) -> Result<Pin, Error> {
-    let older = instance.pin.map(|older| existing(store, app, older)).transpose()?;
+    let older = instance.pin.map(|named| Ok::<_, Error>((named, store.pin(app, named)?))).transpose()?;
     if let Some(pin) = store.pin(app, instance.generation)? {
-        return match older {
-            Some(older) if older.generation != pin.generation => Err(Error::new(format!(
-                "generation {} of {app} was made from the pin of generation {}, not of {}: start it under its own name",
-                instance.generation, pin.generation, older.generation
-            ))),
-            _ => Ok(pin),
+        let fits = match &older {
+            None => true,
+            Some((_, Some(older))) => older.generation == pin.generation,
+            Some((named, None)) => pin.generation <= *named,
         };
+        if let Some((named, _)) = older.filter(|_| !fits) {
+            return Err(Error::new(format!(
+                "generation {} of {app} was made from the pin of generation {}, not of {named}: start it under its own name",
+                instance.generation, pin.generation
+            )));
+        }
+        return Ok(pin);
+    }
+    if let Some((named, None)) = older {
+        return Err(gone(app, named));
     }
     let counter = store.counter(app)?;
     if instance.generation <= counter.generation {
         return Err(gone(app, instance.generation));
     }
-    match older {
-        Some(older) => store.copy_pin(lock, app, instance.generation, &older).map(|()| older),
+    match older.and_then(|(_, pin)| pin) {
+        Some(older) => store.copy_pin(lock, app, instance.generation, &older, owner).map(|()| older),
         None => store.make_pin(lock, app, instance.generation, owner),
     }
 }
@@ -140,13 +175,9 @@ fn siblings(store: &Store, app: &AppName, instance: &Instance) -> Result<Option<
     store.last_ready(app)?.map(|last| store.is_nonblocking(app, last)).transpose()
 }
 
-fn existing(store: &Store, app: &AppName, generation: Generation) -> Result<Pin, Error> {
-    store.pin(app, generation)?.ok_or_else(|| gone(app, generation))
-}
-
 fn gone(app: &AppName, generation: Generation) -> Error {
     Error::new(format!(
-        "the pin of generation {generation} of {app} is not kept any more: `project-cluster reload {app}` makes a new generation"
+        "the pin of generation {generation} of {app} is not kept any more: `project-cluster reload {app}` makes a new generation, `project-cluster show {app}` lists those to go back to"
     ))
 }
 

@@ -25,12 +25,20 @@ pub struct Owner {
 /// # Errors
 /// When it is none, or the worker's user may not get there.
 pub fn resolve(app: &App, owner: Owner) -> io::Result<PathBuf> {
+    lookup(&app.cwd, app, owner)
+}
+
+/// Where a path leads with the rights of an app's worker.
+///
+/// # Errors
+/// As [`resolve`].
+pub fn lookup(path: &Path, app: &App, owner: Owner) -> io::Result<PathBuf> {
     let ambient = app.systemd.keys().any(|key| key.eq_ignore_ascii_case("AmbientCapabilities"));
     // Without a symlink it is what root wrote. Workers with capabilities may more than their user.
-    if owner.uid == 0 || ambient || process::effective_uid() != 0 || fs::canonicalize(&app.cwd).is_ok_and(|cwd| cwd == app.cwd) {
-        return directory(&app.cwd);
+    if owner.uid == 0 || ambient || process::effective_uid() != 0 || fs::canonicalize(path).is_ok_and(|found| found == path) {
+        return directory(path);
     }
-    process::as_user(owner.uid, owner.gid, &groups(app)?, || directory(&app.cwd))?
+    process::as_user(owner.uid, owner.gid, &groups(app)?, || directory(path))?
 }
 
 fn directory(path: &Path) -> io::Result<PathBuf> {

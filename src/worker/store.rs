@@ -1,9 +1,10 @@
 //! What root keeps of every app: pins, which of them got ready, the counter of generations, the whole settings.
 //!
 //! All of it lies below `/var/lib/NAME/pins` (0700): `settings.json`, `APP/counter.json`, `APP/GEN.json`, `APP/GEN.ready`,
-//! `APP/lock`. It must not know units, processes or what a worker does with its pin. Nothing here is ever written by the
+//! `APP/lock`. What nobody can come back to any more is forgotten when a generation is made ([`Store::superfluous`]). It must not know units, processes or what a worker does with its pin. Nothing here is ever written by the
 //! unprivileged master.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
@@ -16,11 +17,13 @@ use super::error::Error;
 use super::files;
 use super::paths::Paths;
 use super::pin::{self, Pin};
-use super::published::Published;
+use super::published::{Published, Told};
 use super::release::{self, Owner};
+use super::again;
 use super::sys;
 use crate::config::settings::{App, Settings};
 use crate::formats;
+use crate::intent::AppIntent;
 use crate::names::{AppName, ClusterName, Generation};
 
 /// How long a step waits for another that holds an app's lock. A holder writes two small files; seconds mean a disk that
@@ -150,7 +153,15 @@ impl Store {
 
     /// Makes the next generation one that uses an older generation's pin: a copy, so that the generation has a pin of its
     /// own whatever becomes of the old one. The caller holds the lock.
-    pub fn copy_pin(&self, _lock: &Lock, app: &AppName, generation: Generation, older: &Pin) -> Result<(), Error> {
+    ///
+    /// # Errors
+    /// When `generation` is not the next one, or what the pin says could not be brought about as it was: its release is gone,
+    /// or units say something else by now.
+    pub fn copy_pin(&self, _lock: &Lock, app: &AppName, generation: Generation, older: &Pin, owner: Owner) -> Result<(), Error> {
+        let settings = self.settings()?;
+        if let Some(now) = settings.apps.get(app) {
+            again::can_be(app, older, now, owner)?;
+        }
         self.keep_pin(app, generation, older)
     }
 
@@ -165,19 +176,62 @@ impl Store {
         }
         files::write_json(&self.app(app).join(format!("{generation}.json")), pin)?;
         files::write_json(&self.app(app).join("counter.json"), &Counter { generation, ..counter })?;
-        self.publish(app, |published| published.add(generation, pin.revision))
+        self.publish(app, self.told(app)?, |published| published.add(generation, pin.revision))
     }
 
-    /// Says numbers where the master can read them: nothing else of a pin. The lock is held.
-    fn publish(&self, app: &AppName, change: impl FnOnce(&mut Published)) -> Result<(), Error> {
+    /// Says where the master can read it which generations there are, and of these pins whose they are and which release they
+    /// are of: nothing else of a pin. The lock is held.
+    fn publish(&self, app: &AppName, pins: Vec<Told>, change: impl FnOnce(&mut Published)) -> Result<(), Error> {
         let path = self.published_path(app);
         if let Some(directory) = path.parent() {
             files::make_directory(directory, false)?;
         }
         let mut published = self.published(app);
         change(&mut published);
+        published.tell(pins);
         crate::files::replace(&path, published.to_string().as_bytes(), 0o644)
             .map_err(|error| io_error("be written", &path.display().to_string(), &error))
+    }
+
+    /// What may be told of the pins that are there; one that cannot be read is none that could be used.
+    fn told(&self, app: &AppName) -> Result<Vec<Told>, Error> {
+        let entries = self.entries(app)?;
+        let told = |(generation, kind): &(Generation, Kind)| {
+            let pin = self.pin(app, *generation).ok().flatten().filter(|_| *kind == Kind::Pin)?;
+            let ready = entries.contains(&(*generation, Kind::Ready));
+            Some(Told { generation: *generation, maker: pin.generation, ready, release: pin.cwd.display().to_string() })
+        };
+        Ok(entries.iter().filter_map(told).collect())
+    }
+
+    /// The generations with a pin that nobody can come back to: neither among the last `keep` that were current, nor named by
+    /// what the master remembers, nor what a start would start. Whether a worker lives that names one of them is not known here.
+    pub fn superfluous(&self, _lock: &Lock, app: &AppName, intent: &AppIntent, keep: u16) -> Result<BTreeSet<Generation>, Error> {
+        let (told, counter) = (self.told(app)?, self.counter(app)?);
+        let mut stays: BTreeSet<Generation> = intent.past(&told, keep).into_iter().map(|pin| pin.generation).collect();
+        // What the handle started goes by nothing once something later serves.
+        let started = counter.started.filter(|started| Some(*started) >= intent.generation);
+        stays.extend(intent.named().chain([counter.generation]).chain(started).chain(self.last_ready(app)?));
+        Ok(told.into_iter().map(|pin| pin.generation).filter(|generation| !stays.contains(generation)).collect())
+    }
+
+    /// Forgets the pins of these generations: first they are told no more, then they go.
+    pub fn forget(&self, _lock: &Lock, app: &AppName, generations: &BTreeSet<Generation>) -> Result<(), Error> {
+        let mut told = self.told(app)?;
+        told.retain(|pin| !generations.contains(&pin.generation));
+        self.publish(app, told, |_| ())?;
+        for generation in generations {
+            for kind in ["ready", "json"] {
+                let path = self.app(app).join(format!("{generation}.{kind}"));
+                match fs::remove_file(&path) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                        return Err(io_error("be removed", &path.display().to_string(), &error));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
     }
 
     /// What is told of an app's generations; nothing where that cannot be read.
@@ -195,7 +249,7 @@ impl Store {
         let _lock = self.lock(app)?;
         let counter = self.counter(app)?;
         files::write_json(&self.app(app).join("counter.json"), &Counter { started: Some(generation), ..counter })?;
-        self.publish(app, |published| published.started = Some(generation))
+        self.publish(app, self.told(app)?, |published| published.started = Some(generation))
     }
 
     /// The highest generation of which some worker got ready: what serves when everything else is lost.

@@ -244,7 +244,10 @@ fn a_changed_secret_rolls_and_shows_nowhere_and_a_member_of_the_group_carries_ou
         }
     }
     assert!(!cluster.journal(&[]).contains(SECRET));
-    assert_eq!(cluster.read("/var/lib/project-cluster/generations/api"), "format 3\nstarted 1\n1 0\n2 1\n");
+    assert_eq!(
+        cluster.read("/var/lib/project-cluster/generations/api"),
+        "format 4\nstarted 1\n1 0\n2 1\npin 1 1 1 \"/srv/shop/v1\"\npin 2 2 0 \"/srv/shop/v1\"\n"
+    );
 }
 
 #[test]
@@ -308,7 +311,8 @@ pub fn what_is_changed_back_rolls_only_where_something_else_serves_and_ends_the_
     cluster.config(&env("v1"));
     has_lines(&cluster.cli(&["apply"]).ok(), &["api: reload, its env changed"]);
     assert!(cluster.get(ADDRESS, "/").unwrap().body.starts_with("v1 "));
-    assert_eq!(cluster.read("/var/lib/project-cluster/generations/api"), "format 3\nstarted 1\n1 0\n2 1\n3 0\n");
+    let told = cluster.read("/var/lib/project-cluster/generations/api");
+    assert!(told.starts_with("format 4\nstarted 1\n1 0\n2 1\n3 0\npin 1 1 1 "), "{told}");
     assert_eq!(cluster.cli(&["apply"]).ok(), "api: unchanged");
     // Held by what failed: what serves is what is configured again.
     cluster.wait_until("the old ones are gone", SOON, || cluster.generations("api") == [3]);

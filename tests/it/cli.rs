@@ -26,7 +26,7 @@ pub fn ls_and_show_tell_of_the_whole_control_group() {
     assert_eq!(uids, ["api:01", "bg:01", "bg:02"]);
     let Value::Object(row) = &rows[0].0 else { panic!("an object") };
     let keys: Vec<&str> = row.keys().map(String::as_str).collect();
-    for key in "uid app slot generation unit state pid uptime_ms restarts errors warnings memory_bytes cpu_ms".split(' ') {
+    for key in "uid app slot generation pin release unit state pid uptime_ms restarts errors warnings memory_bytes cpu_ms".split(' ') {
         assert!(keys.contains(&key), "{key} of {keys:?}");
     }
     assert_eq!((&row["app"], &row["slot"], &row["generation"], &row["restarts"]), (&"api".into(), &1.into(), &1.into(), &0.into()));
@@ -37,7 +37,7 @@ pub fn ls_and_show_tell_of_the_whole_control_group() {
 
     let table = cluster.cli(&["ls"]).ok();
     let heading: Vec<&str> = table.lines().next().unwrap().split_whitespace().collect();
-    assert_eq!(heading, ["uid", "pid", "state", "gen", "crash", "err", "warn", "memory", "cpu", "uptime"]);
+    assert_eq!(heading, ["uid", "pid", "state", "gen", "release", "crash", "err", "warn", "memory", "cpu", "uptime"]);
     assert_eq!(table.lines().filter(|line| line.contains("online")).count(), 3, "{table}");
     assert_eq!(cluster.cli(&["ls", "bg:02"]).ok().lines().count(), 2);
     let shown = cluster.cli(&["show", "api"]).ok();
@@ -78,7 +78,7 @@ fn show_tells_apart_what_runs_and_what_is_installed() {
     assert_eq!((&root["in_effect"], &root["command"]), (&false.into(), &serde_json::json!(["node", "app.js", "3000"])));
     // Who may not read what runs is not told that it is what is installed.
     let member = facts(&cluster.run_as("games", &["project-cluster", "show", "api", "--json"]).ok());
-    assert_eq!((&member["in_effect"], &member["command"], &member["release"]), (&false.into(), &Value::Null, &Value::Null));
+    assert_eq!((&member["in_effect"], &member["command"], &member["release"]), (&false.into(), &Value::Null, &"/srv/shop/v1".into()));
     cluster.cli(&["reload", "api"]).ok();
     let shown = lines(&cluster.cli(&["show", "api"]).ok());
     assert!(shown.contains(&"  command  node app.js 3000 --later".into()) && shown.contains(&"  user     games".into()), "{shown:#?}");

@@ -162,7 +162,7 @@ impl<G: std::ops::Deref<Target = dyn Ground>> Cluster<G> {
     /// The generations of the workers of an app that are up, each once.
     pub fn generations(&self, app: &str) -> Vec<u64> {
         let mut generations: Vec<u64> =
-            self.workers(app).iter().map(|unit| instance(unit).split('.').nth(1).unwrap().parse().unwrap()).collect();
+            self.workers(app).iter().map(|unit| instance(unit).split(['.', '-']).nth(1).unwrap().parse().unwrap()).collect();
         generations.sort_unstable();
         generations.dedup();
         generations

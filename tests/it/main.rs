@@ -33,6 +33,7 @@ mod proof;
 mod ready;
 mod reload;
 mod rest;
+mod rollback;
 mod rootless;
 mod sandbox;
 mod schemathesis;

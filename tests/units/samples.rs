@@ -41,6 +41,7 @@ pub fn app(command: &str) -> App {
             deadline: Duration::from_secs(600),
             ..Reload::default()
         },
+        keep: 5,
         sandbox: Sandbox::default(),
         systemd: BTreeMap::new(),
         limits: BTreeMap::new(),

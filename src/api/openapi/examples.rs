@@ -49,6 +49,7 @@ fn a_roll(state: RollState) -> Roll {
         id: 1_764_000_000_000,
         asked_by: Some("user 1000".into()),
         generation: Some(Generation(4)),
+        pin: None,
         slots: None,
         state,
         sequence: 2,

@@ -235,12 +235,12 @@ fn changes() -> Vec<Operation> {
     );
     all.push(Operation {
         tag: "rolls",
-        ..order::<Order>(
+        ..order::<rolls::Begin>(
             "/v1/apps/{app}/rolls",
             "begin",
             (
                 "Starts a roll",
-                "Every worker is replaced, new before old, by one of a new generation: what is on disk and installed now. With `slots` these alone, by fresh ones of the same generation. Asked for while another roll runs it is carried out behind it; several that wait become one.",
+                "Every worker is replaced, new before old, by one of a new generation: what is on disk and installed now. With `slots` these alone, by fresh ones of the same generation; with `to` it is a rollback, and the new generation is an older one again: command, environment and release. Asked for while another roll runs it is carried out behind it; several that wait become one.",
             ),
             rolled,
             begun,

@@ -127,6 +127,8 @@ mod tests {
             app,
             slot,
             generation: Some(Generation(generation)),
+            pin: None,
+            release: None,
             unit: None,
             state: WorkerState::Online,
             pid,

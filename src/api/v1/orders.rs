@@ -31,8 +31,8 @@ use crate::systemd::Systemd;
 /// How the end of an order is waited for.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Patience {
-    wait: Option<Wait>,
-    watch: bool,
+    pub wait: Option<Wait>,
+    pub watch: bool,
 }
 
 /// An order of a whole app.

@@ -9,12 +9,12 @@ use axum::routing::{get, post};
 use serde::Deserialize;
 
 use super::apps::Name;
-use super::orders::{self, Order};
+use super::orders::{self, Patience};
 use super::{Answer, Routes, Shared, known};
 use crate::api::caller::{Caller, Role};
-use crate::api::error::Refusal;
+use crate::api::error::{Code, Refusal};
 use crate::api::extract::{Path, Query};
-use crate::api::query::{Limit, Number, Page, Wait};
+use crate::api::query::{Limit, Number, Page, Slots, To, Wait};
 use crate::api::types::{Done, Roll};
 use crate::systemd::Systemd;
 
@@ -55,6 +55,22 @@ pub(in crate::api) struct Watch {
     after: Option<u64>,
 }
 
+/// Which roll.
+#[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub(in crate::api) struct Begin {
+    /// Wait so long, at most 1 h, for its end. Default: no wait.
+    wait: Option<Wait>,
+    /// Do not wait for the end of a roll that carries it out: answer with it as soon as it has begun, to be watched.
+    #[serde(default)]
+    watch: bool,
+    /// The workers in these slots alone, `1,3`. Default: the whole app.
+    slots: Option<Slots>,
+    /// A rollback, to this generation: one of the app's `past`, or `previous`, the first of them. Not with `slots`.
+    to: Option<To>,
+}
+
 /// Of a roll.
 #[derive(Debug, Deserialize)]
 struct Which {
@@ -93,18 +109,24 @@ async fn roll<S: Systemd>(State(master): Shared<S>, caller: Caller, Path(path): 
     Ok(Json(master.roll(&app, path.id, watch.after, wait).await?))
 }
 
-/// All workers to a new generation; of single slots new workers of the same one.
+/// All workers to a new generation, or to an older one again; of single slots new workers of the same one.
 async fn begin<S: Systemd>(
     State(master): Shared<S>,
     caller: Caller,
     Path(path): Path<Name>,
-    Query(order): Query<Order>,
+    Query(Begin { wait, watch, slots, to }): Query<Begin>,
 ) -> Result<Response, Refusal> {
     let app = known(&master, &caller, &path.app)?;
-    let (patience, slots) = order.parts();
-    orders::carry_out(master, &caller, app, patience, async move |master, app| match slots {
-        None => Ok(Done::by_roll(master.reload(&app).await?, "begun")),
-        Some(slots) => master.restart(&app, slots).await,
+    if slots.is_some() && to.is_some() {
+        let why = "a rollback is of the whole app, since no generation mixes releases: leave `slots` out, or `to`";
+        return Err(Refusal::new(Code::BadRequest, why).at("to"));
+    }
+    let patience = Patience { wait, watch };
+    orders::carry_out(master, &caller, app, patience, async move |master, app| match (slots, to) {
+        (Some(Slots(slots)), _) => master.restart(&app, slots).await,
+        (None, None) => Ok(Done::by_roll(master.reload(&app).await?, "begun")),
+        (None, Some(To::Previous)) => Ok(Done::by_roll(master.roll_back(&app, None).await?, "begun")),
+        (None, Some(To::Generation(to))) => Ok(Done::by_roll(master.roll_back(&app, Some(to)).await?, "begun")),
     })
     .await
 }

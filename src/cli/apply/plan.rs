@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
-use crate::api::converge::{Step, Wish, becomes, other_slots, releases, starts_others, step, taken};
+use crate::api::converge::{Step, Wish, becomes, other_slots, releases, starts_others, stays, step, taken};
 use crate::api::types::App;
 use crate::config::settings::Settings;
 use crate::names::{AppName, Slot, Uid};
@@ -98,6 +98,10 @@ fn text(step: Step, app: Option<&App>, wish: Wish, Changes { keys, around }: &Ch
     let later = |becomes: &str| if becomes.is_empty() { String::new() } else { format!("; its next start takes what changed ({becomes})") };
     let released = if app.is_some_and(|app| releases(app, wish)) { "; no longer held: what serves is what is configured" } else { "" };
     let listed = keys.iter().cloned().collect::<Vec<_>>().join(", ");
+    let back = app.filter(|app| stays(app, wish)).and_then(|app| Some((&app.name, app.rolled_back?.to)));
+    if let (Step::Unchanged, Some((name, to))) = (step, back) {
+        return format!("rolled back to generation {to}, and stays so. `project-cluster reload {name}` deploys what is configured");
+    }
     match step {
         Step::Unchanged | Step::Release if around.is_empty() => format!("unchanged{released}"),
         Step::Unchanged | Step::Release => format!("its workers go on; changed: {}{released}", around.join(", ")),

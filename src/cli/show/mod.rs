@@ -44,7 +44,7 @@ pub struct Facts {
     in_effect: bool,
     /// Program and arguments of what runs; null where they are not known: what differs from what is installed only root can read.
     command: Option<Vec<String>>,
-    /// The release: `cwd` of its generation with every symlink resolved. Null for all but root, who alone can read it.
+    /// The release: `cwd` of its generation with every symlink resolved; null where it is not known.
     release: Option<String>,
     /// Who it runs as, by its process: a name, or the number of a user without one in /etc/passwd; null where nothing runs.
     runs_as: Option<String>,
@@ -151,8 +151,8 @@ async fn facts(context: &Context, app: &App, choice: &Choice, rows: &[&Worker], 
     let shown = if worker { rows } else { &app.workers.iter().filter(|row| row.generation == generation).collect::<Vec<_>>() };
     let mut facts = Facts {
         in_effect,
-        command: pin.as_ref().map(|pin| pin.command.clone()).or_else(|| in_effect.then(|| app.command.clone())),
-        release: pin.map(|pin| pin.cwd.display().to_string()),
+        command: pin.map(|pin| pin.command).or_else(|| in_effect.then(|| app.command.clone())),
+        release: if worker { rows.iter().find_map(|row| row.release.clone()) } else { app.release.clone() },
         runs_as: shown.iter().find_map(|row| row.pid).and_then(user),
         since_ms: units.iter().find(active).and_then(|unit| unit.active_since_ms),
         connections: connections(app, settings),

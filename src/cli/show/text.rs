@@ -5,7 +5,7 @@
 use super::Facts;
 use super::units::Unit;
 use crate::api::types::{App, AppState, RollState, Worker};
-use crate::cli::follow::figures;
+use crate::cli::follow::{figures, version};
 use crate::cli::table::{self, Tone};
 use crate::cli::{list, time};
 use crate::config::accounts::DYNAMIC;
@@ -51,7 +51,7 @@ pub fn app(app: &App, facts: &Facts, log: &[String], look: Look) -> String {
         AppState::Stopped | AppState::Sleeping => Tone::Grey,
         _ => Tone::Yellow,
     };
-    let generation = app.generation.map_or_else(|| "-".to_owned(), |generation| generation.to_string());
+    let generation = app.generation.map_or_else(|| "-".to_owned(), |generation| version(generation, app.pin));
     let up = !matches!(app.state, AppState::Stopped | AppState::Sleeping | AppState::Failed);
     let since = facts.since_ms.filter(|_| up).map_or_else(String::new, |since| format!(", up since {}", time::since(since)));
     let state = tone.paint(app.state.word(), look.colours);
@@ -68,6 +68,7 @@ pub fn app(app: &App, facts: &Facts, log: &[String], look: Look) -> String {
     if let Some(text) = list::changed(app) {
         page.line("config", &text);
     }
+    past(&mut page, app);
     if let Some(held) = &app.held {
         page.line("held", &format!("since {}, generation {}:", time::since(held.since_ms), held.generation));
         held.reason.lines().for_each(|text| page.line("", &harmless(text)));
@@ -96,7 +97,7 @@ pub fn app(app: &App, facts: &Facts, log: &[String], look: Look) -> String {
 /// One worker of an app.
 pub fn worker(app: &App, row: &Worker, facts: &Facts, log: &[String], look: Look) -> String {
     let state = list::state_tone(row.state).paint(row.state.word(), look.colours);
-    let generation = row.generation.map_or_else(|| "no generation".to_owned(), |generation| format!("generation {generation}"));
+    let generation = row.generation.map_or_else(|| "no generation".to_owned(), |generation| format!("generation {}", version(generation, row.pin)));
     let since = facts
         .since_ms
         .filter(|_| row.uptime_ms.is_some())
@@ -234,6 +235,25 @@ fn ended(page: &mut Page, facts: &Facts) {
             (None, None) => "no code".to_owned(),
         };
         page.line("ended", &format!("{}: {how} ({}), at {}", harmless(&unit.unit), harmless(&ended.result), time::since(ended.time_ms)));
+    }
+}
+
+/// By which rollback it serves, and where it can go back to.
+fn past(page: &mut Page, app: &App) {
+    if let Some(text) = list::rolled_back(app) {
+        page.line("back", &text);
+    }
+    for (at, one) in app.past.iter().enumerate() {
+        let since = one.since_ms.map_or_else(String::new, |since| format!(", current from {}", time::since(since)));
+        let revision = one.revision.map_or_else(String::new, |revision| format!(", revision {revision}"));
+        let (number, rest) = (version(one.generation, one.pin), format!("{revision}{since}"));
+        let room = page.width.saturating_sub(INDENT + number.len() + 2 + table::width(&rest)).max(20);
+        let text = format!("{number}  {}{rest}", table::middle(&harmless(&one.release), room));
+        page.line(if at == 0 { "past" } else { "" }, &text);
+    }
+    if let Some(last) = app.past.first() {
+        let (name, to) = (&app.name, last.generation);
+        page.line("", &format!("go back to {to}: `project-cluster rollback {name}`; to another: `--to` and its number"));
     }
 }
 

@@ -40,6 +40,7 @@ const KEYS: &[&str] = &[
     "max_unavailable",
     "min_ready",
     "deadline",
+    "keep",
     "start",
     "kill",
     "path",

@@ -73,6 +73,7 @@ pub(super) fn app<A: Accounts>(
         success_exit_codes: app.success_exit_codes.value().map(|list| list.0.iter().map(|at| at.value.to()).collect()).unwrap_or_default(),
         timeout: limits::timeouts(&cluster.timeout, &app.timeout),
         reload,
+        keep: limits::keep(&cluster.reload, &app.reload),
         sandbox,
         systemd: directives::service(&app.systemd, context.findings),
         limits: directives::limits(&app.limits, context.findings),

@@ -45,6 +45,12 @@ fn lay_reload(reload: &mut settings::Reload, table: &Reload) {
     }
 }
 
+/// How many generations are kept: the cluster's key, the app's own.
+pub(super) fn keep(cluster: &Key<Reload>, app: &Key<Reload>) -> u16 {
+    let written = [app, cluster].into_iter().find_map(|table| table.value()?.keep.value());
+    written.map_or(settings::App::keep(), |keep| keep.to())
+}
+
 fn zero(amount: Amount) -> bool {
     matches!(amount, Amount::Count(0) | Amount::Percent(0))
 }

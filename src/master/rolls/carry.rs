@@ -12,7 +12,7 @@ use super::{Begun, figure, lock, what};
 use crate::api::events::{By, Kind};
 use crate::api::types::RollState;
 use crate::config::settings;
-use crate::intent::Hold;
+use crate::intent::{Hold, RolledBack};
 use crate::master::events::asked::Who;
 use crate::master::{LINES, Master, watch};
 use crate::names::{AppName, AppUnits, Instance, Slot, Uid};
@@ -69,7 +69,7 @@ impl<S: Systemd> Master<S> {
         self.refresh(&watch::Dirty::All).await;
         let culprit = *lock(&culprit);
         let why = self.why(&units, figure(self.wanted(&name, app).len()), &plan, &outcome, culprit, begin).await;
-        let unwritten = self.finish(&name, &plan, &outcome, why.as_ref().map(|why| why.kept.as_str()));
+        let unwritten = self.finish(&plan, app.revision.number, &outcome, why.as_ref().map(|why| why.kept.as_str()));
         let reason = match (why.map(|why| why.told), unwritten) {
             (reason, None) => reason,
             (None, Some(why)) => Some(format!("generation {} serves, but is not remembered: {why}", plan.to.generation)),
@@ -165,7 +165,12 @@ impl<S: Systemd> Master<S> {
             Outcome::Mixed { reason, who } => {
                 let who: Vec<String> =
                     who.iter().map(|(worker, stage)| format!("{}: {}", words::who(units.app, worker), stage.name())).collect();
-                let mend = again.unwrap_or_else(|| format!("`project-cluster reload {}` replaces them all, once it is mended", units.app));
+                let mend = again.unwrap_or_else(|| {
+                    let (app, from) = (units.app, plan.from.generation);
+                    format!(
+                        "`project-cluster rollback {app} --to {from}` brings back what served, `project-cluster reload {app}` replaces them all, once it is mended"
+                    )
+                });
                 (reason.clone(), format!(". Left in a mix: {}. {mend}", who.join(", ")))
             }
         };
@@ -188,8 +193,10 @@ impl<S: Systemd> Master<S> {
         self.tell_roll(kind, &plan.app, Some(By::Roll), ticket.0, Some(plan.to.generation), text);
     }
 
-    /// Remembers how a roll ended; why that is not written down, where there was anything to remember.
-    fn finish(&self, name: &AppName, plan: &Plan, outcome: &Outcome, reason: Option<&str>) -> Option<String> {
+    /// Remembers how a roll ended; why that is not written down, where there was anything to remember. `installed` is the
+    /// revision of the settings that it went by.
+    fn finish(&self, plan: &Plan, installed: u64, outcome: &Outcome, reason: Option<&str>) -> Option<String> {
+        let name = &plan.app;
         if *outcome == Outcome::Overtaken || (reason.is_none() && plan.scope != Scope::App) {
             return None;
         }
@@ -197,7 +204,9 @@ impl<S: Systemd> Master<S> {
         let served = self.served(name);
         self.remember(name, |intent| match (reason, &plan.scope) {
             (None, Scope::App) => {
-                (intent.generation, intent.pin) = (Some(to.generation), to.pin);
+                let now = unix_ms();
+                intent.serves(to.generation, to.pin, now);
+                intent.rolled_back = to.pin.map(|to| RolledBack { to, since_ms: now, installed });
                 intent.held = None;
             }
             (Some(reason), Scope::App) => intent.held = Some(Hold::new(unix_ms(), reason, to.generation)),

@@ -55,8 +55,9 @@ pub(crate) struct Kept {
     before: Option<types::Roll>,
 }
 
-/// Format of what waits, raised when another program could misread it. The first was an empty file: a reload.
-pub(crate) const NEXT_FORMAT: u32 = 2;
+/// Format of what waits, raised when another program could misread it. The first was an empty file: a reload. 3: a rollback,
+/// which a program that knows 2 takes for a reload.
+pub(crate) const NEXT_FORMAT: u32 = 3;
 
 /// What waits behind a roll, as it lies beside it.
 #[derive(Debug, Serialize, Deserialize)]

@@ -72,6 +72,14 @@ impl<S: Systemd> Master<S> {
         self.renew_settings();
         Self::app_settings(&self.settings(), name)?;
         self.look().await?;
+        let waits = lock(&self.rolls).waiting(name);
+        if let Some((_, waits)) = waits.filter(|(_, waits)| waits.excludes(&order)) {
+            let what = waits.to.map_or_else(|| "a reload".to_owned(), |to| format!("a rollback to generation {to}"));
+            let why = format!(
+                "{name}: {what} waits behind the roll under way, and no roll can be both. Ask again when it is over: `project-cluster show {name}`"
+            );
+            return Err(Refusal::new(Code::Conflict, why));
+        }
         let (ticket, now) = lock(&self.rolls).ask(name, order, under_way::asker());
         match now.map(|order| self.begin(name, ticket, &order, false)) {
             Some(Ok(begun)) => drop(tokio::spawn(self.clone().carry_out(name.clone(), begun, None))),
@@ -120,7 +128,14 @@ impl<S: Systemd> Master<S> {
         })?;
         let highest = [self.highest(name), intent.generation, world.keys().map(|worker| worker.generation).max()];
         let next = Version { generation: highest.into_iter().flatten().max().unwrap_or(Generation(0)).next(), pin: None };
-        let to = if order.deploy { next } else { from };
+        let to = match order.to.filter(|_| order.deploy) {
+            Some(pin) => {
+                self.goes_back(name, pin)?;
+                Version { pin: Some(pin), ..next }
+            }
+            None if order.deploy => next,
+            None => from,
+        };
         let scope = order.scope(wanted, &world);
         let wish = Wish { app: name, from, to, slots: wanted, scope, reload: &app.reload, sockets_down: &down, world: &world };
         let plan = plan::plan(&wish).map_err(|why| conflict(refused(name, &units, &why)))?;
@@ -140,7 +155,7 @@ impl<S: Systemd> Master<S> {
             (seen.map_or(0, |seen| seen.details.active_since_us), busy)
         };
         // Its reload step asks like any other client.
-        let by = if order.deploy && handle_busy { (!waited).then_some(By::Outside) } else { Some(By::Operator) };
+        let by = if order.deploy && order.to.is_none() && handle_busy { (!waited).then_some(By::Outside) } else { Some(By::Operator) };
         let clock = clock();
         let begin = clock.now();
         let roll = Roll::new(plan, &world, begin);
@@ -148,6 +163,7 @@ impl<S: Systemd> Master<S> {
         lock(&self.rolls).change(name, ticket, |record| {
             record.state = RollState::Running;
             record.generation = Some(to.generation);
+            record.pin = to.pin;
             // Its reload step is of nobody's user.
             record.asked_by.take_if(|_| by != Some(By::Operator));
             record.slots = match &roll.plan().scope {
@@ -251,7 +267,10 @@ fn refused(name: &AppName, units: &AppUnits<'_>, why: &plan::Refusal) -> String 
 /// What a roll does, for the journal.
 fn what(name: &AppName, plan: &Plan) -> String {
     match &plan.scope {
-        Scope::App => format!("{name}: roll to generation {}", plan.to),
+        Scope::App => match plan.to.pin {
+            Some(pin) => format!("{name}: rollback to generation {pin}, as generation {}", plan.to.generation),
+            None => format!("{name}: roll to generation {}", plan.to),
+        },
         Scope::Slots(slots) => {
             let slots: Vec<String> = slots.iter().map(|slot| Uid { app: name.clone(), slot: *slot }.to_string()).collect();
             format!("{name}: roll of {}", if slots.is_empty() { "nothing".to_owned() } else { slots.join(", ") })

@@ -203,6 +203,7 @@ fn record(app: &AppName, ticket: Ticket, state: RollState) -> types::Roll {
         id: ticket.0,
         asked_by: None,
         generation: None,
+        pin: None,
         slots: None,
         state,
         sequence: 0,

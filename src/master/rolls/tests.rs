@@ -16,9 +16,10 @@ use crate::master::{Places, events, watch};
 use crate::points::pass;
 use crate::systemd::fake::{App, Fake};
 use crate::systemd::{Change, Details, Error, JobEnd, UnitState, Verb};
-use crate::worker::published::Published;
+use crate::worker::published::{Published, Told};
 
 mod deaths;
+mod back;
 mod remembering;
 mod stops;
 
@@ -37,13 +38,9 @@ struct Mortal {
 impl Mortal {
     /// What a worker's `prepare` leaves: the highest generation that was ever started, `1` of `3.1.1`.
     fn pin(&self, verb: Verb, unit: &str) {
-        let number = |text: &str| text.split('.').nth(1).and_then(|number| number.parse::<u64>().ok());
-        let worker = unit.strip_prefix("project-cluster-api@").filter(|_| verb == Verb::Start);
-        if let Some(generation) = worker.and_then(number) {
-            let file = self.var.join("generations/api");
-            let mut published = Published::parse(&std::fs::read_to_string(&file).unwrap_or_default());
-            published.add(Generation(generation), 0);
-            std::fs::write(file, published.to_string()).unwrap();
+        let worker = unit.strip_prefix("project-cluster-api@").and_then(|worker| worker.strip_suffix(".service"));
+        if let Some(worker) = worker.filter(|_| verb == Verb::Start).and_then(|worker| worker.parse::<Instance>().ok()) {
+            tell(&self.var, worker.generation, worker.pinned());
         }
     }
 
@@ -94,6 +91,16 @@ impl Systemd for Mortal {
     fn changes(&self) -> broadcast::Receiver<Change> {
         self.fake.changes()
     }
+}
+
+/// What a worker's `prepare` tells of its generation and its pin, whose release is there.
+fn tell(var: &std::path::Path, generation: Generation, maker: Generation) {
+    let file = var.join("generations/api");
+    let mut published = Published::parse(&std::fs::read_to_string(&file).unwrap_or_default());
+    published.add(generation, 0);
+    let pin = Told { generation, maker, ready: true, release: "/".into() };
+    published.tell([published.pins(), &[pin]].concat());
+    std::fs::write(file, published.to_string()).unwrap();
 }
 
 /// A systemd with three workers of generation 1 up, and a directory for the files of the masters to come.

@@ -44,8 +44,14 @@ pub(super) fn after(new: &Settings, before: Option<&Settings>, options: &Options
 pub fn outdated(settings: &Settings, options: &Options) -> Result<Vec<AppName>, Error> {
     let new = following(settings, options)?;
     let root = Root::open(options)?;
+    let intent = kept::remembered(&root, &new.name);
+    // A person rolled it back from just these settings: its next start is no deploy of them.
+    let stays = |name: &AppName, app: &App| {
+        let back = intent.apps.get(name).and_then(|app| app.rolled_back);
+        back.is_some_and(|back| back.installed == app.revision.number)
+    };
     let outdated =
-        |(name, app): &(&AppName, &App)| in_effect(&root, options, &new.name, name).is_some_and(|is| is != Some(app.revision.number));
+        |(name, app): &(&AppName, &App)| !stays(name, app) && in_effect(&root, options, &new.name, name).is_some_and(|is| is != Some(app.revision.number));
     Ok(new.apps.iter().filter(outdated).map(|(name, _)| name.clone()).collect())
 }
 

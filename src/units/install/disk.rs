@@ -256,7 +256,7 @@ fn absent(result: io::Result<()>) -> io::Result<()> {
 /// The number of all that this version keeps in `/var/lib/NAME` and `/run/NAME`, as the ledger bears it: raised whenever the
 /// format of any of these files is, so that one number tells an older version, and the script of its package that runs before
 /// it is unpacked, whether it can read what is there. A test holds it and the others' formats side by side.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// What a removed package left behind of a cluster: how it is to come back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -339,17 +339,17 @@ mod tests {
             ("generations", published::FORMAT),
             ("tokens", Tokens::NUMBER),
         ];
-        let of_1 = [
+        let of_2 = [
             ("settings", 2),
             ("pins", 1),
             ("what a person asked for", 2),
             ("a roll", 2),
-            ("a roll that waits", 2),
+            ("a roll that waits", 3),
             ("who serves", 1),
-            ("generations", 3),
+            ("generations", 4),
             ("tokens", 1),
         ];
-        assert_eq!((super::FORMAT, formats), (1, of_1));
+        assert_eq!((super::FORMAT, formats), (2, of_2));
         // The script that runs before an older version is unpacked knows the number, too.
         assert!(include_str!("../../../packaging/debian/preinst").contains(&format!("\nreads={}\n", super::FORMAT)));
     }

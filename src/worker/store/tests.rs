@@ -64,6 +64,7 @@ impl World {
                 deadline: Duration::from_secs(600),
                 ..Reload::default()
             },
+            keep: 5,
             sandbox: Sandbox::default(),
             systemd: BTreeMap::new(),
             limits: BTreeMap::new(),
@@ -118,8 +119,10 @@ fn a_rollback_uses_the_older_pin_and_has_a_pin_of_its_own() {
     // After a reboot it starts under its plain name, even when the old pin has gone.
     fs::remove_file(world.store().app(&world.app).join("1.json")).unwrap();
     assert_eq!(world.prepare("2.3.1").unwrap().pin, first);
-    assert!(world.refused("2.3-1.1").contains("generation 1"));
+    // And so does a worker that says whose it is: the generation's own pin says the same.
+    assert_eq!(world.prepare("2.3-1.1").unwrap().pin, first);
     assert!(world.refused("2.3-2.1").contains("made from the pin of generation 1"));
+    assert!(world.refused("2.2-1.1").contains("made from the pin of generation 2, not of 1"), "it is its own maker");
     assert_eq!(world.prepare("1.4-3.1").unwrap().pin, first);
 }
 
@@ -259,4 +262,82 @@ fn workers_prepared_at_once_share_one_generation_and_no_port() {
     fs::remove_dir_all(world.directory("8.1.2")).unwrap();
     world.prepare("1.1.3").unwrap();
     assert_eq!(pinned(&world), [Generation(1)]);
+}
+
+/// The generations that `prepare` would forget where no worker lived.
+fn superfluous(world: &World, intent: &AppIntent, keep: u16) -> Vec<u64> {
+    let lock = world.store().lock(&world.app).unwrap();
+    let found = world.store().superfluous(&lock, &world.app, intent, keep).unwrap();
+    found.into_iter().map(|generation| generation.0).collect()
+}
+
+#[test]
+fn what_was_never_current_goes_and_what_is_named_stays() {
+    let world = World::new();
+    world.install(|_| {});
+    let (store, mut intent) = (world.store(), AppIntent::default());
+    for number in 1..=7 {
+        world.prepare(&format!("1.{number}.1")).unwrap();
+        // 4 failed before anything of it was ready, 5 when one was.
+        if number != 4 {
+            store.ready_mark(&world.app, Generation(number)).unwrap().set(false).unwrap();
+        }
+    }
+    [1, 2, 3, 6].into_iter().for_each(|number| intent.serves(Generation(number), None, 1));
+    // 7 is being made, and the last that got ready.
+    assert_eq!(superfluous(&world, &intent, 5), [4, 5]);
+    assert_eq!(superfluous(&world, &intent, 2), [1, 4, 5]);
+    assert_eq!(superfluous(&world, &intent, 0), [1, 2, 3, 4, 5]);
+    let held = AppIntent { held: Some(crate::intent::Hold::new(1, "no", Generation(5))), ..intent.clone() };
+    assert_eq!(superfluous(&world, &held, 0), [1, 2, 3, 4]);
+    store.set_started(&world.app, Generation(4)).unwrap();
+    assert_eq!(superfluous(&world, &held, 0), [1, 2, 3, 4], "something later serves");
+    assert_eq!(superfluous(&world, &AppIntent::default(), 0), [1, 2, 3, 5, 6], "of all else nothing is known");
+    intent.serves(Generation(7), Some(Generation(2)), 1);
+    assert_eq!(superfluous(&world, &intent, 1), [1, 3, 4, 5], "the pin that the current one names stays");
+    // Of a lost memory nothing is known: what got ready may have been current.
+    assert_eq!(superfluous(&world, &AppIntent::default(), 9), [] as [u64; 0]);
+
+    let lock = store.lock(&world.app).unwrap();
+    store.forget(&lock, &world.app, &[1, 3, 5].map(Generation).into()).unwrap();
+    drop(lock);
+    assert_eq!(pinned(&world), [2, 4, 6, 7].map(Generation));
+    let told = store.published(&world.app);
+    assert_eq!(told.pins().iter().map(|pin| pin.generation.0).collect::<Vec<_>>(), [2, 4, 6, 7]);
+    assert_eq!((told.highest(), told.started, told.revision(Generation(5))), (Some(Generation(7)), Some(Generation(4)), Some(0)));
+    assert!(!store.app(&world.app).join("5.ready").exists());
+    assert!(world.refused("1.5.1").contains("not kept any more") && world.refused("1.8-3.1").contains("generation 3"));
+    assert_eq!(world.prepare("1.8-2.1").unwrap().pin.generation, Generation(2));
+}
+
+#[test]
+fn an_older_one_that_could_not_be_as_it_was_is_not_begun() {
+    let world = World::new();
+    let listens = |port: &str| {
+        let listen = crate::config::settings::Listen { address: port.parse().unwrap(), mode: None, owner: None, group: None, backlog: 1 };
+        move |app: &mut App| app.listen = vec![listen]
+    };
+    world.install(listens("3000"));
+    world.prepare("1.1.1").unwrap();
+    world.link("v2");
+    world.prepare("1.2.1").unwrap();
+    world.install(listens("3001"));
+    let why = world.refused("1.3-1.1");
+    assert!(why.contains("had another `listen`") && why.contains("`sudo project-cluster apply`"), "{why}");
+    world.install(|app| {
+        listens("3000")(app);
+        app.ready = Ready::Notify;
+    });
+    assert!(world.refused("1.3-1.1").contains("had another `ready`"));
+    world.install(listens("3000"));
+    let (v1, away) = (world.root.path().join("srv/v1"), world.root.path().join("srv/away"));
+    fs::rename(&v1, &away).unwrap();
+    let why = world.refused("1.3-1.1");
+    assert!(why.contains(&format!("the release of generation 1 of api, {}, was deleted", v1.display())), "{why}");
+    symlink(&away, &v1).unwrap();
+    assert!(world.refused("1.3-1.1").contains(&format!("leads to {} now", away.display())));
+    assert_eq!(world.store().counter(&world.app).unwrap().generation, Generation(2), "none of this used up a number");
+    fs::remove_file(&v1).unwrap();
+    fs::rename(&away, &v1).unwrap();
+    assert_eq!(world.prepare("1.3-1.1").unwrap().pin.cwd, fs::canonicalize(&v1).unwrap());
 }
