@@ -106,6 +106,7 @@ impl App {
             success_exit_codes,
             timeout,
             reload,
+            hooks,
             sandbox,
             systemd,
             limits,
@@ -132,7 +133,7 @@ impl App {
             ("on_demand", *on_demand != before.on_demand),
             ("success_exit_codes", *success_exit_codes != before.success_exit_codes),
             ("timeout", *timeout != before.timeout),
-            ("reload", *reload != before.reload),
+            ("reload", *reload != before.reload || *hooks != before.hooks),
             ("limits", *limits != before.limits),
         ];
         let chosen = |keys: &[(&'static str, bool)]| keys.iter().filter(|(_, differs)| *differs).map(|(key, _)| *key).collect();
@@ -252,6 +253,7 @@ mod tests {
             ("success_exit_codes = [9]", "success_exit_codes", false),
             ("timeout.start = \"7s\"", "timeout", false),
             ("reload.max_surge = 2", "reload", false),
+            ("reload.hooks.before = \"./migrate\"", "reload", false),
             ("sandbox.home = false", "sandbox", true),
             ("systemd = { Nice = 7 }", "systemd", true),
             ("limits = { CPUWeight = 7 }", "limits", false),

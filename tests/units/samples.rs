@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use project_cluster::config::settings::{
-    Amount, Api, App, Auth, FORMAT, Listen, Ready, Reload, Revision, Sandbox, Settings, Spawn, Timeouts, User, Workers,
+    Amount, Api, App, Auth, FORMAT, Hooks, Listen, Ready, Reload, Revision, Sandbox, Settings, Spawn, Timeouts, User, Workers,
 };
 
 pub fn cluster(name: &str, apps: &[(&str, App)]) -> Settings {
@@ -40,6 +40,7 @@ pub fn app(command: &str) -> App {
             min_ready: Duration::from_secs(1),
             deadline: Duration::from_secs(600),
         },
+        hooks: Hooks::default(),
         sandbox: Sandbox::default(),
         systemd: BTreeMap::new(),
         limits: BTreeMap::new(),

@@ -83,7 +83,7 @@ pub(super) fn service(one: &One<'_>, host: &Host) -> String {
 }
 
 /// Who it runs as.
-fn identity(ini: &mut Ini, user: &User) {
+pub(super) fn identity(ini: &mut Ini, user: &User) {
     match user {
         User::Own => {}
         User::Dynamic(name) => {
@@ -153,7 +153,7 @@ pub(super) fn limits(one: &One<'_>) -> String {
 }
 
 /// Directives of the configuration, in the order of their names; values of one name in the order written.
-fn directives(ini: &mut Ini, directives: &std::collections::BTreeMap<String, Vec<String>>) {
+pub(super) fn directives(ini: &mut Ini, directives: &std::collections::BTreeMap<String, Vec<String>>) {
     for (key, values) in directives {
         for value in values {
             ini.line(&text::verbatim(key, value));

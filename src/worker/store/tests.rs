@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Barrier;
 
 use super::*;
-use crate::config::settings::{Amount, Api, Auth, Ready, Reload, Sandbox, Spawn, Timeouts, User, Workers};
+use crate::config::settings::{Amount, Api, Auth, Hooks, Ready, Reload, Sandbox, Spawn, Timeouts, User, Workers};
 use crate::worker::pin::Copy;
 use crate::worker::prepare::prepare;
 
@@ -63,6 +63,7 @@ impl World {
                 min_ready: Duration::from_secs(1),
                 deadline: Duration::from_secs(600),
             },
+            hooks: Hooks::default(),
             sandbox: Sandbox::default(),
             systemd: BTreeMap::new(),
             limits: BTreeMap::new(),
