@@ -16,6 +16,7 @@
 //! | [`roll`] | the plan and the machine of a rolling reload; its executor | P but for `execute` |
 //! | [`worker`] | `prepare`, `exec`, bind swap, readiness: the steps of one worker | |
 //! | [`health`] | when a worker that keeps ending starts again, and from when on that is a crash loop | P |
+//! | [`hook`] | a hook from its start to its end, whoever asks for it | |
 //! | [`handle`] | the steps of `NAME@APP.service`, as root, without master or D-Bus | |
 //! | [`master`] | the process that serves the API and carries rolls out | |
 //! | [`intent`] | what the master remembers | |
@@ -39,6 +40,7 @@ pub mod formats;
 pub mod fuzz;
 pub mod handle;
 pub mod health;
+pub mod hook;
 pub mod intent;
 pub mod journal;
 pub mod master;

@@ -53,6 +53,8 @@ pub struct AppConfig {
     pub timeout: TimeoutConfig,
     /// How a roll goes.
     pub reload: ReloadConfig,
+    /// What runs once for each new generation.
+    pub hooks: HooksConfig,
     /// The sandbox's switches.
     pub sandbox: Sandbox,
     /// Directives of the worker's `[Service]` section taken verbatim, after all others.
@@ -87,6 +89,20 @@ pub struct ReloadConfig {
     pub deadline_ms: u64,
 }
 
+/// What runs once for each new generation: program and arguments; null where there is none.
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct HooksConfig {
+    /// Before its first worker starts.
+    pub before: Option<Vec<String>>,
+    /// Once it serves.
+    pub after: Option<Vec<String>>,
+    /// When it does not.
+    pub failed: Option<Vec<String>>,
+    /// How long each may take, milliseconds.
+    pub timeout_ms: u64,
+}
+
 fn ms(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
@@ -119,6 +135,12 @@ impl From<&settings::App> for AppConfig {
                 max_unavailable: app.reload.max_unavailable,
                 min_ready_ms: ms(app.reload.min_ready),
                 deadline_ms: ms(app.reload.deadline),
+            },
+            hooks: HooksConfig {
+                before: app.hooks.before,
+                after: app.hooks.after,
+                failed: app.hooks.failed,
+                timeout_ms: ms(app.hooks.timeout),
             },
             sandbox: app.sandbox,
             systemd: app.systemd,

@@ -278,6 +278,7 @@ mod tests {
             ready,
             target,
             steps: vec![],
+            hooks: Vec::new(),
             reason: None,
             took_ms: 0,
         });
