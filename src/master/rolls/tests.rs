@@ -14,11 +14,13 @@ use crate::intent::{AppIntent, Intent};
 use crate::journal::Journal;
 use crate::master::{Places, events, watch};
 use crate::points::pass;
-use crate::systemd::fake::{App, Fake};
+use crate::names::HookKind;
+use crate::systemd::fake::{App, Fake, Service};
 use crate::systemd::{Change, Details, Error, JobEnd, UnitState, Verb};
 use crate::worker::published::Published;
 
 mod deaths;
+mod hooks;
 mod remembering;
 mod stops;
 
@@ -39,7 +41,9 @@ impl Mortal {
     fn pin(&self, verb: Verb, unit: &str) {
         let number = |text: &str| text.split('.').nth(1).and_then(|number| number.parse::<u64>().ok());
         let worker = unit.strip_prefix("project-cluster-api@").filter(|_| verb == Verb::Start);
-        if let Some(generation) = worker.and_then(number) {
+        let hook = unit.strip_prefix("project-cluster-api:before@").filter(|_| verb == Verb::Start);
+        let hook = hook.and_then(|rest| rest.strip_suffix(".service")?.parse::<u64>().ok());
+        if let Some(generation) = worker.and_then(number).or(hook) {
             let file = self.var.join("generations/api");
             let mut published = Published::parse(&std::fs::read_to_string(&file).unwrap_or_default());
             published.add(Generation(generation), 0);
@@ -103,15 +107,25 @@ struct Stage {
     app: AppName,
     death: channel::Sender<bool>,
     deaf: Arc<AtomicBool>,
+    toml: &'static str,
 }
 
 impl Stage {
     /// `broken`: generations of which slot 2 never starts.
     async fn set(broken: &'static [u64]) -> Self {
-        let fake = Fake::new(move |unit, _| {
+        Self::with(API, move |unit| {
             let is_broken = broken.iter().any(|generation| unit == format!("project-cluster-api@2.{generation}.1.service"));
             if is_broken { App::crashing(Duration::from_millis(30)) } else { App::ready_after(Duration::from_millis(100)) }
-        });
+        })
+        .await
+    }
+
+    /// With this configuration, and apps and hooks that do this.
+    async fn with(toml: &'static str, behaves: impl Fn(&str) -> App + Send + 'static) -> Self {
+        let fake = Fake::new(move |unit, _| behaves(unit));
+        for (kind, generation) in HookKind::ALL.into_iter().flat_map(|kind| (2..6).map(move |generation| (kind, generation))) {
+            fake.define(&format!("project-cluster-api:{kind}@{generation}.service"), Service::handle(Duration::ZERO));
+        }
         for unit in [SOCKET, "project-cluster@api.service"] {
             assert_eq!(fake.job(Verb::Start, unit, SECOND).await, Ok(JobEnd::Done));
         }
@@ -121,6 +135,7 @@ impl Stage {
             app: "api".parse().unwrap(),
             death: channel::Sender::new(false),
             deaf: Arc::default(),
+            toml,
         };
         for slot in 1..=3 {
             stage.start(&format!("{slot}.1.1")).await;
@@ -142,7 +157,7 @@ impl Stage {
 
     /// A master as `main` makes it: what the one before left is taken up.
     async fn master(&self) -> Arc<Master<Mortal>> {
-        let settings = settings(API);
+        let settings = settings(self.toml);
         let intent = Intent::read(&self.places().intent()).unwrap();
         let mortal = Mortal { fake: self.fake.clone(), dead: self.death.subscribe(), deaf: Arc::clone(&self.deaf), var: self.places().var };
         let master = Master::new(Arc::new(mortal), settings, intent, self.places(), Journal::read_by("true"));
