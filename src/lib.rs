@@ -17,6 +17,7 @@
 //! | [`worker`] | `prepare`, `exec`, bind swap, readiness: the steps of one worker | |
 //! | [`drain`] | a worker drained from outside, before its SIGTERM | |
 //! | [`health`] | when a worker that keeps ending starts again, and from when on that is a crash loop | P |
+//! | [`hook`] | a hook from its start to its end, whoever asks for it | |
 //! | [`handle`] | the steps of `NAME@APP.service`, as root, without master or D-Bus | |
 //! | [`master`] | the process that serves the API and carries rolls out | |
 //! | [`intent`] | what the master remembers | |
@@ -41,6 +42,7 @@ pub mod formats;
 pub mod fuzz;
 pub mod handle;
 pub mod health;
+pub mod hook;
 pub mod intent;
 pub mod journal;
 pub mod master;

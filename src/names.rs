@@ -8,6 +8,7 @@
 mod address;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
+mod hook;
 mod instance;
 #[cfg(test)]
 mod tests;
@@ -21,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use crate::place::Manager;
 
 pub use address::Address;
+pub use hook::{HookInstance, HookKind};
 pub use instance::{Generation, Instance, Slot, Uid};
 pub use units::{AppUnits, UNIT_NAME_MAX, anew, escape_unit, unmask};
 

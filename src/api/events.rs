@@ -52,6 +52,15 @@ pub enum Kind {
     /// It failed, or could not begin.
     #[serde(rename = "roll.failed")]
     RollFailed,
+    /// A hook of a roll starts, or is waited for by a new master.
+    #[serde(rename = "hook.begin")]
+    HookBegin,
+    /// It ended well.
+    #[serde(rename = "hook.done")]
+    HookDone,
+    /// It failed.
+    #[serde(rename = "hook.failed")]
+    HookFailed,
     /// Not an event of the cluster: the reader has missed some.
     #[serde(rename = "gap")]
     Gap,
@@ -75,6 +84,9 @@ impl Kind {
             Self::RollStep => "roll.step",
             Self::RollDone => "roll.done",
             Self::RollFailed => "roll.failed",
+            Self::HookBegin => "hook.begin",
+            Self::HookDone => "hook.done",
+            Self::HookFailed => "hook.failed",
             Self::Gap => "gap",
         }
     }
@@ -138,7 +150,7 @@ pub struct Happening {
     /// The generation of the worker or the roll.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generation: Option<Generation>,
-    /// The unit of the worker, handle or socket.
+    /// The unit of the worker, handle, socket or hook.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit: Option<String>,
     /// Who did it.
@@ -210,7 +222,7 @@ mod tests {
 
     #[test]
     fn words_are_those_of_json_and_an_event_travels() {
-        for kind in [Kind::MasterStart, Kind::StartFailed, Kind::WorkerStartFailed, Kind::SocketUp, Kind::RollFailed, Kind::Gap] {
+        for kind in [Kind::MasterStart, Kind::StartFailed, Kind::WorkerStartFailed, Kind::SocketUp, Kind::RollFailed, Kind::HookBegin, Kind::HookFailed, Kind::Gap] {
             assert_eq!(serde_json::to_value(kind).unwrap(), kind.word());
         }
         let what = Happening { by: Some(By::Outside), signal: Some(9), ..Happening::new(Kind::WorkerRestart, "a text") };

@@ -53,6 +53,8 @@ pub struct AppConfig {
     pub timeout: TimeoutConfig,
     /// How a roll goes.
     pub reload: ReloadConfig,
+    /// What runs once for each new generation.
+    pub hooks: HooksConfig,
     /// The sandbox's switches.
     pub sandbox: Sandbox,
     /// Directives of the worker's `[Service]` section taken verbatim, after all others.
@@ -93,6 +95,20 @@ pub struct ReloadConfig {
     pub keep: u16,
 }
 
+/// What runs once for each new generation: program and arguments; null where there is none.
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct HooksConfig {
+    /// Before its first worker starts.
+    pub before: Option<Vec<String>>,
+    /// Once it serves.
+    pub after: Option<Vec<String>>,
+    /// When it does not.
+    pub failed: Option<Vec<String>>,
+    /// How long each may take, milliseconds.
+    pub timeout_ms: u64,
+}
+
 fn ms(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
@@ -128,6 +144,12 @@ impl From<&settings::App> for AppConfig {
                 drain_ms: ms(app.reload.drain),
                 drain_by: app.reload.drain_by,
                 keep: app.keep,
+            },
+            hooks: HooksConfig {
+                before: app.hooks.before,
+                after: app.hooks.after,
+                failed: app.hooks.failed,
+                timeout_ms: ms(app.hooks.timeout),
             },
             sandbox: app.sandbox,
             systemd: app.systemd,

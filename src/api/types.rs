@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use crate::intent::{Hold, RolledBack};
-use crate::names::{AppName, Generation, Uid};
+use crate::names::{AppName, Generation, HookKind, Uid};
 use crate::systemd::ActiveState;
 
 /// `GET /v1/health`.
@@ -379,6 +379,9 @@ pub struct Roll {
     pub target: u16,
     /// What happened so far, in the order it happened, at most the first 10,000. Empty in lists of rolls.
     pub steps: Vec<Step>,
+    /// Its hooks, as far as they have begun.
+    #[serde(default)]
+    pub hooks: Vec<Hook>,
     /// Why it failed, for people, with the app's own last lines.
     pub reason: Option<String>,
     /// How long it has taken or took, milliseconds.
@@ -387,6 +390,37 @@ pub struct Roll {
     /// behind the roll's end.
     #[serde(default)]
     pub cut: u32,
+}
+
+/// A hook of a roll.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Hook {
+    /// Which.
+    pub kind: HookKind,
+    /// Its unit; the journal has what it wrote.
+    pub unit: String,
+    /// How it stands.
+    pub state: HookState,
+    /// When it was asked for, milliseconds of Unix time.
+    pub since_ms: u64,
+    /// How long it took, milliseconds; null while it runs.
+    pub took_ms: Option<u64>,
+    /// Why it failed, for people, with its last lines.
+    pub reason: Option<String>,
+}
+
+/// How a hook stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum HookState {
+    /// It runs, or is about to.
+    Running,
+    /// It exited with 0.
+    Done,
+    /// It did not.
+    Failed,
 }
 
 /// One step of a roll.
@@ -454,6 +488,10 @@ pub struct Problem {
 }
 
 impl Roll {
+    /// The hook that runs.
+    pub fn hook(&self) -> Option<&Hook> {
+        self.hooks.iter().find(|hook| self.under_way() && hook.state == HookState::Running)
+    }
     /// Whether it has not ended.
     pub fn under_way(&self) -> bool {
         matches!(self.state, RollState::Waiting | RollState::Running)
@@ -465,7 +503,7 @@ impl Roll {
     /// As in a list: a roll of a thousand workers has four thousand steps.
     #[must_use]
     pub fn without_steps(&self) -> Self {
-        let Self { app, id, asked_by, generation, pin, slots, state, sequence, ready, target, steps: _, reason, took_ms, cut } = self;
+        let Self { app, id, asked_by, generation, pin, slots, state, sequence, ready, target, steps: _, hooks, reason, took_ms, cut } = self;
         Self {
             app: app.clone(),
             id: *id,
@@ -478,6 +516,7 @@ impl Roll {
             ready: *ready,
             target: *target,
             steps: Vec::new(),
+            hooks: hooks.clone(),
             reason: reason.clone(),
             took_ms: *took_ms,
             cut: *cut,

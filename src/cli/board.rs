@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::client::Client;
 use super::table::{self, Tone};
-use super::{out, print};
+use super::{hooks, out, print};
 use crate::api::types::{App, WorkerState};
 use crate::config::settings;
 
@@ -240,8 +240,10 @@ fn bounds(row: &Row, limit: Option<Duration>) -> Vec<String> {
     if let Some(who) = ends {
         said.extend([format!("  {who} ending"), most(row.bounds.map(|bounds| bounds.kill), "timeout.kill")]);
     }
-    if app.roll.as_ref().is_some_and(|roll| roll.under_way()) {
-        if soaks {
+    if let Some(roll) = app.roll.as_ref().filter(|roll| roll.under_way()) {
+        if let Some(hook) = hooks::running(roll) {
+            said.push(format!("  {hook}"));
+        } else if soaks {
             said.extend(["  proving itself".into(), most(row.bounds.map(|bounds| bounds.min_ready), "min_ready")]);
         }
         let deadline = row.bounds.map(|bounds| table::duration(bounds.deadline));
@@ -279,6 +281,7 @@ mod tests {
             ready,
             target,
             steps: vec![],
+            hooks: Vec::new(),
             reason: None,
             took_ms: 0,
             cut: 0,

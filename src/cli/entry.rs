@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::table::{self, Tone};
 use super::time;
-use crate::names::{AppName, ClusterName, Instance, Uid};
+use crate::names::{AppName, ClusterName, HookInstance, HookKind, Instance, Uid};
 use crate::place::Manager;
 use crate::units::text::hidden;
 
@@ -18,7 +18,9 @@ pub(super) struct Entry {
     pub time_us: u64,
     /// The worker, as people call it; null where the unit is none.
     pub uid: Option<Uid>,
-    /// Its app, likewise.
+    /// The hook, where the unit is one; else null.
+    pub hook: Option<HookKind>,
+    /// The app of either.
     pub app: Option<AppName>,
     /// Its unit.
     pub unit: String,
@@ -89,11 +91,12 @@ impl Entry {
             Manager::User => (raw.user_own.as_deref() == Some("init.scope"), raw.user_own, raw.user_told),
         };
         let unit = if systemd { told.map(|unit| unit.text()) } else { own }.unwrap_or_default();
-        let uid = uid(cluster, &unit);
+        let (uid, hook) = (uid(cluster, &unit), hook(cluster, &unit));
         Some(Self {
             time_us: raw.time.parse().ok()?,
-            app: uid.as_ref().map(|uid| uid.app.clone()),
+            app: uid.as_ref().map(|uid| uid.app.clone()).or_else(|| hook.as_ref().map(|(app, _)| app.clone())),
             uid,
+            hook: hook.map(|(_, kind)| kind),
             unit,
             pid: raw.pid.and_then(|pid| pid.parse().ok()),
             priority: raw.priority.and_then(|text| text.text().parse().ok()).unwrap_or(6),
@@ -105,7 +108,11 @@ impl Entry {
 
     /// For people, a line for each of the message's; the worker's name takes `wide` columns.
     pub fn line(&self, wide: usize, colours: bool) -> String {
-        let who = self.uid.as_ref().map_or_else(|| self.unit.clone(), ToString::to_string);
+        let who = match (&self.uid, &self.app, self.hook) {
+            (Some(uid), ..) => uid.to_string(),
+            (None, Some(app), Some(kind)) => format!("{app}:{kind}"),
+            _ => self.unit.clone(),
+        };
         let gap = " ".repeat(wide.saturating_sub(table::width(&who)));
         let hue = Tone::Hue(self.uid.as_ref().map_or(0, |uid| u8::try_from((uid.slot.get() - 1) % 251).unwrap_or(0)));
         let time = Tone::Grey.paint(&time::second(self.time_us / 1000), colours);
@@ -133,6 +140,14 @@ fn uid(cluster: &ClusterName, unit: &str) -> Option<Uid> {
     let (app, instance) = unit.strip_prefix(cluster.as_str())?.strip_prefix('-')?.strip_suffix(".service")?.split_once('@')?;
     let instance: Instance = instance.parse().ok()?;
     Some(Uid { app: app.parse().ok()?, slot: instance.slot })
+}
+
+/// `api` and `before` of `NAME-api:before@7.service`.
+fn hook(cluster: &ClusterName, unit: &str) -> Option<(AppName, HookKind)> {
+    let (hook, instance) = unit.strip_prefix(cluster.as_str())?.strip_prefix('-')?.strip_suffix(".service")?.split_once('@')?;
+    instance.parse::<HookInstance>().ok()?;
+    let (app, kind) = hook.split_once(':')?;
+    Some((app.parse().ok()?, kind.parse().ok()?))
 }
 
 /// The text without escape sequences (`ECMA-48`), of one or two bytes' introducer, and without hidden characters.
@@ -189,6 +204,9 @@ mod tests {
         let told = entry(r#""_PID":"1","_SYSTEMD_UNIT":"init.scope","UNIT":"project-cluster-bg@1.1.1.service","MESSAGE":"Started.""#);
         assert_eq!((told.uid.unwrap().to_string().as_str(), told.systemd), ("bg:01", true));
         assert_eq!(entry(r#""_SYSTEMD_UNIT":"sshd.service""#).uid, None);
+        let hook = entry(r#""_PID":"42","_SYSTEMD_UNIT":"project-cluster-api-v2:before@9-7.service","MESSAGE":"x""#);
+        assert_eq!((hook.uid, hook.hook, hook.app.as_ref().map(AppName::as_str)), (None, Some(HookKind::Before), Some("api-v2")));
+        assert_eq!(entry(r#""_SYSTEMD_UNIT":"project-cluster-api:before@x.service""#).app, None);
         assert!(Entry::parse(&ClusterName::default(), Manager::System, b"{}").is_none());
     }
 

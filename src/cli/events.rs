@@ -122,11 +122,13 @@ pub(super) fn line(event: &Event, colours: bool) -> String {
 
 fn tone(kind: Kind) -> Tone {
     match kind {
-        Kind::Start | Kind::WorkerStart | Kind::RollDone | Kind::SocketUp => Tone::Green,
-        Kind::StartFailed | Kind::WorkerStartFailed | Kind::WorkerRestart | Kind::SocketDown | Kind::RollFailed => Tone::Red,
+        Kind::Start | Kind::WorkerStart | Kind::RollDone | Kind::HookDone | Kind::SocketUp => Tone::Green,
+        Kind::StartFailed | Kind::WorkerStartFailed | Kind::WorkerRestart | Kind::SocketDown | Kind::RollFailed | Kind::HookFailed => {
+            Tone::Red
+        },
         Kind::Gap => Tone::Yellow,
         Kind::Stop | Kind::WorkerStop => Tone::Grey,
-        Kind::MasterStart | Kind::RollBegin | Kind::RollStep => Tone::Plain,
+        Kind::MasterStart | Kind::RollBegin | Kind::RollStep | Kind::HookBegin => Tone::Plain,
     }
 }
 

@@ -6,7 +6,7 @@ use hyper::Method;
 use tokio::sync::watch;
 
 use super::client::{AWAY, Client, Error, PAUSE};
-use super::table;
+use super::{hooks, table};
 use crate::api::types::{App, Roll, RollState, Step, WorkerState};
 use crate::journal::harmless;
 use crate::names::{Generation, Slot, Uid};
@@ -27,9 +27,14 @@ pub(super) async fn follow(client: &Client, mut roll: Roll, stop: &mut watch::Re
             say(&format!("{:>8}  {}", table::duration(step.at_ms), harmless(&step.text)));
             status::tell(&format!("roll{}: {}; {} of {} ready", to(&roll), step.text, roll.ready, roll.target));
         }
+        if let Some(hook) = hooks::running(&roll) {
+            status::tell(&format!("roll{}: {hook}", to(&roll)));
+        }
         if !roll.under_way() {
             status::tell_up(&name);
             if roll.state == RollState::Done {
+                // It changed nothing, and its words are why a person would look.
+                hooks::failed(&roll).flat_map(hooks::why).for_each(|line| say(&format!("          {line}")));
                 say(&format!("{:>8}  done: {}", table::duration(roll.took_ms), figures(&roll)));
             }
             return (roll, None);

@@ -1,6 +1,7 @@
 //! `ls` and `show`: what runs, for people.
 
 use super::follow::{to, version};
+use super::hooks;
 use super::table::{self, Cell, Tone, left, right};
 use super::time;
 use crate::api::converge;
@@ -160,7 +161,8 @@ fn stance(app: &App) -> Option<(String, Tone)> {
         AppState::Stopped => grey(format!("all of its workers are stopped one by one. `project-cluster start {name}` starts them")),
         AppState::Sleeping => grey("asleep; the next connection starts it".into()),
         AppState::Rolling => {
-            app.roll.as_ref().map(|roll| (format!("rolling{}: {} of {} ready", to(roll), roll.ready, roll.target), Tone::Yellow))
+            let hook = |roll| hooks::running(roll).map_or_else(String::new, |hook| format!("{hook}; "));
+            app.roll.as_ref().map(|roll| (format!("rolling{}: {}{} of {} ready", to(roll), hook(roll), roll.ready, roll.target), Tone::Yellow))
         }
         _ => None,
     }

@@ -88,7 +88,7 @@ pub(super) async fn last(context: &Context, apps: &[App], chosen: &[Choice], cou
     let show = Show { context, wide: widest(apps, chosen), chosen };
     let mut lines = Vec::new();
     let read = journal(context, &arguments, |entry| {
-        if !entry.systemd {
+        if !entry.systemd && entry.hook.is_none() {
             lines.extend(entry.line(show.wide, false).lines().map(str::to_owned));
         }
         Ok(())
@@ -119,10 +119,9 @@ struct Show<'a> {
 
 impl Show<'_> {
     fn line(&self, entry: &Entry) -> Result<(), Failure> {
-        let app = |choice: &Choice| match (choice, &entry.uid) {
-            (Choice::App(name), Some(uid)) => uid.app.as_str() == name,
-            (Choice::Worker(chosen), Some(uid)) => uid == chosen,
-            (_, None) => false,
+        let app = |choice: &Choice| match choice {
+            Choice::App(name) => entry.app.as_ref().is_some_and(|app| app.as_str() == name),
+            Choice::Worker(chosen) => entry.uid.as_ref() == Some(chosen),
         };
         if !self.chosen.iter().any(app) {
             return Ok(());
@@ -225,14 +224,17 @@ fn may_read(directories: &[&Path], place: &Place) -> Result<(), Failure> {
 
 /// Globs of units: journalctl finds all that match in the journal, also those that are long gone.
 fn past(context: &Context, apps: &[App], chosen: &[Choice]) -> Vec<String> {
-    let glob = |choice: &Choice| match choice {
+    let globs = |choice: &Choice| match choice {
         Choice::App(name) => {
-            let app = apps.iter().find(|app| app.name.as_str() == name)?;
-            Some(AppUnits::new(&context.cluster, &app.name).worker_glob())
+            let of = |app: &App| {
+                let units = AppUnits::new(&context.cluster, &app.name);
+                [vec![units.worker_glob()], units.hook_globs().into()].concat()
+            };
+            apps.iter().find(|app| app.name.as_str() == name).map(of).unwrap_or_default()
         }
-        Choice::Worker(uid) => Some(format!("{}@{}.*.service", AppUnits::new(&context.cluster, &uid.app).prefix(), uid.slot.get())),
+        Choice::Worker(uid) => vec![format!("{}@{}.*.service", AppUnits::new(&context.cluster, &uid.app).prefix(), uid.slot.get())],
     };
-    chosen.iter().filter_map(glob).map(|unit| format!("{}={unit}", context.place.manager.unit_option())).collect()
+    chosen.iter().flat_map(globs).map(|unit| format!("{}={unit}", context.place.manager.unit_option())).collect()
 }
 
 /// Fields that lines to come will have, too: a glob would name the units that are there now. systemd's own lines about
@@ -243,8 +245,10 @@ fn followed(context: &Context, apps: &[App], chosen: &[Choice]) -> Vec<String> {
     let systemd = if context.place.is_user() { "_SYSTEMD_USER_UNIT=init.scope" } else { "_PID=1" };
     let alternatives = of.flat_map(|app| {
         let ours = [format!("PROJECT_CLUSTER_NAME={}", context.cluster), format!("PROJECT_CLUSTER_APP={}", app.name)];
-        let slice = format!("{}={}", manager.slice_field(), AppUnits::new(&context.cluster, &app.name).slice(manager));
-        [vec![slice], [&[systemd.to_owned()][..], &ours].concat()]
+        let units = AppUnits::new(&context.cluster, &app.name);
+        let slices = [units.slice(manager), units.hook_slice(manager)].map(|slice| format!("{}={slice}", manager.slice_field()));
+        let [workers, hooks] = slices.map(|slice| vec![slice]);
+        [workers, hooks, [&[systemd.to_owned()][..], &ours].concat()]
     });
     alternatives.collect::<Vec<_>>().join(&"+".to_owned())
 }

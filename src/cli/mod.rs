@@ -17,6 +17,7 @@ pub(crate) mod fuzz;
 #[cfg(test)]
 mod golden;
 mod habits;
+mod hooks;
 mod list;
 mod live;
 mod logs;

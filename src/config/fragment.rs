@@ -72,7 +72,7 @@ shape_table! {
         max_unavailable: Share = "0";
         /// How long a new worker must have been ready before an old one is touched.
         min_ready: Time<0, HOUR> = "\"1s\"";
-        /// Of one whole roll; longer than `min_ready`.
+        /// Of one whole roll; longer than `min_ready`. What runs before its first worker has a time of its own.
         deadline: Time<1000, DAY> = "\"10m\"";
         /// How long a worker that is to stop may take to end its connections, before SIGTERM: it gets no new ones meanwhile. 0 is SIGTERM at once. When the whole app stops it is `timeout.kill` at most.
         drain: Time<0, HOUR> = "\"30s\"";
@@ -80,6 +80,22 @@ shape_table! {
         drain_by: DrainBy = "\"outside\"";
         /// How many generations that were current are kept to be rolled back to, beside the current one.
         keep: Number<0, 50> = "5";
+        /// What runs once beside the workers when a new generation comes, a migration for example.
+        hooks: Hooks = "";
+    }
+}
+
+shape_table! {
+    /// Commands that run once for each new generation: as the app's user, in its sandbox, in the release of that generation, with `env`. No shell runs them; they may start programs of their own, which end with them.
+    pub struct Hooks = "reload.hooks" {
+        /// Runs before the first worker of a new generation starts, at most once; where it fails, none is started, and what serves goes on. `{type}` stands for the app's name in `[reload]`.
+        before: Command = "";
+        /// Runs once the new generation serves; that it failed is told and changes nothing.
+        after: Command = "";
+        /// Runs when the new generation does not serve: a roll failed, or a start.
+        failed: Command = "";
+        /// How long each of them may take.
+        timeout: Time<1000, DAY> = "\"5m\"";
     }
 }
 
@@ -185,13 +201,14 @@ shape_table! {
 
 /// Where a known key of another table belongs, in words.
 pub fn home_of(key: &str) -> Option<String> {
-    let tables: [(&str, &[KeyDoc]); 6] = [
+    let tables: [(&str, &[KeyDoc]); 7] = [
         ("the top of the file", Cluster::KEYS),
         ("[api]", Api::KEYS),
         ("[timeout] or [apps.X.timeout]", Timeout::KEYS),
         ("[reload] or [apps.X.reload]", Reload::KEYS),
         ("[apps.X]", App::KEYS),
         ("[apps.X.sandbox]", Sandbox::KEYS),
+        ("[reload.hooks] or [apps.X.reload.hooks]", Hooks::KEYS),
     ];
     tables.iter().find(|(_, keys)| keys.iter().any(|doc| doc.name == key)).map(|(home, _)| (*home).into())
 }

@@ -107,6 +107,7 @@ impl App {
             timeout,
             reload,
             keep,
+            hooks,
             sandbox,
             systemd,
             limits,
@@ -133,7 +134,7 @@ impl App {
             ("on_demand", *on_demand != before.on_demand),
             ("success_exit_codes", *success_exit_codes != before.success_exit_codes),
             ("timeout", *timeout != before.timeout),
-            ("reload", *reload != before.reload || *keep != before.keep),
+            ("reload", *reload != before.reload || *keep != before.keep || *hooks != before.hooks),
             ("limits", *limits != before.limits),
         ];
         let chosen = |keys: &[(&'static str, bool)]| keys.iter().filter(|(_, differs)| *differs).map(|(key, _)| *key).collect();
@@ -254,6 +255,7 @@ mod tests {
             ("timeout.start = \"7s\"", "timeout", false),
             ("reload.max_surge = 2", "reload", false),
             ("reload.keep = 2", "reload", false),
+            ("reload.hooks.before = \"./migrate\"", "reload", false),
             ("sandbox.home = false", "sandbox", true),
             ("systemd = { Nice = 7 }", "systemd", true),
             ("limits = { CPUWeight = 7 }", "limits", false),

@@ -24,7 +24,7 @@ pub fn schema() -> String {
 
 /// The tables of all keys, in Markdown.
 pub fn tables() -> String {
-    let tables: [(&str, &str, &[KeyDoc]); 8] = [
+    let tables: [(&str, &str, &[KeyDoc]); 9] = [
         ("Top level", "", fragment::Cluster::KEYS),
         ("`[api]`", "The REST API's TCP listener.", fragment::Api::KEYS),
         (
@@ -33,6 +33,11 @@ pub fn tables() -> String {
             fragment::Timeout::KEYS,
         ),
         ("`[reload]`, `[apps.X.reload]`", "How a roll goes.", fragment::Reload::KEYS),
+        (
+            "`[reload.hooks]`, `[apps.X.reload.hooks]`",
+            "Commands that run once for each new generation ([operations.md](operations.md#migrations-and-other-hooks)).",
+            fragment::Hooks::KEYS,
+        ),
         ("`[apps.X]`", "One app type.", fragment::App::KEYS),
         ("`listen = { ... }`", "An address with options; one of `path` and `address`.", fragment::ListenTable::KEYS),
         ("`ready = { ... }`", "A probe; one of `http` and `exec`.", fragment::ReadyTable::KEYS),

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 pub use super::revision::Revision;
 use crate::formats;
-use crate::names::{Address, AppName, ClusterName};
+use crate::names::{Address, AppName, ClusterName, HookKind};
 
 /// Format of the JSON that `install` writes; raised when an older program could misread it.
 ///
@@ -120,6 +120,9 @@ pub struct App {
     /// `[reload]`.
     #[serde(default = "App::keep")]
     pub keep: u16,
+    /// What runs beside the workers when a new generation comes.
+    #[serde(default, skip_serializing_if = "Hooks::is_default")]
+    pub hooks: Hooks,
     /// The sandbox's switches.
     pub sandbox: Sandbox,
     /// Directives of the worker's `[Service]` section taken verbatim, after all others.
@@ -315,6 +318,45 @@ impl App {
 
 /// A program starts within that, on a machine that has other things to do.
 const LEAST_KILL: Duration = Duration::from_secs(2);
+/// What runs once for each new generation: program and arguments of each, never empty.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Hooks {
+    /// Before its first worker starts.
+    pub before: Option<Vec<String>>,
+    /// Once it serves.
+    pub after: Option<Vec<String>>,
+    /// When it does not.
+    pub failed: Option<Vec<String>>,
+    /// How long each may take. Default 5 min.
+    pub timeout: Duration,
+}
+
+impl Default for Hooks {
+    fn default() -> Self {
+        Self { before: None, after: None, failed: None, timeout: Duration::from_secs(300) }
+    }
+}
+
+impl Hooks {
+    /// Whether there is nothing to write down.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+    /// The command of a hook, where there is one.
+    pub fn command(&self, kind: HookKind) -> Option<&[String]> {
+        match kind {
+            HookKind::Before => &self.before,
+            HookKind::After => &self.after,
+            HookKind::Failed => &self.failed,
+        }
+        .as_deref()
+    }
+    /// The hooks that there are.
+    pub fn kinds(&self) -> impl Iterator<Item = HookKind> {
+        HookKind::ALL.into_iter().filter(|kind| self.command(*kind).is_some())
+    }
+}
 
 /// A number of workers, or a share of the target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,6 +3,7 @@
 //!
 //! They take names and numbers only and run no shell. `plan.rs` decides, `start.rs` and `stop.rs` act.
 
+mod hooks;
 pub mod plan;
 mod start;
 mod stop;
@@ -120,6 +121,13 @@ impl Handle<'_> {
             return Ok(());
         }
         Err(Error::Other(format!("still running after a stop: {}. `systemctl list-jobs` says what else is asked of them", left.join(", "))))
+    }
+
+    /// Stops the hooks that run, of a roll or of a start that is over.
+    async fn stop_hooks(&self, limit: Duration) -> Result<(), Error> {
+        let hooks = self.systemd.units(&self.units.hook_globs()).await?;
+        let hooks: Vec<String> = hooks.into_iter().map(|row| row.name).collect();
+        self.stop_all(&hooks, limit).await
     }
 
     /// Stops all workers, and what a roll asked for meanwhile.

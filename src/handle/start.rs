@@ -6,11 +6,11 @@ use std::time::Duration;
 use futures_util::future;
 
 use super::plan::{self, Known};
-use super::{Error, Handle, SLACK};
+use super::{Error, Handle, SLACK, hooks};
 use crate::config::settings::App;
 use crate::intent::{AppIntent, Intent};
 use crate::journal::{self, Journal};
-use crate::names::{ClusterName, Instance};
+use crate::names::{ClusterName, HookKind, Instance};
 use crate::place;
 use crate::say::say;
 use crate::status;
@@ -48,7 +48,6 @@ pub(super) async fn run(handle: &Handle<'_>, cluster: &ClusterName) -> Result<()
     }
     // Of a sleep whose stop never came.
     let _ = std::fs::remove_file(handle.paths.sleep_mark(cluster, app));
-    sockets(handle, settings).await?;
     let mark = handle.paths.fresh_mark(cluster, app);
     let counter = handle.store.counter(app)?;
     let known = Known {
@@ -58,10 +57,16 @@ pub(super) async fn run(handle: &Handle<'_>, cluster: &ClusterName) -> Result<()
         ready: handle.store.last_ready(app)?,
     };
     let generation = plan::generation(&known, mark.exists(), |pin| matches!(handle.store.pin(app, pin), Ok(Some(_))));
-    let loaded = handle.workers().await?;
-    let lives = |state| matches!(state, ActiveState::Active | ActiveState::Activating | ActiveState::Reloading);
-    let loaded: Vec<(Instance, bool)> = loaded.iter().map(|(instance, row)| (*instance, lives(row.active))).collect();
-    let workers = plan::workers(&slots, generation, &loaded);
+    // A generation that there was before has had its hooks.
+    let fresh = generation.0 > counter.generation;
+    let is_new = |worker: &Instance| worker.generation == generation.0;
+    if fresh && plan::workers(&slots, generation, &loaded(handle).await?).iter().any(is_new) {
+        // Before a port opens behind which nobody would answer for as long as it takes.
+        hooks::before(handle, settings, generation).await?;
+    }
+    sockets(handle, settings).await?;
+    let workers = plan::workers(&slots, generation, &loaded(handle).await?);
+    let deploys = fresh && workers.iter().any(is_new);
     // Each of the three steps of a start has the time limit for itself.
     let limit = settings.timeout.start * 3 + SLACK;
     // The first worker of a fresh generation pins it; the others wait for its lock, so all may start at once.
@@ -89,6 +94,9 @@ pub(super) async fn run(handle: &Handle<'_>, cluster: &ClusterName) -> Result<()
         }
         let ready = workers.len() - failed.len();
         say!(Info, "{app}: {ready} of {all} ready, generation {}", generation.0);
+        if deploys {
+            hooks::behind(handle, settings, HookKind::After, generation).await;
+        }
         status::tell_up(app);
         return Ok(());
     }
@@ -99,6 +107,9 @@ pub(super) async fn run(handle: &Handle<'_>, cluster: &ClusterName) -> Result<()
     // where it cannot.
     let units: Vec<String> = workers.iter().map(|instance| handle.units.worker(instance)).collect();
     let _ = handle.stop_all(&units, settings.kill_limit() * 2 + SLACK).await;
+    if deploys {
+        hooks::behind(handle, settings, HookKind::Failed, generation).await;
+    }
     let unit = handle.units.worker(instance);
     let mut text = format!("{app}: none of {} workers got ready. {unit}: {why}", workers.len());
     for line in Journal::of(place::here().manager).last_lines(&unit, begun, LINES).await {
@@ -107,6 +118,12 @@ pub(super) async fn run(handle: &Handle<'_>, cluster: &ClusterName) -> Result<()
     let closed = if settings.listen.is_empty() { "" } else { "Its port is closed. " };
     text.push_str(&format!("\n{closed}Mend it, then: systemctl start {}, which takes what is on disk by then", handle.units.handle()));
     Err(Error::Other(text))
+}
+
+/// The workers that systemd knows, and whether each lives.
+async fn loaded(handle: &Handle<'_>) -> Result<Vec<(Instance, bool)>, Error> {
+    let lives = |state| matches!(state, ActiveState::Active | ActiveState::Activating | ActiveState::Reloading);
+    Ok(handle.workers().await?.iter().map(|(instance, row)| (*instance, lives(row.active))).collect())
 }
 
 /// What the master remembers, if that can be read: its numbers only.

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use futures_util::future;
+
 use super::plan::{self, Case};
 use super::{Error, Handle, SLACK};
 use crate::files;
@@ -44,14 +46,15 @@ pub(super) async fn run(handle: &Handle<'_>, cluster: &ClusterName) -> Result<()
         // As systemd has loaded them: also those that the settings no longer know.
         sockets = handle.systemd.triggered_by(&handle.units.trigger()).await?;
     }
-    let (_, stopped) = sockets_first(handle.stop_all(&sockets, limit), handle.stop_workers(limit)).await;
+    let workers = sockets_first(handle.stop_all(&sockets, limit), handle.stop_workers(limit));
+    let ((_, stopped), hooks) = future::join(workers, handle.stop_hooks(limit)).await;
     // Again: a worker that systemd was just restarting wanted its sockets, and they are up once more. None is left now.
     let closed = handle.stop_all(&sockets, CLOSE).await;
     // Last: it re-arms the socket.
     let armed = if case == Case::Restart { Ok(()) } else { handle.stop_all(&[handle.units.trigger()], CLOSE).await };
     status::tell("");
     // Whatever became of one of them, the others were tried.
-    let failed: Vec<String> = [stopped, closed, armed].into_iter().filter_map(Result::err).map(|why| why.to_string()).collect();
+    let failed: Vec<String> = [stopped, hooks, closed, armed].into_iter().filter_map(Result::err).map(|why| why.to_string()).collect();
     if failed.is_empty() {
         return Ok(());
     }

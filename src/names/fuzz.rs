@@ -3,7 +3,7 @@
 use std::fmt::{Debug, Display};
 use std::str::FromStr;
 
-use super::{Address, AppName, AppUnits, ClusterName, Instance, UNIT_NAME_MAX, Uid, escape_unit};
+use super::{Address, AppName, AppUnits, ClusterName, HookInstance, HookKind, Instance, UNIT_NAME_MAX, Uid, escape_unit};
 
 /// A name that is taken says the same when it is written, and is small.
 fn name<T: FromStr + Display + Debug + PartialEq>(text: &str, longest: usize) -> Option<T> {
@@ -53,6 +53,10 @@ pub fn names(data: &[u8]) {
     if let Some(instance) = name::<Instance>(&text, 4 + 1 + 20 + 1 + 20 + 1 + 4) {
         assert_eq!(instance.to_string(), text, "one instance has one spelling");
     }
+    name::<HookKind>(&text, 6);
+    if let Some(hook) = name::<HookInstance>(&text, 20 + 1 + 20) {
+        assert_eq!(hook.to_string(), text, "one hook has one spelling");
+    }
     let mut parts = text.split(' ').map(str::to_owned);
     let mut part = || parts.next().unwrap_or_default();
     let (Ok(cluster), Ok(app)) = (part().parse::<ClusterName>(), part().parse::<AppName>()) else { return };
@@ -69,6 +73,12 @@ pub fn names(data: &[u8]) {
         let unit = units.worker(&instance);
         assert!(is_unit_name(&unit), "{unit:?}");
         assert_eq!(units.instance(&unit), Some(instance), "{unit:?}");
+        let hook = HookInstance { generation: instance.generation, pin: instance.pin };
+        assert_eq!(hook.to_string().parse(), Ok(hook));
+        for unit in HookKind::ALL.map(|kind| units.hook(kind, hook)) {
+            assert!(is_unit_name(&unit) && unit.parse::<AppName>().is_err(), "{unit:?}");
+            assert_eq!(units.instance(&unit), None, "{unit:?}");
+        }
     }
     if let (Ok(address), other) = (part().parse::<Address>(), part()) {
         let socket = units.socket(&address);

@@ -15,6 +15,8 @@ pub struct Slot(u16);
 impl Slot {
     /// The most slots an app can have: what `prepare` accepts from the unprivileged master.
     pub const MAX: u16 = 1024;
+    /// Slot 1.
+    pub const FIRST: Self = Self(1);
     /// The slot of this number, if there is one.
     pub fn new(number: u16) -> Option<Self> {
         (1..=Self::MAX).contains(&number).then_some(Self(number))

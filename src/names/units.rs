@@ -1,6 +1,6 @@
 //! Unit names made of the others.
 
-use super::{Address, AppName, ClusterName, Instance};
+use super::{Address, AppName, ClusterName, HookInstance, HookKind, Instance};
 use crate::place::Manager;
 
 /// The unit names of one app of one cluster.
@@ -64,6 +64,26 @@ impl<'a> AppUnits<'a> {
             .strip_suffix(".service")?
             .parse()
             .ok()
+    }
+    /// `NAME-APP:KIND@.service`: the template of a hook.
+    pub fn hook_template(&self, kind: HookKind) -> String {
+        format!("{}:{kind}@.service", self.prefix())
+    }
+    /// `NAME-APP:KIND@GEN.service`: a hook of this generation.
+    pub fn hook(&self, kind: HookKind, instance: HookInstance) -> String {
+        format!("{}:{kind}@{instance}.service", self.prefix())
+    }
+    /// The globs that match every hook.
+    pub fn hook_globs(&self) -> [String; 3] {
+        HookKind::ALL.map(|kind| format!("{}:{kind}@*.service", self.prefix()))
+    }
+    /// The slice of the hooks: beside that of the workers, so that a hook takes nothing of what these may use together.
+    pub fn hook_slice(&self, manager: Manager) -> String {
+        slice(manager, &format!("{}:hooks", self.prefix()))
+    }
+    /// Where a hook's runtime directory lies, relative to `/run`: beside those of the workers, whose names begin with a digit.
+    pub fn hook_directory(&self, kind: HookKind, instance: &str) -> String {
+        format!("{}/{kind}.{instance}", self.prefix())
     }
     /// Where a worker's runtime directory lies, relative to `/run` (`RuntimeDirectory=`).
     pub fn runtime_directory(&self, instance: &str) -> String {

@@ -18,7 +18,7 @@
 //! The room must not know how workers are drained, what a pin holds, or who asked for the roll.
 //!
 //! Places left for later: `canary` and `bake` are a first batch in `machine` (`Roll::startable`), `max_live` a second
-//! bound beside `Roll::has_room`, `pause` a phase beside `Forward`, `hooks` a phase before and one behind it, `drain`
+//! bound beside `Roll::has_room`, `pause` a phase beside `Forward`, `drain`
 //! lies in the workers' own stop and changes nothing here but [`execute::Limits::stop`].
 
 pub mod diagram;

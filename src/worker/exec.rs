@@ -75,7 +75,9 @@ fn become_app() -> Result<Infallible, Error> {
     let mut environment = environment(std::env::vars_os(), &copy);
     let path = environment.get(OsStr::new("PATH")).cloned().unwrap_or_default();
     let program = find(&copy, &path)?;
-    environment.insert("LISTEN_FDS".into(), passed.len().to_string().into());
+    if copy.hook.is_none() {
+        environment.insert("LISTEN_FDS".into(), passed.len().to_string().into());
+    }
     if let Some(names) = environment.get_mut(OsStr::new("LISTEN_FDNAMES")) {
         *names = inherited::reorder_names(&names.to_string_lossy(), &order).into();
     }
@@ -154,13 +156,16 @@ pub fn environment(systemd: impl IntoIterator<Item = (OsString, OsString)>, copy
         ("PATH", DEFAULT_PATH.to_owned()),
         ("PROJECT_CLUSTER_NAME", copy.cluster.to_string()),
         ("PROJECT_CLUSTER_APP", copy.app.to_string()),
-        ("PROJECT_CLUSTER_UID", uid.to_string()),
-        ("PROJECT_CLUSTER_SLOT", copy.instance.slot.get().to_string()),
         ("PROJECT_CLUSTER_GENERATION", copy.instance.generation.to_string()),
         // The original's name for the app type.
         ("WORKER_TYPE", copy.app.to_string()),
     ];
-    all.extend(ours.into_iter().chain(port).map(|(name, value)| (name.into(), value.into())));
+    let own = match copy.hook {
+        None => [("PROJECT_CLUSTER_UID", uid.to_string()), ("PROJECT_CLUSTER_SLOT", copy.instance.slot.get().to_string())],
+        // The release is another generation's in a rollback, and where this one never had one.
+        Some(kind) => [("PROJECT_CLUSTER_HOOK", kind.to_string()), ("PROJECT_CLUSTER_RELEASE_OF", copy.pin.generation.to_string())],
+    };
+    all.extend(ours.into_iter().chain(own).chain(port).map(|(name, value)| (name.into(), value.into())));
     all.extend(copy.pin.env.iter().map(|(name, value)| (name.into(), value.into())));
     all
 }
@@ -182,15 +187,16 @@ fn find(copy: &Copy, path: &OsStr) -> Result<PathBuf, Error> {
         let file = cwd.join(name);
         return match look(&file) {
             Look::Found => Ok(file),
-            Look::NotExecutable => Err(fail(not_executable(&file, app))),
-            Look::NoFile => Err(fail(format!("the program {} is no file: correct `command` of `[apps.{app}]` and reload", file.display()))),
+            Look::NotExecutable => Err(fail(not_executable(&file, copy))),
+            Look::NoFile => Err(fail(format!("the program {} is no file: correct {} and reload", file.display(), copy.key()))),
             Look::Missing(error) => {
                 let hidden = hidden_by(&file).map_or_else(String::new, |key| {
                     format!(" (or hidden by the sandbox: `{key} = false` under `[apps.{app}.sandbox]` shows it)")
                 });
                 Err(fail(format!(
-                    "the program {} was not found: {error}{hidden}; correct `command` or `cwd` of `[apps.{app}]` and reload",
-                    file.display()
+                    "the program {} was not found: {error}{hidden}; correct {} or its `cwd`, and reload",
+                    file.display(),
+                    copy.key()
                 )))
             }
         };
@@ -205,10 +211,11 @@ fn find(copy: &Copy, path: &OsStr) -> Result<PathBuf, Error> {
         }
     }
     Err(fail(match refused {
-        Some(file) => not_executable(&file, app),
+        Some(file) => not_executable(&file, copy),
         None => format!(
-            "the program `{name}` was not found in {}: install it, write its absolute path in `command` of `[apps.{app}]`, or set `PATH` in its `env`, and reload",
-            path.to_string_lossy()
+            "the program `{name}` was not found in {}: install it, write its absolute path in {}, or set `PATH` in its `env`, and reload",
+            path.to_string_lossy(),
+            copy.key()
         ),
     }))
 }
@@ -220,16 +227,17 @@ enum Look {
     Missing(io::Error),
 }
 
-fn not_executable(file: &Path, app: &crate::names::AppName) -> String {
+fn not_executable(file: &Path, copy: &Copy) -> String {
     format!(
-        "the program {0} may not be executed by the user of {app}: `chmod +x {0}`, or begin `command` with its interpreter (`node {0}`), and reload",
-        file.display()
+        "the program {0} may not be executed by the user of {1}: `chmod +x {0}`, or begin {2} with its interpreter (`node {0}`), and reload",
+        file.display(),
+        copy.app,
+        copy.key()
     )
 }
 
 /// Why the kernel did not execute a file that is there and executable.
 fn refused(copy: &Copy, program: &Path, why: &io::Error) -> Error {
-    let app = &copy.app;
     let text = match why.raw_os_error() {
         Some(libc::ENOENT) => match interpreter(program) {
             Some(name) => format!("its first line names the interpreter {name}, which is not there: install it or correct the line"),
@@ -239,7 +247,8 @@ fn refused(copy: &Copy, program: &Path, why: &io::Error) -> Error {
             }
         },
         Some(libc::ENOEXEC) => format!(
-            "it is neither a binary for this machine nor a script with a `#!` line: begin `command` of `[apps.{app}]` with its interpreter"
+            "it is neither a binary for this machine nor a script with a `#!` line: begin {} with its interpreter",
+            copy.key()
         ),
         Some(libc::EACCES) => "its file system is mounted noexec, or a rule (SELinux, AppArmor) forbids it: move it, or label it".into(),
         Some(libc::E2BIG) => "arguments and environment are too long together: shorten `command` or `env`".into(),

@@ -189,7 +189,7 @@ pub fn sockets(data: &[u8]) {
         min_ready: Duration::from_secs(1),
     };
     let instance = Instance::first(Slot::first(1).next().unwrap_or_else(|| unreachable!("there is a first slot")), Generation(7));
-    let copy = Copy { format: pin::FORMAT, cluster: ClusterName::default(), app, instance, port: None, nonblocking: None, pin };
+    let copy = Copy { format: pin::FORMAT, cluster: ClusterName::default(), app, instance, port: None, nonblocking: None, hook: None, pin };
     let Ok(order) = order(&passed, names, &copy) else { return };
     assert!(order.iter().all(|place| *place < passed.len()) && order.len() >= declared.len());
     assert_eq!(order.iter().collect::<BTreeSet<_>>().len(), order.len(), "a socket twice: {order:?}");

@@ -173,6 +173,7 @@ pub(super) mod tests {
             instance: "2.7.1".parse().unwrap(),
             port: None,
             nonblocking: None,
+            hook: None,
             pin: Pin {
                 format: pin::FORMAT,
                 generation: Generation(7),

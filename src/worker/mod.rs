@@ -1,5 +1,5 @@
 //! A worker from its first step to its readiness: `prepare` (root), `exec` (becomes the app), `ready` (root, then the worker's
-//! user).
+//! user). A hook goes the same way: `hook` (root), `exec`.
 //!
 //! These are programs that run once per start, so they are quick and small: std, libc and JSON, one thread, no runtime. They
 //! must not know rolls or the master, and D-Bus only to ask PID 1 about a worker that keeps ending. What one hands the next lies in the worker's runtime directory:
@@ -18,6 +18,7 @@ pub mod exec;
 pub mod files;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
+pub mod hook;
 pub mod inherited;
 mod living;
 pub mod paths;
@@ -46,6 +47,7 @@ const USAGE: u8 = 2;
 /// Runs `project-cluster worker ...`; `args` are those behind `worker`. Only generated units call it:
 ///
 /// - `prepare --cluster NAME --app APP --restart-ms N INSTANCE` (`ExecStartPre=+`)
+/// - `hook --cluster NAME --app APP --kind KIND GEN` (`ExecStartPre=+` of a hook)
 /// - `exec` (`ExecStart=`)
 /// - `probe [--timeout-ms N]` (`ExecStartPost=`, where `ready` is a command)
 /// - `ready --cluster NAME --app APP --timeout-ms N INSTANCE` (`ExecStartPost=+`)
@@ -69,11 +71,13 @@ fn dispatch(args: &[OsString]) -> Result<(), Error> {
         return Err(exec::run());
     }
     let (mut cluster, mut app, mut instance, mut root, mut timeout, mut restart) = (None, None, None, None, None, None);
+    let mut kind = None;
     while let Some(word) = words.next().transpose()? {
         let mut value = || words.next().transpose()?.ok_or_else(|| usage(&format!("`{word}` lacks its value")));
         match word {
             "--cluster" => cluster = Some(value()?.parse().map_err(|why| usage(&format!("--cluster: {why}")))?),
             "--app" => app = Some(value()?.parse().map_err(|why| usage(&format!("--app: {why}")))?),
+            "--kind" => kind = Some(value()?.parse().map_err(|why| usage(&format!("--kind: {why}")))?),
             "--root" => root = Some(value()?),
             "--restart-ms" => restart = Some(value()?.parse().map_err(|why| usage(&format!("--restart-ms: {why}")))?),
             "--timeout-ms" => timeout = Some(value()?.parse().map_err(|why| usage(&format!("--timeout-ms: {why}")))?),
@@ -96,6 +100,7 @@ fn dispatch(args: &[OsString]) -> Result<(), Error> {
             let restart = restart.map_or(Duration::from_millis(100), Duration::from_millis);
             prepare::run(&cluster, &app, instance, &paths, restart)
         }
+        "hook" => hook::prepare(&cluster, &app, kind.ok_or_else(|| usage("--kind KIND is needed"))?, instance, &paths),
         "ready" => ready::run(&cluster, &app, instance, &paths, main_pid()?, timeout),
         _ => Err(usage(&format!("`{verb}` is no step of a worker"))),
     }
@@ -108,6 +113,6 @@ fn main_pid() -> Result<u32, Error> {
 }
 
 fn usage(why: &str) -> Error {
-    Error::new(format!("project-cluster worker: {why}. Generated units call this with prepare, exec, probe or ready; run `project-cluster install` to write them anew"))
+    Error::new(format!("project-cluster worker: {why}. Generated units call this with prepare, hook, exec, probe or ready; run `project-cluster install` to write them anew"))
         .with_code(USAGE)
 }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::settings::{Listen, Ready, Spawn};
 use crate::formats;
-use crate::names::{AppName, ClusterName, Generation, Instance};
+use crate::names::{AppName, ClusterName, Generation, HookKind, Instance};
 
 /// Format of the JSON; raised when an older program could misread it.
 pub const FORMAT: u32 = 1;
@@ -66,6 +66,9 @@ pub struct Copy {
     /// blocking. The flag is shared by all workers, so a new one must not change it under the others.
     #[serde(default)]
     pub nonblocking: Option<bool>,
+    /// Which hook this is; none of a worker. Its `pin` has the hook's command then, and no addresses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hook: Option<HookKind>,
     /// What it becomes.
     pub pin: Pin,
 }
@@ -75,4 +78,12 @@ formats::numbered!(Copy, FORMAT);
 impl Copy {
     /// Name of the file in the runtime directory.
     pub const FILE: &str = "pin.json";
+
+    /// Where its command is written, for messages.
+    pub fn key(&self) -> String {
+        match self.hook {
+            None => format!("`command` of `[apps.{}]`", self.app),
+            Some(kind) => format!("`{kind}` of `[apps.{}.reload.hooks]`", self.app),
+        }
+    }
 }

@@ -132,12 +132,12 @@ fn copy_for(
         Spawn::Child { port: None, .. } | Spawn::Cluster => None,
     };
     let nonblocking = if pin.listen.is_empty() { None } else { siblings(store, app, &instance)? };
-    Ok(Ok(Copy { format: super::pin::FORMAT, cluster: cluster.clone(), app: app.clone(), instance, port, nonblocking, pin }))
+    Ok(Ok(Copy { format: super::pin::FORMAT, cluster: cluster.clone(), app: app.clone(), instance, port, nonblocking, hook: None, pin }))
 }
 
 /// The pin of a worker's generation: the existing one, else made now if the generation is the next one. What the name says
 /// of an older pin is checked by that, where it is still there: the generation has a copy, which says whose it is.
-fn pin_for(store: &Store, lock: &Lock, app: &AppName, instance: &Instance, owner: Owner) -> Result<Pin, Error> {
+pub(super) fn pin_for(store: &Store, lock: &Lock, app: &AppName, instance: &Instance, owner: Owner) -> Result<Pin, Error> {
     let older = instance.pin.map(|named| Ok::<_, Error>((named, store.pin(app, named)?))).transpose()?;
     if let Some(pin) = store.pin(app, instance.generation)? {
         let fits = match &older {
@@ -175,6 +175,10 @@ fn siblings(store: &Store, app: &AppName, instance: &Instance) -> Result<Option<
     store.last_ready(app)?.map(|last| store.is_nonblocking(app, last)).transpose()
 }
 
+pub(super) fn existing(store: &Store, app: &AppName, generation: Generation) -> Result<Pin, Error> {
+    store.pin(app, generation)?.ok_or_else(|| gone(app, generation))
+}
+
 fn gone(app: &AppName, generation: Generation) -> Error {
     Error::new(format!(
         "the pin of generation {generation} of {app} is not kept any more: `project-cluster reload {app}` makes a new generation, `project-cluster show {app}` lists those to go back to"
@@ -182,7 +186,7 @@ fn gone(app: &AppName, generation: Generation) -> Error {
 }
 
 /// Writes the worker's copy, mode 0400, of the directory's owner, by names below the open directory alone.
-fn hand_over(copy: &Copy, directory: &Path) -> io::Result<()> {
+pub(super) fn hand_over(copy: &Copy, directory: &Path) -> io::Result<()> {
     let flags = libc::O_DIRECTORY | libc::O_NOFOLLOW | libc::O_RDONLY;
     let (Some(parent), Some(name)) = (directory.parent(), directory.file_name()) else { return Err(io::ErrorKind::InvalidInput.into()) };
     let parent = {

@@ -24,7 +24,7 @@ use super::sys;
 use crate::config::settings::{App, Settings};
 use crate::formats;
 use crate::intent::AppIntent;
-use crate::names::{AppName, ClusterName, Generation};
+use crate::names::{AppName, ClusterName, Generation, HookKind};
 
 /// How long a step waits for another that holds an app's lock. A holder writes two small files; seconds mean a disk that
 /// hangs, and a worker's start should then say so rather than run into systemd's time limit.
@@ -280,6 +280,16 @@ impl Store {
             Ok(_) => Ok(bytes.ends_with(NONBLOCKING)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(io_error("be read", &path.display().to_string(), &error)),
+        }
+    }
+
+    /// Marks that a hook of this generation begins; false where it has begun before. The caller holds the lock.
+    pub fn begin_hook(&self, _lock: &Lock, app: &AppName, generation: Generation, kind: HookKind) -> Result<bool, Error> {
+        let path = self.app(app).join(format!("{generation}.{kind}"));
+        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            Err(error) => Err(io_error("be made", &path.display().to_string(), &error)),
         }
     }
 

@@ -8,12 +8,13 @@ use super::cluster::{Cluster, app, installed, node};
 use super::threats::documented;
 
 /// The units, and the most that systemd's scale from 0 to 10 may give each.
-const UNITS: [(&str, &str, f64); 5] = [
+const UNITS: [(&str, &str, f64); 6] = [
     ("master", "project-cluster.service", 1.5),
     ("handle", "project-cluster@.service", 1.5),
     ("trigger", "project-cluster-first@.service", 1.5),
     ("worker", "project-cluster-api@.service", 2.5),
     ("worker with `user`", "project-cluster-own@.service", 2.5),
+    ("hook", "project-cluster-api:before@.service", 2.5),
 ];
 
 /// Why a point stays. A setting that is not here may not cost one.
@@ -62,7 +63,8 @@ const WHY: &[(&str, &str)] = &[
 
 #[test]
 fn scores_stay_below_their_bounds_and_every_point_has_its_reason() {
-    let cluster = installed(&(node(1) + &app("own", 1, "sleep infinity", "user = \"games\"\nready = \"none\"")));
+    let own = app("own", 1, "sleep infinity", "user = \"games\"\nready = \"none\"");
+    let cluster = installed(&format!("{}reload.hooks.before = \"true\"\n{own}", node(1)));
     cluster.cli(&["install"]).ok();
     let mut points: BTreeMap<String, BTreeMap<&str, String>> = BTreeMap::new();
     let mut scores = Vec::new();
@@ -85,7 +87,7 @@ fn scores_stay_below_their_bounds_and_every_point_has_its_reason() {
     }
     let mut table = format!("Exposure by `systemd-analyze security`, from 0 to 10: {}.\n\n| what costs points |", scores.join(", "));
     UNITS.iter().for_each(|(name, ..)| table.push_str(&format!(" {name} |")));
-    table.push_str(" why it stays |\n|---|---|---|---|---|---|---|\n");
+    table.push_str(" why it stays |\n|---|---|---|---|---|---|---|---|\n");
     for (setting, costs) in &points {
         let why = WHY
             .iter()

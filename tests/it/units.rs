@@ -8,7 +8,7 @@ use super::support::Output;
 /// An app of each kind.
 fn every_kind() -> String {
     [
-        app("api", 2, "node /srv/apps/hello.js 3000", "listen = [3000]\nlimits = { MemoryHigh = \"1G\" }"),
+        app("api", 2, "node /srv/apps/hello.js 3000", "listen = [3000]\nlimits = { MemoryHigh = \"1G\" }\nreload.hooks.before = \"true 100%\""),
         app("api-v2", 1, "node /srv/apps/hello.js 3001", "listen = \"127.0.0.1:3001\"\nuser = \"games\""),
         app("unix", 1, "node /srv/apps/hello.js /run/unix-app/a.sock", "listen = { path = \"/run/unix-app/a.sock\", mode = \"0600\" }"),
         app("own", 1, "node /srv/apps/hello.js", "spawn = \"child\"\nport = 4100\nports = \"4150-4151\"\nready = { http = \"/\" }"),
@@ -35,10 +35,10 @@ fn every_unit_verifies_explains_itself_and_names_units_that_exist() {
     for app in ["api", "api-v2", "unix", "asleep"] {
         assert!(units.contains(&format!("project-cluster-first@{app}.service")), "{app}: {units:?}");
     }
-    // In an argument of `verify` a colon sets an alias off, so sockets go by a copy whose name has none.
+    // In an argument of `verify` a colon sets an alias off, so sockets and hooks go by a copy whose name has none.
     cluster.sh("mkdir /root/copies; cd /etc/systemd/system; for unit in project-cluster-*:*; do cp -- $unit /root/copies/$(echo $unit | tr : _); done").ok();
-    let copies = cluster.sh("ls -d /root/copies/*.socket").ok();
-    assert_eq!(copies.lines().count(), 4, "{copies}");
+    let copies = cluster.sh("ls -d /root/copies/*").ok();
+    assert_eq!((copies.lines().count(), copies.contains("/project-cluster-api_before@.service")), (5, true), "{copies}");
     let mut verify = vec!["systemd-analyze", "verify"];
     verify.extend(units.iter().map(String::as_str).filter(|unit| !unit.contains(':')).chain(copies.lines()));
     let verified = cluster.run(&verify).exits(0);
@@ -165,6 +165,8 @@ fn polkit_lets_the_master_do_its_work_and_nothing_else() {
         ("ReloadUnit", "project-cluster@bg.service"),
         ("StartUnit", "project-cluster-first@api.service"),
         ("StopUnit", "project-cluster-first@api.service"),
+        ("StartUnit", "project-cluster-api:before@2.service"),
+        ("StopUnit", "project-cluster-api:before@2.service"),
     ] {
         as_master(&cluster, &[verb, "ss", unit, "replace"]).ok();
     }
@@ -198,6 +200,8 @@ fn polkit_lets_the_master_do_its_work_and_nothing_else() {
         "project-cluster-api@1.1-0.1.service",
         "project-cluster-api@1.1.1-1.service",
         "project-cluster-apiv2@1.1.1.service",
+        "project-cluster-api:after@2.service",
+        "project-cluster-bg:before@2.service",
     ] {
         for verb in ["StartUnit", "StopUnit", "RestartUnit"] {
             refused(&[verb, "ss", unit, "replace"]);

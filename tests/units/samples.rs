@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use project_cluster::config::settings::{
-    Amount, Api, App, Auth, FORMAT, Listen, Ready, Reload, Revision, Sandbox, Settings, Spawn, Timeouts, User, Workers,
+    Amount, Api, App, Auth, FORMAT, Hooks, Listen, Ready, Reload, Revision, Sandbox, Settings, Spawn, Timeouts, User, Workers,
 };
 
 pub fn cluster(name: &str, apps: &[(&str, App)]) -> Settings {
@@ -42,6 +42,7 @@ pub fn app(command: &str) -> App {
             ..Reload::default()
         },
         keep: 5,
+        hooks: Hooks::default(),
         sandbox: Sandbox::default(),
         systemd: BTreeMap::new(),
         limits: BTreeMap::new(),
@@ -106,6 +107,12 @@ pub fn every_option() -> Settings {
         swap: false,
         ready: Ready::Exec(vec!["/usr/bin/curl".into(), "-f".into(), "http://127.0.0.1:3000/healthz".into()]),
         success_exit_codes: vec![0, 3, 143],
+        hooks: Hooks {
+            before: Some(vec!["bin/migrate".into(), "--to".into(), "100% é".into()]),
+            after: Some(vec!["bin/tell".into()]),
+            failed: Some(vec!["bin/tell".into(), "$HOME".into()]),
+            timeout: Duration::from_secs(90),
+        },
         timeout: Timeouts { start: Duration::from_millis(2500), kill: Duration::from_secs(60), restart: Duration::from_secs(1) },
         sandbox: Sandbox { users: true, ..Sandbox::default() },
         systemd: directives(&[("LimitNOFILE", &["65536"]), ("LoadCredential", &["a:/etc/a", "b:/etc/b"])]),
@@ -149,7 +156,8 @@ pub fn dashes() -> Settings {
 /// Of an ordinary user.
 pub fn rootless() -> Settings {
     let own = |app: App| App { user: User::Own, sandbox: Sandbox::rootless(), ..app };
-    let limited = App { limits: directives(&[("MemoryMax", &["1G"])]), ..server("node apps/api.js", &["127.0.0.1:3000"]) };
+    let hooks = Hooks { before: Some(vec!["bin/migrate".into()]), ..Hooks::default() };
+    let limited = App { hooks, limits: directives(&[("MemoryMax", &["1G"])]), ..server("node apps/api.js", &["127.0.0.1:3000"]) };
     let rare = App { on_demand: true, ready: Ready::Notify, ..server("/home/ada/rare", &["/run/user/1500/sockets/rare.sock"]) };
     cluster("shop", &[("api", own(limited)), ("rare", own(rare))])
 }

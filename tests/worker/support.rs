@@ -119,6 +119,7 @@ impl World {
             instance: "1.1.1".parse().unwrap(),
             port: None,
             nonblocking: None,
+            hook: None,
             pin: Pin {
                 format: pin::FORMAT,
                 generation: Generation(1),

@@ -56,6 +56,7 @@ fn a_roll(state: RollState) -> Roll {
         ready: 1,
         target: 2,
         steps: vec![step(12, "api:01 (generation 4) starts"), step(340, "api:01 (generation 4) is ready")],
+        hooks: Vec::new(),
         reason: None,
         took_ms: 340,
         cut: 0,

@@ -7,7 +7,7 @@ use super::units::Unit;
 use crate::api::types::{App, AppState, RollState, Worker};
 use crate::cli::follow::{figures, version};
 use crate::cli::table::{self, Tone};
-use crate::cli::{list, time};
+use crate::cli::{hooks, list, time};
 use crate::config::accounts::DYNAMIC;
 use crate::journal::harmless;
 
@@ -268,6 +268,10 @@ fn roll(page: &mut Page, app: &App) {
     page.line("roll", &format!("{how}: {}, {}", figures(roll), table::duration(roll.took_ms)));
     for step in &roll.steps {
         page.line("", &format!("{:>8}  {}", table::duration(step.at_ms), harmless(&step.text)));
+    }
+    for hook in &roll.hooks {
+        page.line("hook", &format!("{}: {} ({})", hook.kind, hooks::how(hook), harmless(&hook.unit)));
+        hooks::why(hook).iter().for_each(|line| page.line("", line));
     }
 }
 

@@ -181,7 +181,7 @@ fn documented_defaults_are_the_real_ones() {
         for key in keys.iter().filter(|key| !key.default.is_empty()) {
             let (top, app) = match table {
                 "" => (format!("{} = {}\n", key.name, key.default), String::new()),
-                "api" | "timeout" | "reload" => (format!("{table}.{} = {}\n", key.name, key.default), String::new()),
+                "api" | "timeout" | "reload" | "reload.hooks" => (format!("{table}.{} = {}\n", key.name, key.default), String::new()),
                 "listen" => (String::new(), format!("listen.{} = {}\n", key.name, key.default)),
                 "app" => (String::new(), format!("{} = {}\n", key.name, key.default)),
                 table => (String::new(), format!("{table}.{} = {}\n", key.name, key.default)),
@@ -201,10 +201,11 @@ fn documented_defaults_are_the_real_ones() {
     check("api", fragment::Api::KEYS);
     check("timeout", fragment::Timeout::KEYS);
     check("reload", fragment::Reload::KEYS);
+    check("reload.hooks", fragment::Hooks::KEYS);
     check("app", fragment::App::KEYS);
     check("sandbox", fragment::Sandbox::KEYS);
     check("listen", fragment::ListenTable::KEYS);
-    assert_eq!(checked, 1 + 4 + 3 + 4 + 9 + 11 + 1);
+    assert_eq!(checked, 1 + 4 + 3 + 4 + 1 + 9 + 11 + 1);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Context, command, directives, limits, listen, units, user, warn};
+use super::{Context, command, directives, hooks, limits, listen, units, user, warn};
 use crate::config::accounts::Accounts;
 use crate::config::choices;
 use crate::config::fragment::{App, AppEntry, Cluster};
@@ -38,6 +38,7 @@ pub(super) fn app<A: Accounts>(
     let spawn = spawn(name, app, count, &reload, context);
     let own_port = matches!(spawn, Spawn::Child { port: Some(_), .. });
     let (command, cwd, env) = process(name, app, cluster, place, own_port, context);
+    let hooks = hooks::hooks(name, cluster, app, &env, place, context);
     let user = user::user(name, app, place, context);
     let sandbox = sandbox(app, context);
     let ready = ready(app, own_port, place, context);
@@ -74,6 +75,7 @@ pub(super) fn app<A: Accounts>(
         timeout: limits::timeouts(&cluster.timeout, &app.timeout),
         reload,
         keep: limits::keep(&cluster.reload, &app.reload),
+        hooks,
         sandbox,
         systemd: directives::service(&app.systemd, context.findings),
         limits: directives::limits(&app.limits, context.findings),

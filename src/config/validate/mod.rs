@@ -7,6 +7,7 @@ mod app;
 mod book;
 mod command;
 mod directives;
+mod hooks;
 mod limits;
 mod listen;
 mod units;

@@ -20,6 +20,11 @@ pub(super) fn app(cluster: &ClusterName, manager: Manager, app: &AppName, place:
     }
 }
 
+/// The slice of an app's hooks; their units have shorter names than workers.
+pub(super) fn hooks(cluster: &ClusterName, manager: Manager, app: &AppName, place: &Place, findings: &mut Findings) {
+    length(&AppUnits::new(cluster, app).hook_slice(manager), place, findings);
+}
+
 fn length(unit: &str, place: &Place, findings: &mut Findings) {
     if unit.len() > UNIT_NAME_MAX {
         findings.error(

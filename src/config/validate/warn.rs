@@ -43,6 +43,21 @@ pub(super) fn command(at: &At<Command>, words: &[String], cwd: bool, findings: &
     }
 }
 
+/// What is to be said of a hook's command. It may well be a wrapper: nobody sends it signals or sockets.
+pub(super) fn hook(at: &At<Command>, words: &[String], cwd: bool, findings: &mut Findings) {
+    if let Command::Line(line) = &at.value {
+        shell_syntax(line, &at.place, findings);
+    }
+    if let Some(program) = words.first().filter(|program| program.contains('=')) {
+        let message = format!("`{program}` would be run as a program");
+        findings.warn("env-in-command", &at.place, message, "write variables as `env` of the app, which its hooks have too");
+    }
+    if !cwd && let Some(file) = words.iter().skip(1).find(|word| looks_like_file(word)) {
+        let message = format!("`{file}` looks like a relative path, and without `cwd` the directory is /");
+        findings.warn("no-cwd", &at.place, message, "write `cwd`, the directory that it is relative to");
+    }
+}
+
 fn looks_like_file(word: &str) -> bool {
     let script = [".js", ".mjs", ".cjs", ".ts", ".py", ".rb", ".pl", ".php", ".jar", ".lua"];
     !word.starts_with(['/', '-']) && !word.contains(['=', ':']) && script.iter().any(|end| word.len() > end.len() && word.ends_with(end))

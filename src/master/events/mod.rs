@@ -207,6 +207,14 @@ impl<S: Systemd> Master<S> {
         let what = Happening { app: Some(name.clone()), generation, by, asked_by, roll: Some(roll), ..Happening::new(kind, text) };
         self.events.tell(what);
     }
+
+    /// Tells what a hook of a roll does.
+    pub(super) fn tell_hook(&self, kind: Kind, name: &AppName, roll: u64, generation: Generation, unit: Option<&str>, text: &str) {
+        let (generation, unit) = (Some(generation), unit.map(str::to_owned));
+        let text = format!("{name}: {text}");
+        let what = Happening { app: Some(name.clone()), generation, unit, by: Some(By::Roll), roll: Some(roll), ..Happening::new(kind, text) };
+        self.events.tell(what);
+    }
 }
 
 fn plural(count: usize, word: &str) -> String {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::broadcast;
 
+use super::hooks::Came;
 use super::recorder::Recorder;
 use super::records::unix_ms;
 use super::{Begun, figure, lock, what};
@@ -15,7 +16,7 @@ use crate::config::settings;
 use crate::intent::{Hold, RolledBack};
 use crate::master::events::asked::Who;
 use crate::master::{LINES, Master, watch};
-use crate::names::{AppName, AppUnits, Instance, Slot, Uid};
+use crate::names::{AppName, AppUnits, HookKind, Instance, Slot, Uid};
 use crate::roll::execute::{self, Deps, Limits};
 use crate::roll::machine::Roll;
 use crate::roll::plan::{Plan, Scope};
@@ -25,7 +26,7 @@ use crate::say::say;
 use crate::systemd::{ActiveState, Change, Error, Systemd, Verb};
 
 /// How often a handle that is being stopped is looked at beside what signals tell.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
+pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 impl<S: Systemd> Master<S> {
     pub(super) async fn carry_out(self: Arc<Self>, name: AppName, begun: Begun, culprit: Option<Instance>) {
@@ -42,7 +43,7 @@ impl<S: Systemd> Master<S> {
         }
         let plan = roll.plan().clone();
         let culprit = Arc::new(std::sync::Mutex::new(culprit));
-        let keeper = Recorder {
+        let keeper = || Recorder {
             master: self.clone(),
             app: name.clone(),
             ticket,
@@ -57,10 +58,18 @@ impl<S: Systemd> Master<S> {
         // What was asked for while no master was there counts as well.
         self.retarget(&name);
         let target = lock(&self.rolls).targets(&name);
-        let deps = Deps { cluster: settings.name.clone(), app: name.clone(), limits, clock, keeper, handle_since, sockets, target };
+        let (cluster, before) = (settings.name.clone(), self.hook(HookKind::Before, &units, app, &mut roll, &mut keeper()).await);
+        let deps = Deps { cluster, app: name.clone(), limits, clock, keeper: keeper(), handle_since, sockets, target };
         let asked_by = lock(&self.rolls).get(&name, ticket.0).and_then(|record| record.asked_by);
         let who = Who::roll(ticket.0, &plan.scope, asked_by);
-        let outcome = execute::execute(Arc::new(self.systemd.for_roll(who)), &mut roll, deps).await;
+        let (outcome, said) = match before {
+            Came::Well => (execute::execute(Arc::new(self.systemd.for_roll(who)), &mut roll, deps).await, String::new()),
+            Came::Left => (Outcome::Overtaken, String::new()),
+            Came::Failed(why) => {
+                let (first, lines) = why.split_once('\n').map_or((why.as_str(), String::new()), |(first, rest)| (first, format!("\n{rest}")));
+                (Outcome::AllOld { reason: format!("hook before failed: {first}; no worker was started") }, lines)
+            }
+        };
         if outcome == Outcome::Overtaken
             && let Err(why) = self.sweep(&units, app, &roll, handle_since).await
         {
@@ -69,12 +78,22 @@ impl<S: Systemd> Master<S> {
         self.refresh(&watch::Dirty::All).await;
         let culprit = *lock(&culprit);
         let why = self.why(&units, figure(self.wanted(&name, app).len()), &plan, &outcome, culprit, begin).await;
+        let why = why.map(|why| Why { told: why.told + &said, kept: why.kept + &said });
         let unwritten = self.finish(&plan, app.revision.number, &outcome, why.as_ref().map(|why| why.kept.as_str()));
         let reason = match (why.map(|why| why.told), unwritten) {
             (reason, None) => reason,
             (None, Some(why)) => Some(format!("generation {} serves, but is not remembered: {why}", plan.to.generation)),
             (Some(reason), Some(why)) => Some(format!("{reason}\nThis is not remembered: {why}")),
         };
+        // Behind all that is to be remembered: how it goes changes nothing of that.
+        let behind = match outcome {
+            Outcome::AllNew => Some(HookKind::After),
+            Outcome::AllOld { .. } | Outcome::Mixed { .. } => Some(HookKind::Failed),
+            Outcome::Overtaken => None,
+        };
+        if let Some(kind) = behind {
+            self.hook(kind, &units, app, &mut roll, &mut keeper()).await;
+        }
         let took_ms = clock.now().saturating_sub(begin);
         announce(&plan, took_ms, reason.as_deref());
         self.tell_end(&plan, ticket, took_ms, reason.as_deref());
@@ -226,7 +245,7 @@ impl<S: Systemd> Master<S> {
 }
 
 /// Waits for what may be a change of this unit; for ever where systemd tells no more.
-async fn heard(changes: &mut broadcast::Receiver<Change>, unit: &str) {
+pub(super) async fn heard(changes: &mut broadcast::Receiver<Change>, unit: &str) {
     loop {
         match changes.recv().await {
             Ok(Change::Unit(name)) if name != unit => {}

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `records` | which run and wait, how far they are |
 //! | `carry` | carries one out on behalf of the master, and remembers its end |
+//! | `hooks` | what runs once ahead of its workers and behind its end |
 //! | `recorder` | writes a roll down and tells who watches |
 //! | `shown` | lets the app's handle show one that systemctl did not begin |
 //! | `kept` | how it lies in `/run/NAME/state`, and taking it up again after a restart |
@@ -11,6 +12,7 @@
 //! The roll itself is `roll`'s.
 
 mod carry;
+mod hooks;
 pub(crate) mod kept;
 mod recorder;
 mod records;

@@ -31,6 +31,28 @@ pub(super) struct Recorder<S> {
     pub path: PathBuf,
 }
 
+impl<S: Systemd> Recorder<S> {
+    /// Puts a step into the record; how many slots are served, of how many.
+    fn note(&self, text: String, roll: &Roll) -> (usize, usize) {
+        let at_ms = self.clock.now().saturating_sub(self.begin);
+        let served = roll.served();
+        lock(&self.master.rolls).step(&self.app, self.ticket, served, types::Step { at_ms, text });
+        served
+    }
+
+    /// What a hook of the roll does.
+    pub fn tell(&mut self, kind: Kind, text: String, unit: Option<&str>, roll: &Roll) {
+        if kind == Kind::HookFailed {
+            say!(Warning, "{}: {text}", self.app);
+        } else {
+            say!(Info, "{}: {text}", self.app);
+        }
+        self.master.tell_hook(kind, &self.app, self.ticket.0, roll.plan().to.generation, unit, &text);
+        crate::status::tell(&format!("{}: {text}", what(&self.app, roll.plan())));
+        self.note(text, roll);
+    }
+}
+
 impl<S: Systemd> Keeper for Recorder<S> {
     fn persist(&mut self, roll: &Roll) -> Result<(), String> {
         let rolls = lock(&self.master.rolls);
@@ -48,12 +70,10 @@ impl<S: Systemd> Keeper for Recorder<S> {
         {
             lock(&self.culprit).get_or_insert(*instance);
         }
-        let at_ms = self.clock.now().saturating_sub(self.begin);
         let text = step.text(&self.app);
         say!(Info, "{}: {text}", self.app);
         self.master.tell_roll(Kind::RollStep, &self.app, Some(By::Roll), self.ticket.0, Some(roll.plan().to.generation), text.clone());
-        let (ready, target) = roll.served();
-        lock(&self.master.rolls).step(&self.app, self.ticket, (ready, target), types::Step { at_ms, text });
+        let (ready, target) = self.note(text, roll);
         crate::status::tell(&format!("{}: {ready} of {target} ready", what(&self.app, roll.plan())));
     }
 

@@ -210,6 +210,7 @@ fn record(app: &AppName, ticket: Ticket, state: RollState) -> types::Roll {
         ready: 0,
         target: 0,
         steps: Vec::new(),
+        hooks: Vec::new(),
         reason: None,
         took_ms: 0,
         cut: 0,

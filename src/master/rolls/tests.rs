@@ -14,12 +14,14 @@ use crate::intent::{AppIntent, Intent};
 use crate::journal::Journal;
 use crate::master::{Places, events, watch};
 use crate::points::pass;
-use crate::systemd::fake::{App, Fake};
+use crate::names::HookKind;
+use crate::systemd::fake::{App, Fake, Service};
 use crate::systemd::{Change, Details, Error, JobEnd, UnitState, Verb};
 use crate::worker::published::{Published, Told};
 
 mod deaths;
 mod back;
+mod hooks;
 mod remembering;
 mod stops;
 
@@ -39,8 +41,11 @@ impl Mortal {
     /// What a worker's `prepare` leaves: the highest generation that was ever started, `1` of `3.1.1`.
     fn pin(&self, verb: Verb, unit: &str) {
         let worker = unit.strip_prefix("project-cluster-api@").and_then(|worker| worker.strip_suffix(".service"));
+        let hook = unit.strip_prefix("project-cluster-api:before@").and_then(|hook| hook.strip_suffix(".service"));
         if let Some(worker) = worker.filter(|_| verb == Verb::Start).and_then(|worker| worker.parse::<Instance>().ok()) {
             tell(&self.var, worker.generation, worker.pinned());
+        } else if let Some(generation) = hook.filter(|_| verb == Verb::Start).and_then(|hook| hook.parse().ok()).map(Generation) {
+            tell(&self.var, generation, generation);
         }
     }
 
@@ -110,15 +115,25 @@ struct Stage {
     app: AppName,
     death: channel::Sender<bool>,
     deaf: Arc<AtomicBool>,
+    toml: &'static str,
 }
 
 impl Stage {
     /// `broken`: generations of which slot 2 never starts.
     async fn set(broken: &'static [u64]) -> Self {
-        let fake = Fake::new(move |unit, _| {
+        Self::with(API, move |unit| {
             let is_broken = broken.iter().any(|generation| unit == format!("project-cluster-api@2.{generation}.1.service"));
             if is_broken { App::crashing(Duration::from_millis(30)) } else { App::ready_after(Duration::from_millis(100)) }
-        });
+        })
+        .await
+    }
+
+    /// With this configuration, and apps and hooks that do this.
+    async fn with(toml: &'static str, behaves: impl Fn(&str) -> App + Send + 'static) -> Self {
+        let fake = Fake::new(move |unit, _| behaves(unit));
+        for (kind, generation) in HookKind::ALL.into_iter().flat_map(|kind| (2..6).map(move |generation| (kind, generation))) {
+            fake.define(&format!("project-cluster-api:{kind}@{generation}.service"), Service::handle(Duration::ZERO));
+        }
         for unit in [SOCKET, "project-cluster@api.service"] {
             assert_eq!(fake.job(Verb::Start, unit, SECOND).await, Ok(JobEnd::Done));
         }
@@ -128,6 +143,7 @@ impl Stage {
             app: "api".parse().unwrap(),
             death: channel::Sender::new(false),
             deaf: Arc::default(),
+            toml,
         };
         for slot in 1..=3 {
             stage.start(&format!("{slot}.1.1")).await;
@@ -149,7 +165,7 @@ impl Stage {
 
     /// A master as `main` makes it: what the one before left is taken up.
     async fn master(&self) -> Arc<Master<Mortal>> {
-        let settings = settings(API);
+        let settings = settings(self.toml);
         let intent = Intent::read(&self.places().intent()).unwrap();
         let mortal = Mortal { fake: self.fake.clone(), dead: self.death.subscribe(), deaf: Arc::clone(&self.deaf), var: self.places().var };
         let master = Master::new(Arc::new(mortal), settings, intent, self.places(), Journal::read_by("true"));

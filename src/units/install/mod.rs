@@ -16,11 +16,12 @@ mod scan;
 mod tokens;
 mod uninstall;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::config::settings::{Listen, Settings};
 use crate::formats;
-use crate::names::{Address, AppName, AppUnits, ClusterName, Generation, UNIT_NAME_MAX};
+use crate::names::{Address, AppName, AppUnits, ClusterName, Generation, HookKind, UNIT_NAME_MAX};
 
 use crate::place::Manager;
 use crate::worker::paths::Paths;
@@ -281,10 +282,15 @@ fn stop_removed(root: &Root, plan: &Plan, cluster: &ClusterName, live: Option<&d
     for app in removed_apps(plan, cluster) {
         let names = AppUnits::new(cluster, &app);
         units.extend([names.handle(), names.worker_glob(), names.trigger()]);
+        units.extend(hooks(&names, plan.removed()));
     }
     units.extend(plan.removed().filter_map(model::file_name).filter(|name| name.ends_with(".socket")).map(String::from));
     // Empty by now; systemd itself keeps a slice, and its limits, for ever.
-    units.extend(removed_apps(plan, cluster).iter().map(|app| AppUnits::new(cluster, app).slice(root.manager())));
+    for app in removed_apps(plan, cluster) {
+        let names = AppUnits::new(cluster, &app);
+        units.push(names.slice(root.manager()));
+        units.extend(hooks(&names, plan.removed()).first().map(|_| names.hook_slice(root.manager())));
+    }
     if let (Some(live), false) = (live, units.is_empty()) {
         live.stop(&units).map_err(|source| Error::Live { what: format!("stopping {}", units.join(", ")), source })?;
         report.note(format!("stopped {}", units.join(", ")));
@@ -356,6 +362,13 @@ fn gone(root: &Root, settings: &Settings) -> Result<Vec<PathBuf>, Error> {
 /// The apps whose handle's drop-in goes.
 fn removed_apps(plan: &Plan, cluster: &ClusterName) -> Vec<AppName> {
     plan.removed().filter_map(|path| handle_app(path, cluster)).collect()
+}
+
+/// Globs of the hooks of an app whose templates are among these files.
+fn hooks<'a>(names: &AppUnits<'_>, files: impl Iterator<Item = &'a Path>) -> Vec<String> {
+    let files: BTreeSet<&str> = files.filter_map(model::file_name).collect();
+    let theirs = HookKind::ALL.into_iter().zip(names.hook_globs()).filter(|(kind, _)| files.contains(&*names.hook_template(*kind)));
+    theirs.map(|(_, glob)| glob).collect()
 }
 
 /// The app of `.../NAME@APP.service.d/50-app.conf`.

@@ -10,7 +10,7 @@ use super::account::Account;
 use super::disk::{Ledger, Root};
 use super::live::Live;
 use super::report::{Action, Report};
-use super::{Error, LiveError, Options, handle_app, scan};
+use super::{Error, LiveError, Options, handle_app, hooks, scan};
 
 /// Stops the cluster, disables it and removes its files, its state in `/var/lib/NAME` and its user, in this order.
 ///
@@ -93,10 +93,14 @@ fn running(root: &Root, files: &[&Path], cluster: &ClusterName) -> Vec<String> {
     units.extend(names().map(|names| names.handle()));
     units.extend(files.iter().filter_map(|path| file_name(path)).filter(|name| name.ends_with(".socket")).map(String::from));
     units.extend(names().map(|names| names.worker_glob()));
+    units.extend(names().flat_map(|names| hooks(&names, files.iter().copied())));
     units.extend(names().map(|names| names.trigger()));
     units.push(cluster.master());
     // Empty by now; systemd itself keeps a slice for ever.
-    units.extend(names().map(|names| names.slice(root.manager())));
+    for names in names() {
+        units.push(names.slice(root.manager()));
+        units.extend(hooks(&names, files.iter().copied()).first().map(|_| names.hook_slice(root.manager())));
+    }
     units.extend(cluster.slices(root.manager()));
     units
 }

@@ -1,7 +1,7 @@
 //! Who the master is, and what it may ask of systemd.
 
-use crate::config::settings::Settings;
-use crate::names::{AppName, AppUnits, ClusterName};
+use crate::config::settings::{App, Settings};
+use crate::names::{AppName, AppUnits, ClusterName, HookKind};
 use crate::units::{gecos, mark};
 
 /// `sysusers.d/NAME.conf`.
@@ -9,7 +9,7 @@ pub(super) fn sysusers(cluster: &ClusterName) -> String {
     format!("# {}\nu {cluster} - \"{}\" - -\n", mark(cluster), gecos(cluster))
 }
 
-/// The polkit rule: start, stop, restart and reset-failed of exactly this cluster's workers, handles, triggers and
+/// The polkit rule: start, stop, restart and reset-failed of exactly this cluster's workers, hooks, handles, triggers and
 /// app sockets, and reload of the handles. All else is left to the rules that follow, which by default ask for an administrator.
 pub(super) fn polkit(settings: &Settings) -> String {
     let cluster = &settings.name;
@@ -22,7 +22,9 @@ pub(super) fn polkit(settings: &Settings) -> String {
         exact.extend(app.listen.iter().map(|listen| units.socket(&listen.address)));
     }
     let exact: String = exact.iter().map(|unit| format!("        {},\n", string(unit))).collect();
-    let workers: String = settings.apps.keys().map(|name| format!("        {},\n", worker(cluster, name))).collect();
+    let hooks = |name, app: &App| app.hooks.kinds().map(|kind| hook(cluster, name, kind)).collect::<Vec<_>>();
+    let workers = settings.apps.iter().flat_map(|(name, app)| [vec![worker(cluster, name)], hooks(name, app)].concat());
+    let workers: String = workers.map(|pattern| format!("        {pattern},\n")).collect();
     format!(
         r#"// {mark}
 // The master of cluster {cluster} may start, stop, restart and reset the units below, reload its handles, and nothing else.
@@ -77,4 +79,11 @@ fn worker(cluster: &ClusterName, name: &AppName) -> String {
     let units = AppUnits::new(cluster, name);
     let prefix = units.prefix().replace('.', r"\.");
     format!(r"/^{prefix}@[1-9][0-9]{{0,3}}\.[1-9][0-9]{{0,19}}(-[1-9][0-9]{{0,19}})?\.[1-9][0-9]{{0,3}}\.service$/")
+}
+
+/// The same of a hook: `GEN` or `GEN-PIN`.
+fn hook(cluster: &ClusterName, name: &AppName, kind: HookKind) -> String {
+    let units = AppUnits::new(cluster, name);
+    let prefix = units.prefix().replace('.', r"\.");
+    format!(r"/^{prefix}:{kind}@[1-9][0-9]{{0,19}}(-[1-9][0-9]{{0,19}})?\.service$/")
 }

@@ -4,6 +4,7 @@
 
 mod access;
 mod handle;
+mod hook;
 mod ini;
 mod master;
 mod sandbox;
@@ -47,11 +48,18 @@ pub fn render_beside(settings: &Settings, host: &Host, kept: &Kept) -> Tree {
         let one = One { cluster, name, app, units: &units, kept };
         unit(format!("{}.d/{APP_DROP_IN}", units.handle()), handle::drop_in(&one));
         unit(format!("{}@.service", units.prefix()), worker::service(&one, host));
+        for kind in app.hooks.kinds() {
+            unit(units.hook_template(kind), hook::service(&one, kind, host));
+        }
         for listen in app.listen.iter().chain(kept) {
             unit(units.socket(&listen.address), sockets::socket(&one, listen));
         }
         if !app.limits.is_empty() {
-            unit(format!("{}.d/{LIMITS_DROP_IN}", units.slice(host.place.manager)), worker::limits(&one));
+            let manager = host.place.manager;
+            unit(format!("{}.d/{LIMITS_DROP_IN}", units.slice(manager)), worker::limits(&one));
+            if app.hooks.kinds().next().is_some() {
+                unit(format!("{}.d/{LIMITS_DROP_IN}", units.hook_slice(manager)), hook::limits(&one));
+            }
         }
     }
 

@@ -93,7 +93,7 @@ fn hears(app: &App) -> bool {
 }
 
 /// Who it runs as.
-fn identity(ini: &mut Ini, user: &User) {
+pub(super) fn identity(ini: &mut Ini, user: &User) {
     match user {
         User::Own => {}
         User::Dynamic(name) => {
@@ -173,7 +173,7 @@ pub(super) fn limits(one: &One<'_>) -> String {
 }
 
 /// Directives of the configuration, in the order of their names; values of one name in the order written.
-fn directives(ini: &mut Ini, directives: &std::collections::BTreeMap<String, Vec<String>>) {
+pub(super) fn directives(ini: &mut Ini, directives: &std::collections::BTreeMap<String, Vec<String>>) {
     for (key, values) in directives {
         for value in values {
             ini.line(&text::verbatim(key, value));

@@ -33,6 +33,11 @@ fn the_later_word_wins() {
     }
     copy.port = None;
     assert!(!environment([], &copy).contains_key(OsStr::new("PORT")));
+    // A hook is no worker.
+    copy.hook = Some(crate::names::HookKind::Before);
+    let hook = environment([], &copy);
+    assert_eq!((hook[OsStr::new("PROJECT_CLUSTER_HOOK")].to_str(), hook[OsStr::new("PROJECT_CLUSTER_GENERATION")].to_str()), (Some("before"), Some("7")));
+    assert!(!hook.contains_key(OsStr::new("PROJECT_CLUSTER_UID")) && hook.contains_key(OsStr::new("PROJECT_CLUSTER_RELEASE_OF")));
 }
 
 #[test]

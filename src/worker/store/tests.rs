@@ -4,7 +4,8 @@ use std::path::Path;
 use std::sync::Barrier;
 
 use super::*;
-use crate::config::settings::{Amount, Api, Auth, Ready, Reload, Sandbox, Spawn, Timeouts, User, Workers};
+use crate::config::settings::{Amount, Api, Auth, Hooks, Ready, Reload, Sandbox, Spawn, Timeouts, User, Workers};
+use crate::names::HookKind;
 use crate::worker::pin::Copy;
 use crate::worker::prepare::prepare;
 
@@ -65,6 +66,7 @@ impl World {
                 ..Reload::default()
             },
             keep: 5,
+            hooks: Hooks::default(),
             sandbox: Sandbox::default(),
             systemd: BTreeMap::new(),
             limits: BTreeMap::new(),
@@ -340,4 +342,52 @@ fn an_older_one_that_could_not_be_as_it_was_is_not_begun() {
     fs::remove_file(&v1).unwrap();
     fs::rename(&away, &v1).unwrap();
     assert_eq!(world.prepare("1.3-1.1").unwrap().pin.cwd, fs::canonicalize(&v1).unwrap());
+}
+
+/// What a hook of this generation becomes.
+fn hook(world: &World, kind: HookKind, instance: &str) -> Result<Copy, Error> {
+    let directory = world.paths.run.join(crate::names::AppUnits::new(&world.cluster, &world.app).hook_directory(kind, instance));
+    fs::create_dir_all(&directory).unwrap();
+    crate::worker::hook::prepare_in(&world.cluster, &world.app, kind, instance, &world.paths, &directory)?;
+    Ok(files::read_json(&directory.join(Copy::FILE)).unwrap().unwrap())
+}
+
+#[test]
+fn a_hook_runs_once_in_the_release_of_its_workers() {
+    use HookKind::{After, Before, Failed};
+    let world = World::new();
+    let refused = |kind, instance: &str| hook(&world, kind, instance).unwrap_err().to_string();
+    world.install(|app| app.listen = vec![crate::config::settings::Listen { address: "3000".parse().unwrap(), mode: None, owner: None, group: None, backlog: 1 }]);
+    assert!(refused(Before, "1").contains("has no hook `before`"));
+    assert_eq!(pinned(&world), [], "nothing is made for what is not configured");
+    let hooks = Hooks { before: Some(vec!["./migrate".into()]), after: Some(vec!["tell".into()]), failed: Some(vec!["cry".into()]), ..Hooks::default() };
+    world.install(|app| app.hooks = hooks.clone());
+    // Nothing serves, so there is no release that could stand for one that was not made.
+    assert!(refused(Failed, "1").contains("has no release"));
+    let first = hook(&world, Before, "1").unwrap();
+    assert_eq!((first.hook, first.pin.command, first.pin.listen, first.instance.generation), (Some(Before), vec!["./migrate".into()], vec![], Generation(1)));
+    assert!(first.pin.cwd.ends_with("srv/v1") && first.pin.env.contains_key("SECRET"));
+    // What the workers become is what the hook has pinned, and its own command is not theirs.
+    world.link("v2");
+    let worker = world.prepare("1.1.1").unwrap().pin;
+    assert!(worker.cwd.ends_with("srv/v1") && worker.command == ["node", "api.js"]);
+    assert!(refused(Before, "1").contains("has begun before, and runs once"));
+    assert_eq!(hook(&world, After, "1").unwrap().pin.command, ["tell"]);
+    assert!(refused(After, "1").contains("runs once") && refused(After, "2").contains("not kept any more"));
+    world.store().ready_mark(&world.app, Generation(1)).unwrap().set(false).unwrap();
+    // A generation that failed before it had a release of its own is cried for from the one that serves; no other number is.
+    assert_eq!(hook(&world, Failed, "2").unwrap().pin.generation, Generation(1));
+    assert!(refused(Failed, "3").contains("has no release"));
+    for (instance, why) in [("3", "the next is 2"), ("0", "no generation"), ("1.1.1", "no generation"), ("2-7", "not kept any more")] {
+        assert!(refused(Before, instance).contains(why), "{instance}: {}", refused(Before, instance));
+    }
+    // A rollback: the older release under the new number.
+    let back = hook(&world, Before, "2-1").unwrap();
+    assert_eq!((back.pin.generation, back.instance.generation, pinned(&world)), (Generation(1), Generation(2), vec![Generation(1), Generation(2)]));
+    assert_eq!(hook(&world, Failed, "2-1").unwrap().pin.command, ["cry"]);
+    assert!(refused(Failed, "2-1").contains("runs once"));
+    let elsewhere = world.directory("before.3");
+    fs::create_dir_all(&elsewhere).unwrap();
+    let odd = crate::worker::hook::prepare_in(&world.cluster, &world.app, Before, "3", &world.paths, &elsewhere.join("x"));
+    assert!(odd.unwrap_err().to_string().contains("should be"));
 }

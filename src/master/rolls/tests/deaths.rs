@@ -60,6 +60,8 @@ struct End {
     repeated: bool,
     /// The fewest and the most workers that were up at any moment.
     bounds: (usize, usize),
+    /// The hooks that began, each as often as it did.
+    hooks: Vec<String>,
 }
 
 fn worker(unit: &str) -> Option<&str> {
@@ -68,7 +70,10 @@ fn worker(unit: &str) -> Option<&str> {
 
 /// Kills the master at the `at`-th point; nothing when there are fewer.
 async fn die(broken: &'static [u64], asks: &[Ask], meanwhile: Meanwhile, at: u32) -> Option<End> {
-    let mut stage = Stage::set(broken).await;
+    die_on(Stage::set(broken).await, asks, meanwhile, at).await
+}
+
+async fn die_on(mut stage: Stage, asks: &[Ask], meanwhile: Meanwhile, at: u32) -> Option<End> {
     let master = stage.master().await;
     let begun = (stage.fake.trace().len(), stage.fake.calls().len());
     let died = Rc::new(RefCell::new(None));
@@ -155,7 +160,10 @@ async fn die(broken: &'static [u64], asks: &[Ask], meanwhile: Meanwhile, at: u32
         let text = std::fs::read_to_string(place).unwrap_or_default();
         assert!(text.is_empty() || text.contains(r#""roll":null"#), "left behind by {asks:?}, {at}: {text}");
     }
-    Some(End { place, up: stage.up(), told, intent: stage.intent(), repeated, bounds })
+    let hook = |unit: &str| unit.strip_prefix("project-cluster-api:")?.strip_suffix(".service").map(str::to_owned);
+    let began = stage.fake.trace().into_iter().filter(|change| change.state == "activating/start");
+    let hooks = began.filter_map(|change| hook(&change.unit)).collect();
+    Some(End { place, up: stage.up(), told, intent: stage.intent(), repeated, bounds, hooks })
 }
 
 /// At every point: `check` says in some words how it ended, or panics.
@@ -274,5 +282,34 @@ async fn nothing_comes_up_behind_a_stop_of_the_app() {
             format!("{} up", end.up.len())
         })
         .await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn hooks_run_once_and_in_their_order_wherever_the_master_dies() {
+    let toml = "[apps.api]\nworkers = 3\ncommand = \"/usr/bin/node x.js\"\ncwd = \"/srv\"\nlisten = 3000\n\
+                reload.hooks = { before = \"/bin/migrate\", after = \"/bin/tell\", failed = \"/bin/cry\" }\n";
+    for fails in [None, Some("before"), Some("after")] {
+        let mut points = 0;
+        loop {
+            let behaves = move |unit: &str| match fails.is_some_and(|kind| unit.contains(&format!(":{kind}@"))) {
+                true => App::crashing(Duration::from_millis(50)),
+                false => App::ready_after(Duration::from_millis(100)),
+            };
+            let stage = Stage::with(toml, behaves).await;
+            let Some(end) = die_on(stage, &[Ask::Reload], Meanwhile::Nothing, points + 1).await else { break };
+            points += 1;
+            println!("{points:4}  {:60} up {:?}, hooks {:?}", end.place, end.up, end.hooks);
+            let state = if fails == Some("before") { RollState::Failed } else { RollState::Done };
+            assert!(matches!(&end.told[..], [Ok(Some(roll))] if roll.state == state), "{end:?}");
+            let (new, behind) = if state == RollState::Failed { (1, "failed") } else { (generation(&end), "after") };
+            assert_eq!(generation(&end), new, "{end:?}");
+            // A request that was carried out and not answered is repeated, and answered by one more roll.
+            let rolls = if end.hooks.len() == 4 && end.repeated { 2..=3 } else { 2..=2 };
+            let expected: Vec<String> = rolls.flat_map(|made| [format!("before@{made}"), format!("{behind}@{made}")]).collect();
+            assert_eq!(end.hooks, expected, "{end:?}");
+            assert_eq!(end.bounds.0, 3, "{end:?}");
+        }
+        assert!(points > 12, "{points} points alone");
     }
 }

@@ -1,0 +1,101 @@
+//! What runs ahead of a roll and behind it.
+
+use super::*;
+use crate::api::types::HookState;
+
+const HOOKED: &str = "[apps.api]\nworkers = 3\ncommand = \"/usr/bin/node x.js\"\ncwd = \"/srv\"\nlisten = 3000\n\
+                      reload = { deadline = \"20s\", hooks = { before = \"/bin/migrate\", after = \"/bin/tell\", failed = \"/bin/cry\" } }\n";
+
+/// Where this hook fails, or takes so long.
+async fn hooked(fails: &'static str, takes: Duration) -> Stage {
+    Stage::with(HOOKED, move |unit| match unit.split_once(':') {
+        Some((_, hook)) if hook.starts_with(fails) && !fails.is_empty() => App::crashing(takes),
+        Some(_) => App::ready_after(takes),
+        None => App::ready_after(Duration::from_millis(100)),
+    })
+    .await
+}
+
+/// Each hook of a roll, in the order in which they began.
+fn ends(roll: &types::Roll) -> Vec<(HookKind, HookState)> {
+    roll.hooks.iter().map(|hook| (hook.kind, hook.state)).collect()
+}
+
+/// The units that were started, in order, each told once.
+fn started(stage: &Stage) -> Vec<String> {
+    let starts = stage.fake.calls().into_iter().filter(|(verb, unit)| *verb == Verb::Start && unit.contains(":") && !unit.contains("socket"));
+    starts.map(|(_, unit)| unit).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn before_takes_its_own_time_and_after_comes_behind_the_memory_of_the_new_generation() {
+    let stage = hooked("", 100 * SECOND).await;
+    let master = stage.master().await;
+    let begun = master.reload(&stage.app).await.unwrap();
+    tokio::time::sleep(60 * SECOND).await;
+    let roll = master.app(&stage.app).unwrap().roll.unwrap();
+    assert_eq!(ends(&roll), [(HookKind::Before, HookState::Running)]);
+    assert_eq!((roll.hook().map(|hook| hook.unit.as_str()), stage.up().len()), (Some("project-cluster-api:before@2.service"), 3));
+    tokio::time::sleep(60 * SECOND).await;
+    let roll = master.app(&stage.app).unwrap().roll.unwrap();
+    assert_eq!((ends(&roll).last(), roll.under_way()), (Some(&(HookKind::After, HookState::Running)), true), "{roll:?}");
+    assert_eq!((stage.intent().generation, stage.up()), (Some(Generation(2)), vec!["1.2.1".into(), "2.2.1".into(), "3.2.1".into()]));
+    let roll = stage.ended(&master, &begun).await;
+    assert_eq!((roll.state, ends(&roll).len()), (RollState::Done, 2), "longer than the deadline, which is the workers': {roll:?}");
+    assert!(roll.hooks.iter().all(|hook| hook.took_ms.is_some_and(|took| (100_000..110_000).contains(&took))), "{roll:?}");
+    assert_eq!(started(&stage), ["project-cluster-api:before@2.service", "project-cluster-api:after@2.service"]);
+    assert_eq!(stage.fake.active().iter().filter(|unit| unit.contains("api:")).count(), 0, "nothing of them stays loaded");
+    let told: Vec<Kind> = master.events().kept(0).into_iter().map(|event| event.what.kind).filter(|kind| kind.word().starts_with("hook.")).collect();
+    assert_eq!(told, [Kind::HookBegin, Kind::HookDone, Kind::HookBegin, Kind::HookDone]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_before_that_fails_starts_no_worker_and_one_of_a_single_worker_s_roll_is_none() {
+    let stage = hooked("before", SECOND).await;
+    let master = stage.master().await;
+    let roll = stage.ended(&master, &master.reload(&stage.app).await.unwrap()).await;
+    let reason = roll.reason.as_ref().unwrap();
+    assert!(reason.starts_with("hook before failed: it exited with 1; no worker was started. The old workers serve as before"), "{reason}");
+    assert!(reason.ends_with("`journalctl -u project-cluster-api:before@2.service` has all of it"), "{reason}");
+    assert_eq!(ends(&roll), [(HookKind::Before, HookState::Failed), (HookKind::Failed, HookState::Done)]);
+    assert_eq!(stage.up(), ["1.1.1", "2.1.1", "3.1.1"]);
+    assert!(stage.fake.calls().iter().all(|(verb, unit)| !(*verb == Verb::Start && unit.contains(".2."))), "{:?}", stage.fake.calls());
+    let intent = stage.intent();
+    assert_eq!((intent.generation, intent.held.unwrap().generation), (Some(Generation(1)), Generation(2)));
+    // The next one has another number, since its pin was made.
+    let next = stage.ended(&master, &master.reload(&stage.app).await.unwrap()).await;
+    assert_eq!(next.generation, Some(Generation(3)));
+    let two = std::collections::BTreeSet::from([Slot::new(2).unwrap()]);
+    let before = started(&stage);
+    let done = master.restart(&stage.app, two).await.unwrap();
+    let roll = stage.ended(&master, &done.roll.unwrap()).await;
+    assert_eq!((roll.state, roll.hooks, started(&stage)), (RollState::Done, vec![], before));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_of_the_app_ends_a_hook_and_nothing_comes_behind_it() {
+    for after in [Duration::from_millis(10), 10 * SECOND] {
+        let stage = hooked("", 60 * SECOND).await;
+        let master = stage.master().await;
+        let roll = master.reload(&stage.app).await.unwrap();
+        tokio::time::sleep(after).await;
+        assert_eq!(stage.fake.job(Verb::Stop, "project-cluster@api.service", SECOND).await, Ok(JobEnd::Done));
+        let roll = stage.ended(&master, &roll).await;
+        assert!(roll.reason.as_ref().unwrap().contains("was stopped or restarted meanwhile"), "{roll:?}");
+        assert_eq!((ends(&roll), stage.intent().held), (vec![(HookKind::Before, HookState::Failed)], None));
+        assert_eq!(stage.fake.state("project-cluster-api:before@2.service"), "inactive/dead");
+        assert_eq!(stage.up(), ["1.1.1", "2.1.1", "3.1.1"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_written_down_is_not_run() {
+    let stage = hooked("", SECOND).await;
+    let master = stage.master().await;
+    let (state, away) = (stage.places().run.join("state"), stage.places().run.join("away"));
+    let roll = master.reload(&stage.app).await.unwrap();
+    std::fs::rename(&state, &away).unwrap();
+    let roll = stage.ended(&master, &roll).await;
+    assert!(roll.reason.as_ref().unwrap().starts_with("hook before failed: it was not started, since"), "{roll:?}");
+    assert_eq!((started(&stage), stage.up()), (Vec::<String>::new(), vec!["1.1.1".into(), "2.1.1".into(), "3.1.1".into()]));
+}
