@@ -5,6 +5,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use super::{Act, MOST, STEP, STEPS, TEXT};
 use crate::api::history::End;
 use crate::api::types::{self, RollState, Step};
+use crate::journal::harmless;
 use crate::names::AppName;
 
 /// An entry of which nothing is known yet but that it was asked for.
@@ -135,7 +136,7 @@ fn steps(steps: &[Step]) -> Option<String> {
     let left_out = steps.len().saturating_sub(STEPS);
     let (head, tail) = if left_out == 0 { (steps, &[][..]) } else { (&steps[..STEPS / 2], &steps[steps.len() - STEPS / 2..]) };
     let gap = head.last().filter(|_| left_out > 0).map(|last| Step { at_ms: last.at_ms, text: format!("({left_out} steps are not kept)") });
-    let bounded = |step: &Step| Step { at_ms: step.at_ms, text: short(&step.text, STEP).to_owned() };
+    let bounded = |step: &Step| Step { at_ms: step.at_ms, text: short(&harmless(&step.text), STEP).to_owned() };
     let kept: Vec<Step> = head.iter().map(bounded).chain(gap).chain(tail.iter().map(bounded)).collect();
     serde_json::to_string(&kept).ok()
 }
