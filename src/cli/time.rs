@@ -150,7 +150,7 @@ mod tests {
             ("14", None),
             ("", None),
             ("1-1-1", None),
-            ("2026-11-24 ", None),
+            (" 2026-11-24 ", Some([2026, 11, 24, 0, 0, 0])),
             ("-10:00", None),
         ];
         for (text, expected) in cases {

@@ -299,6 +299,9 @@ fn done(connection: &Connection, job: &mut dyn Job) -> rusqlite::Result<()> {
     let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
     job.run(&transaction)?;
     transaction.commit()?;
-    // Pages that were freed go back to the disk, a few each time.
-    connection.execute_batch("PRAGMA incremental_vacuum(64)")
+    // Pages that were freed go back to the disk, a few each time: one a step of the statement.
+    let mut vacuum = connection.prepare("PRAGMA incremental_vacuum(64)")?;
+    let mut pages = vacuum.query([])?;
+    while pages.next()?.is_some() {}
+    Ok(())
 }

@@ -54,7 +54,7 @@ pub(super) fn open(path: &Path, tables: &Tables, check: bool) -> Result<Connecti
     // One thread alone has it, so that SQLite need not guard it.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(|why| fault(path, &why))?;
-    settle(&connection).map_err(|why| fault(path, &why))?;
+    look(&connection).map_err(|why| fault(path, &why))?;
     let newest = i64::try_from(tables.migrations.len()).unwrap_or(i64::MAX);
     let number = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).map_err(|why| fault(path, &why));
     let (id, version) = (number("application_id")?, number("user_version")?);
@@ -68,6 +68,7 @@ pub(super) fn open(path: &Path, tables: &Tables, check: bool) -> Result<Connecti
              that version again, or move the file away"
         )));
     }
+    settle(&connection).map_err(|why| fault(path, &why))?;
     if check {
         let found: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(|why| fault(path, &why))?;
         if found != "ok" {
@@ -86,19 +87,25 @@ pub(super) fn open(path: &Path, tables: &Tables, check: bool) -> Result<Connecti
     Ok(connection)
 }
 
-/// How SQLite is to go about it.
+/// Makes it one that can be looked at without a change of it: its log, too, stays as it is.
 ///
 /// `locking_mode=EXCLUSIVE`, before the log is opened, keeps the log's index in memory of this process's own: a file that is
-/// mapped and shared would end the master (SIGBUS) when somebody cuts it short. `synchronous=FULL`: what was done just
+/// mapped and shared would end the master (SIGBUS) when somebody cuts it short.
+fn look(connection: &Connection) -> rusqlite::Result<()> {
+    connection.busy_timeout(BUSY)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
+    connection.execute_batch("PRAGMA locking_mode = EXCLUSIVE")
+}
+
+/// How SQLite is to go about it. `synchronous=FULL`: what was done just
 /// before a power cut is what one looks for behind it, and nobody waits for the disk here. Little memory, and no temporary
 /// files.
 fn settle(connection: &Connection) -> rusqlite::Result<()> {
-    connection.busy_timeout(BUSY)?;
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
     connection.execute_batch(&format!(
-        "PRAGMA locking_mode = EXCLUSIVE;
-         PRAGMA auto_vacuum = INCREMENTAL;
+        "PRAGMA auto_vacuum = INCREMENTAL;
          PRAGMA journal_mode = WAL;
          PRAGMA synchronous = FULL;
          PRAGMA cache_size = -128;
