@@ -19,6 +19,7 @@ mod drain;
 mod events;
 mod glance;
 mod handle;
+mod history;
 mod hooks;
 mod install;
 mod load;

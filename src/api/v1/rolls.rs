@@ -16,6 +16,7 @@ use crate::api::error::{Code, Refusal};
 use crate::api::extract::{Path, Query};
 use crate::api::query::{Limit, Number, Page, Slots, To, Wait};
 use crate::api::types::{Done, Roll};
+use crate::history::Act;
 use crate::systemd::Systemd;
 
 /// Longest wait of a question; a client asks again.
@@ -122,7 +123,9 @@ async fn begin<S: Systemd>(
         return Err(Refusal::new(Code::BadRequest, why).at("to"));
     }
     let patience = Patience { wait, watch };
-    orders::carry_out(master, &caller, app, patience, async move |master, app| match (slots, to) {
+    let verb = if to.is_some() { "rollback" } else if slots.is_none() { "reload" } else { "restart" };
+    let act = Act::new(verb).of(slots.as_ref().map(|Slots(slots)| slots));
+    orders::carry_out(master, &caller, app, patience, act, async move |master, app| match (slots, to) {
         (Some(Slots(slots)), _) => master.restart(&app, slots).await,
         (None, None) => Ok(Done::by_roll(master.reload(&app).await?, "begun")),
         (None, Some(To::Previous)) => Ok(Done::by_roll(master.roll_back(&app, None).await?, "begun")),

@@ -83,6 +83,7 @@ impl<S: Systemd> Master<S> {
             return Err(Refusal::new(Code::Conflict, why));
         }
         let (ticket, now) = lock(&self.rolls).ask(name, order, under_way::asker());
+        self.note_roll(ticket.0);
         match now.map(|order| self.begin(name, ticket, &order, false)) {
             Some(Ok(begun)) => drop(tokio::spawn(self.clone().carry_out(name.clone(), begun, None))),
             Some(Err(refusal)) => {
@@ -158,6 +159,9 @@ impl<S: Systemd> Master<S> {
         };
         // Its reload step asks like any other client.
         let by = if order.deploy && order.to.is_none() && handle_busy { (!waited).then_some(By::Outside) } else { Some(By::Operator) };
+        if by == Some(By::Outside) {
+            self.note_systemctl();
+        }
         let clock = clock();
         let begin = clock.now();
         let roll = Roll::new(plan, &world, begin);
