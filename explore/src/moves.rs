@@ -131,7 +131,9 @@ impl Moves<'_> {
             return;
         }
         let mut state = self.state.clone();
-        blow.into_iter().for_each(|blow| state.strike(blow));
+        if blow.is_some() {
+            state.strike();
+        }
         change(&mut state);
         self.push(blow.is_none(), Move(what, Fate::Good), Ok(state));
     }
@@ -142,7 +144,9 @@ impl Moves<'_> {
             return;
         }
         let mut state = self.state.clone();
-        blow.into_iter().for_each(|blow| state.strike(blow));
+        if blow.is_some() {
+            state.strike();
+        }
         let told = match change(&mut state) {
             Ok(told) => told,
             Err(broken) => return self.push(blow.is_none(), Move(what, Fate::Good), Err(broken)),
@@ -159,21 +163,21 @@ impl Moves<'_> {
         self.push(blow.is_none(), Move(what, Fate::Good), good.map(|(state, _)| state));
         let mut fates = Vec::new();
         if death {
-            fates.extend((0..calls).map(|call| (Blow::Death, false, Fate::DiesBefore(call))));
+            fates.extend((0..calls).map(|call| (false, Fate::DiesBefore(call))));
         }
         if bus {
-            fates.extend((0..calls).map(|call| (Blow::Bus, false, Fate::NeverArrives(call))));
-            fates.extend((0..calls).map(|call| (Blow::Bus, true, Fate::Refused(call))));
+            fates.extend((0..calls).map(|call| (false, Fate::NeverArrives(call))));
+            fates.extend((0..calls).map(|call| (true, Fate::Refused(call))));
             if calls > 0 {
-                fates.push((Blow::Bus, true, Fate::Unwritten));
+                fates.push((true, Fate::Unwritten));
             }
             if (calls > 0 || told.is_some() || ended) && what != What::Back {
-                fates.push((Blow::Bus, false, Fate::Blind));
+                fates.push((false, Fate::Blind));
             }
         }
-        for (blow, cause, fate) in fates {
+        for (cause, fate) in fates {
             let mut state = state.clone();
-            state.strike(blow);
+            state.strike();
             state.basis.causes += u8::from(cause);
             let judged = state.judge(setting, told.clone(), fate).map(|(state, _)| state);
             self.push(false, Move(what, fate), judged);
@@ -322,7 +326,7 @@ impl Moves<'_> {
         }
         if state.may_be_struck(self.setting, Reload) {
             let mut asked = state.clone();
-            asked.strike(Reload);
+            asked.strike();
             let begun = asked.ask(self.setting, Order::deploy());
             self.push(false, Move(What::Reload, Fate::Good), begun.map(|()| asked));
         }

@@ -43,9 +43,9 @@ pub struct Setting {
     /// Slots beyond these that still run.
     pub surplus: u16,
     pub reload: Reload,
-    /// Blows at most on one way, and of each kind.
+    /// Blows at most on one way, and of which kinds.
     pub blows: u8,
-    pub of: fn(Blow) -> u8,
+    pub kinds: &'static [Blow],
 }
 
 impl Setting {
@@ -54,7 +54,19 @@ impl Setting {
         let (max_surge, max_unavailable) = (Amount::Count(surge), Amount::Count(unavailable));
         let (min_ready, deadline) = (Duration::from_millis(MIN_READY), Duration::from_millis(DEADLINE));
         let reload = Reload { max_surge, max_unavailable, min_ready, deadline };
-        Self { old: vec![Old::Up; slots], surplus: 0, reload, blows, of: |_| u8::MAX }
+        Self { old: vec![Old::Up; slots], surplus: 0, reload, blows, kinds: &Blow::ALL }
+    }
+
+    pub fn surge(&self) -> usize {
+        Target::of(self.wanted(), &self.reload).surge
+    }
+
+    pub fn unavailable(&self) -> usize {
+        Target::of(self.wanted(), &self.reload).unavailable
+    }
+
+    fn wanted(&self) -> BTreeSet<Slot> {
+        Slot::first(u16::try_from(self.old.len()).unwrap()).collect()
     }
 
     fn plan(&self, from: Version, to: Version, scope: Scope, wanted: &BTreeSet<Slot>, world: &World) -> Result<Plan, Refusal> {
@@ -62,9 +74,6 @@ impl Setting {
         plan::plan(&Wish { app: &app, from, to, slots: wanted, scope, reload: &self.reload, sockets_down: &[], world })
     }
 }
-
-/// The blows that fell on this way.
-pub type Spent = [u8; Blow::KINDS];
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct State {
@@ -83,7 +92,8 @@ pub struct State {
     /// A master that is back has not yet heard which slots are wanted.
     pub unheard: bool,
     pub basis: Basis,
-    pub spent: Spent,
+    /// Blows that fell on this way.
+    spent: u8,
     /// The class of the end; nothing follows.
     pub over: Option<&'static str>,
 }
@@ -107,7 +117,7 @@ impl State {
                 units.all.insert(OLD.worker(slot, attempt), Unit::new(*life));
             }
         }
-        let wanted: BTreeSet<Slot> = Slot::first(u16::try_from(setting.old.len()).unwrap()).collect();
+        let wanted = setting.wanted();
         let nothing = Order::default().scope(&BTreeSet::new(), &World::new());
         let idle = setting.plan(OLD, OLD, nothing, &wanted, &World::new()).map_err(|why| why.to_string())?;
         let mut state = Self {
@@ -122,7 +132,7 @@ impl State {
             highest: OLD.generation,
             unheard: false,
             basis: Basis { causes: ill, ..Basis::default() },
-            spent: [0; Blow::KINDS],
+            spent: 0,
             over: None,
         };
         state.ask(setting, Order::deploy())?;
@@ -133,9 +143,6 @@ impl State {
     /// What is the same from now on looks the same.
     pub fn make_canonical(&mut self, setting: &Setting) {
         self.roll.make_canonical(NOW);
-        if self.is_left_alone(setting) {
-            self.spent = [u8::MAX; Blow::KINDS];
-        }
         let matters = self.alive && self.may_be_struck(setting, Blow::Death);
         self.kept = self.kept.take().filter(|_| matters);
         if let Some(kept) = &mut self.kept {
@@ -149,16 +156,16 @@ impl State {
 
     /// Whether a blow of this kind may still fall.
     pub fn may_be_struck(&self, setting: &Setting, blow: Blow) -> bool {
-        !self.is_left_alone(setting) && self.spent[blow as usize] < (setting.of)(blow)
+        !self.is_left_alone(setting) && setting.kinds.contains(&blow)
     }
 
     /// Whether no blow may fall any more.
     pub fn is_left_alone(&self, setting: &Setting) -> bool {
-        self.spent.iter().fold(0_u8, |sum, number| sum.saturating_add(*number)) >= setting.blows
+        self.spent >= setting.blows
     }
 
-    pub fn strike(&mut self, blow: Blow) {
-        self.spent[blow as usize] += 1;
+    pub fn strike(&mut self) {
+        self.spent += 1;
     }
 
     pub fn is_back(&self) -> bool {
