@@ -13,13 +13,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::again;
 use super::error::Error;
 use super::files;
 use super::paths::Paths;
 use super::pin::{self, Pin};
 use super::published::{Published, Told};
 use super::release::{self, Owner};
-use super::again;
 use super::sys;
 use crate::config::settings::{App, Settings};
 use crate::formats;

@@ -18,8 +18,8 @@ use crate::systemd::fake::{App, Fake};
 use crate::systemd::{Change, Details, Error, JobEnd, UnitState, Verb};
 use crate::worker::published::{Published, Told};
 
-mod deaths;
 mod back;
+mod deaths;
 mod remembering;
 mod stops;
 
