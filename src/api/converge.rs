@@ -220,9 +220,7 @@ pub(crate) mod tests {
             let revisions = Revisions { failed, ..app.revisions };
             App { held: Some(Hold::new(1, "no", Generation(4))), revisions, ..app }
         };
-        let back = |installed: u64, app: App| {
-            App { rolled_back: Some(RolledBack { to: Generation(1), since_ms: 1, installed }), ..app }
-        };
+        let back = |installed: u64, app: App| App { rolled_back: Some(RolledBack { to: Generation(1), since_ms: 1, installed }), ..app };
         let never = |mut app: App| {
             (app.latest, app.generation) = (None, None);
             app

@@ -10,12 +10,16 @@ use crate::health;
 use crate::journal::harmless;
 use crate::names::{anew, unmask};
 
-/// Columns of a terminal that has room for long paths.
-const WIDE: usize = 120;
+/// The place of the release among the columns.
+const RELEASE: usize = 4;
+/// A release is shown in so many columns at least, or not at all.
+const SHORTEST: usize = 10;
+/// And in no more than these.
+const LONGEST: usize = 40;
 
 /// The table of `ls`, and a line for each app that needs one.
 pub fn workers(workers: &[Worker], apps: &[App], width: usize, colours: bool) -> String {
-    let columns = [
+    let mut columns = vec![
         left("uid", 0),
         right("pid", 3),
         left("state", 0),
@@ -28,10 +32,8 @@ pub fn workers(workers: &[Worker], apps: &[App], width: usize, colours: bool) ->
         right("cpu", 9),
         right("uptime", 6),
     ];
-    // Both ends of a path tell most.
-    let most = if width < WIDE { 24 } else { 40 };
     let current = |row: &Worker| apps.iter().find(|app| app.name == row.app).and_then(|app| app.generation);
-    let rows: Vec<Vec<Cell>> = workers
+    let mut rows: Vec<Vec<Cell>> = workers
         .iter()
         .map(|row| {
             let old = row.generation.is_some() && current(row).is_some_and(|current| row.generation != Some(current));
@@ -45,7 +47,7 @@ pub fn workers(workers: &[Worker], apps: &[App], width: usize, colours: bool) ->
                 ),
                 row.release.as_ref().map_or_else(
                     || Cell::toned("-", Tone::Grey),
-                    |release| Cell::toned(table::middle(&harmless(release), most), if old { Tone::Yellow } else { Tone::Plain }),
+                    |release| Cell::toned(harmless(release), if old { Tone::Yellow } else { Tone::Plain }),
                 ),
                 count(Some(u64::from(row.restarts)), Tone::Red),
                 count(row.errors, Tone::Red),
@@ -56,6 +58,14 @@ pub fn workers(workers: &[Worker], apps: &[App], width: usize, colours: bool) ->
             ]
         })
         .collect();
+    // A path takes what the others leave, and no other column goes for it; both its ends tell most.
+    let room = width.saturating_sub(table::rest(&columns, &rows, RELEASE)).min(LONGEST);
+    if room >= SHORTEST {
+        rows.iter_mut().for_each(|row| row[RELEASE].text = table::middle(&row[RELEASE].text, room));
+    } else {
+        columns.remove(RELEASE);
+        rows.iter_mut().for_each(|row| drop(row.remove(RELEASE)));
+    }
     let mut out = table::render(&columns, &rows, width, colours);
     for app in apps {
         for (text, tone) in remarks(app) {

@@ -132,6 +132,15 @@ pub fn render(columns: &[Column], rows: &[Vec<Cell>], width: usize, colours: boo
     std::iter::once(line(&heading)).chain(rows.iter().map(|row| line(row))).collect()
 }
 
+/// How wide the rows are as they are, and what stands before one more column: without the one at this place, and those that say
+/// nothing.
+pub fn rest(columns: &[Column], rows: &[Vec<Cell>], without: usize) -> usize {
+    let cells = |at: usize| rows.iter().filter_map(move |row| row.get(at));
+    let says = |at: usize| columns[at].rank == 0 || cells(at).any(|cell| cell.text != "-");
+    let size = |at: usize| cells(at).map(|cell| width(&cell.text)).chain([width(columns[at].name)]).max().unwrap_or(0);
+    (0..columns.len()).filter(|at| *at != without && says(*at)).map(|at| size(at) + GAP).sum()
+}
+
 /// Columns that a text takes on a terminal.
 pub fn width(text: &str) -> usize {
     text.width()
@@ -225,6 +234,7 @@ mod tests {
         );
         assert!(render(&columns, &rows, 80, true).contains("\u{1b}[32monline\u{1b}[0m"));
         assert_eq!(render(&columns, &rows, 16, false), "uid       state\napi:01    online\nbac…d:01  online\n");
+        assert_eq!(rest(&columns, &rows, 4), "background:01  1234  online  ".len());
         let wide = [row("日本", "7"), row("api:01", "8")];
         assert!(render(&columns, &wide, 80, false).starts_with("uid     n  state   err  unit\n日本    7  online"));
     }

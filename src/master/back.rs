@@ -48,7 +48,8 @@ impl<S: Systemd> Master<S> {
     pub(super) fn goes_back(&self, name: &AppName, to: Generation) -> Result<(), Refusal> {
         let (published, intent) = (self.published(name), self.intent_of(name));
         let Some(pin) = published.pin(to) else {
-            let why = format!("{name}: the pin of generation {to} is not kept any more. `project-cluster show {name}` lists those that are");
+            let why =
+                format!("{name}: the pin of generation {to} is not kept any more. `project-cluster show {name}` lists those that are");
             return Err(Refusal::new(Code::Conflict, why));
         };
         // Of one that is held nobody knows whether all of it serves.
@@ -204,7 +205,8 @@ mod tests {
         assert_eq!(chosen(&intent, None, None), Ok(7));
         assert_eq!(chosen(&intent, None, Some(4)), Ok(4));
         let there = format!("There are: 7 ({0}), 4 ({0})", directory.path().display());
-        for (to, words) in [(3, "not kept any more"), (2, "not kept any more"), (5, "never current"), (9, "there never was a generation 9")] {
+        for (to, words) in [(3, "not kept any more"), (2, "not kept any more"), (5, "never current"), (9, "there never was a generation 9")]
+        {
             let why = chosen(&intent, None, Some(to)).unwrap_err();
             assert!(why.contains(words) && why.ends_with(&there), "{to}: {why}");
         }

@@ -120,7 +120,7 @@ pub fn enter(copy: &Copy) -> Result<(), Error> {
         let app = &copy.app;
         let next = match (why.kind(), hidden_by(cwd)) {
             (_, Some(key)) => format!("it may be there and hidden by the sandbox: write `{key} = false` under `[apps.{app}.sandbox]`, run `project-cluster install` and reload, or move it to /srv"),
-            (io::ErrorKind::NotFound, None) => format!("the release of generation {} was deleted: put it back, or `project-cluster reload {app}` for the current one", copy.pin.generation),
+            (io::ErrorKind::NotFound, None) => format!("the release of generation {} was deleted: put it back, or `project-cluster reload {app}` for the current one, `project-cluster rollback {app}` for the one before", copy.pin.generation),
             (io::ErrorKind::PermissionDenied, None) => format!("the user of {app} may not enter it: give it the right to (`chmod o+x` on each directory of the path), or write another `user`"),
             _ => format!("make it a directory, then `project-cluster reload {app}`"),
         };

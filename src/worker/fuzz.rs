@@ -14,8 +14,8 @@ use super::store::Counter;
 use super::sys::sockets::{SockAddr, parse_sockaddr};
 use crate::config::settings::{Listen, Ready, Settings, Spawn};
 use crate::fuzz::comes_back;
-use crate::intent::AppIntent;
 use crate::health::{Count, HEALTHY, Known, LONGEST};
+use crate::intent::AppIntent;
 use crate::names::{Address, AppName, ClusterName, Generation, Instance, Slot};
 
 /// Files of root's: settings, pins, their copies, counters, the book of ports, counts of ends, what is told of generations.

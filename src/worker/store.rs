@@ -1,8 +1,8 @@
 //! What root keeps of every app: pins, which of them got ready, the counter of generations, the whole settings.
 //!
 //! All of it lies below `/var/lib/NAME/pins` (0700): `settings.json`, `APP/counter.json`, `APP/GEN.json`, `APP/GEN.ready`,
-//! `APP/lock`. What nobody can come back to any more is forgotten when a generation is made ([`Store::superfluous`]). It must not know units, processes or what a worker does with its pin. Nothing here is ever written by the
-//! unprivileged master.
+//! `APP/lock`. What nobody can come back to any more is forgotten when a generation is made ([`Store::superfluous`]). It must not
+//! know units, processes or what a worker does with its pin. Nothing here is ever written by the unprivileged master.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
@@ -13,13 +13,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::again;
 use super::error::Error;
 use super::files;
 use super::paths::Paths;
 use super::pin::{self, Pin};
 use super::published::{Published, Told};
 use super::release::{self, Owner};
-use super::again;
 use super::sys;
 use crate::config::settings::{App, Settings};
 use crate::formats;
@@ -197,7 +197,7 @@ impl Store {
     fn told(&self, app: &AppName) -> Result<Vec<Told>, Error> {
         let entries = self.entries(app)?;
         let told = |(generation, kind): &(Generation, Kind)| {
-            let pin = self.pin(app, *generation).ok().flatten().filter(|_| *kind == Kind::Pin)?;
+            let pin = if *kind == Kind::Pin { self.pin(app, *generation).ok().flatten()? } else { return None };
             let ready = entries.contains(&(*generation, Kind::Ready));
             Some(Told { generation: *generation, maker: pin.generation, ready, release: pin.cwd.display().to_string() })
         };

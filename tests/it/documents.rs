@@ -306,6 +306,7 @@ fn the_json_of_each_verb_is_what_the_table_says() {
         ("stop", &["stop", "api"]),
         ("start", &["start", "api"]),
         ("reload", &["reload", "api"]),
+        ("rollback", &["rollback", "api"]),
         ("restart", &["restart", "api:01"]),
         ("add", &["add", "api"]),
         ("scale", &["scale", "api", "3"]),
@@ -333,7 +334,7 @@ fn the_json_of_each_verb_is_what_the_table_says() {
     assert_eq!((outcome(&objects[0]), &objects[0]["roll"]["state"]), (["api", "failed", "failed"].map(String::from), &"failed".into()));
     assert!(why.contains("the roll to generation"), "{why}");
     ends(0, "uninstall", &["uninstall"]);
-    assert_eq!(seen.len(), 23, "{seen:?}");
+    assert_eq!(seen.len(), 24, "{seen:?}");
 
     let wrong = |words: &[&str]| {
         let output = cluster.cli(&[words, &["--json"]].concat());

@@ -220,9 +220,12 @@ fn files_are_whole(cluster: &Cluster<Machine>) {
         let text = cluster.read(format!("/var/lib/project-cluster/{path}"));
         // Lines of numbers, `format 4`, `started 1` or `1 0`, and of pins; the others are JSON.
         let number = |word: &str| matches!(word, "started" | "format") || word.parse::<u64>().is_ok();
-        let lines = || text.ends_with('\n') && text.lines().all(|line| {
-            line.split(' ').count() == 2 && line.split(' ').all(number) || line.starts_with("pin ") && line.ends_with('"')
-        });
+        let lines = || {
+            text.ends_with('\n')
+                && text.lines().all(|line| {
+                    line.split(' ').count() == 2 && line.split(' ').all(number) || line.starts_with("pin ") && line.ends_with('"')
+                })
+        };
         let whole = if path.starts_with("generations/") { lines() } else { serde_json::from_str::<serde_json::Value>(&text).is_ok() };
         assert!(whole, "{path} is torn: {text}");
     }

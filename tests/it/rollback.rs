@@ -35,7 +35,7 @@ fn pins(cluster: &Cluster) -> Vec<u64> {
 }
 
 #[test]
-fn two_generations_back_under_load_also_after_a_reboot_and_an_apply_does_not_undo_it() {
+pub fn two_generations_back_under_load_also_after_a_reboot_and_an_apply_does_not_undo_it() {
     let toml = |colour: &str, more: &str| {
         app("api", 2, &format!("node /srv/apps/hello.js 3000{more}"), &format!("listen = 3000\nenv = {{ COLOUR = \"{colour}\" }}"))
     };
@@ -105,7 +105,9 @@ fn two_generations_back_under_load_also_after_a_reboot_and_an_apply_does_not_und
 fn a_deleted_release_is_named_before_anything_of_it_starts() {
     let cluster = installed(&app("api", 2, "node /srv/apps/hello.js 3000", "listen = 3000\nuser = \"games\""));
     // Where the master may not look.
-    cluster.sh("mkdir /srv/closed && cp -r /srv/shop/v1 /srv/shop/v2 /srv/closed && chown -R games /srv/closed && chmod 700 /srv/closed").ok();
+    cluster
+        .sh("mkdir /srv/closed && cp -r /srv/shop/v1 /srv/shop/v2 /srv/closed && chown -R games /srv/closed && chmod 700 /srv/closed")
+        .ok();
     let release = |path: &str| cluster.run(&["ln", "-sfn", path, "/srv/shop/current"]).ok();
     release("/srv/closed/v1");
     cluster.cli(&["install", "--now"]).ok();
@@ -169,7 +171,8 @@ fn what_cannot_be_gone_back_to_is_refused_with_what_can() {
         assert!(said.contains(&format!("generation {to} is not kept any more. There are: 4 (/srv/shop/v4)")), "{said}");
     }
     assert!(refused("5").contains("generation 5 is what serves"));
-    let api = "curl -s -o /dev/null -w '%{http_code}' -X POST --unix-socket /run/project-cluster/api.sock http://localhost/v1/apps/api/rolls";
+    let api =
+        "curl -s -o /dev/null -w '%{http_code}' -X POST --unix-socket /run/project-cluster/api.sock http://localhost/v1/apps/api/rolls";
     for (query, status) in [("to=x", "400"), ("to=0", "400"), ("to=4&slots=1", "400"), ("to=77", "404"), ("to=5", "409")] {
         assert_eq!(cluster.sh(&format!("{api}'?{query}'")).ok(), status, "{query}");
     }
@@ -183,7 +186,8 @@ fn what_cannot_be_gone_back_to_is_refused_with_what_can() {
 fn a_pin_stays_as_long_as_a_worker_names_it_and_nobody_uses_one_that_is_gone_or_another_app_s() {
     let slow = format!("process.on('SIGTERM', () => {{}}); {HELLO}");
     let bg = app("bg", 1, "node /srv/apps/hello.js 3001", "listen = 3001");
-    let cluster = installed(&format!("{}{bg}", app("api", 1, "node app.js 3000", "listen = 3000\ntimeout.kill = \"60s\"\nreload.keep = 0")));
+    let cluster =
+        installed(&format!("{}{bg}", app("api", 1, "node app.js 3000", "listen = 3000\ntimeout.kill = \"60s\"\nreload.keep = 0")));
     cluster.program("v1", &slow);
     cluster.cli(&["install", "--now"]).ok();
     let old = cluster.main_pid(&unit("1.1.1")).unwrap();
@@ -214,7 +218,8 @@ fn a_pin_stays_as_long_as_a_worker_names_it_and_nobody_uses_one_that_is_gone_or_
         assert_eq!(asked.code == 0, words.is_empty(), "{instance}: {asked:?}");
         let journal = cluster.journal_of(&unit(instance));
         assert!(journal.contains(words), "{instance}: {journal}");
-        let ran = !cluster.journal(&["-u", &unit(instance), "-o", "cat", "_COMM=node"]).is_empty() || cluster.main_pid(&unit(instance)).is_some();
+        let ran =
+            !cluster.journal(&["-u", &unit(instance), "-o", "cat", "_COMM=node"]).is_empty() || cluster.main_pid(&unit(instance)).is_some();
         assert_eq!(ran, words.is_empty(), "{instance}");
         cluster.systemctl(&["stop", &unit(instance)]).ok();
     }

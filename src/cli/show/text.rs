@@ -97,7 +97,8 @@ pub fn app(app: &App, facts: &Facts, log: &[String], look: Look) -> String {
 /// One worker of an app.
 pub fn worker(app: &App, row: &Worker, facts: &Facts, log: &[String], look: Look) -> String {
     let state = list::state_tone(row.state).paint(row.state.word(), look.colours);
-    let generation = row.generation.map_or_else(|| "no generation".to_owned(), |generation| format!("generation {}", version(generation, row.pin)));
+    let generation =
+        row.generation.map_or_else(|| "no generation".to_owned(), |generation| format!("generation {}", version(generation, row.pin)));
     let since = facts
         .since_ms
         .filter(|_| row.uptime_ms.is_some())

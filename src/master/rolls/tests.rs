@@ -19,8 +19,8 @@ use crate::systemd::fake::{App, Fake, Service};
 use crate::systemd::{Change, Details, Error, JobEnd, UnitState, Verb};
 use crate::worker::published::{Published, Told};
 
-mod deaths;
 mod back;
+mod deaths;
 mod hooks;
 mod remembering;
 mod stops;

@@ -50,8 +50,9 @@ pub fn outdated(settings: &Settings, options: &Options) -> Result<Vec<AppName>, 
         let back = intent.apps.get(name).and_then(|app| app.rolled_back);
         back.is_some_and(|back| back.installed == app.revision.number)
     };
-    let outdated =
-        |(name, app): &(&AppName, &App)| !stays(name, app) && in_effect(&root, options, &new.name, name).is_some_and(|is| is != Some(app.revision.number));
+    let outdated = |(name, app): &(&AppName, &App)| {
+        !stays(name, app) && in_effect(&root, options, &new.name, name).is_some_and(|is| is != Some(app.revision.number))
+    };
     Ok(new.apps.iter().filter(outdated).map(|(name, _)| name.clone()).collect())
 }
 

@@ -21,6 +21,7 @@ as_a_user! {
     reload::a_broken_deploy_under_load_fails_no_request_and_both_commands_say_so,
     reload::what_cannot_be_reloaded_is_refused_with_what_to_do,
     reload::surge_and_unavailable_bound_how_many_are_up,
+    rollback::two_generations_back_under_load_also_after_a_reboot_and_an_apply_does_not_undo_it,
     master::killed_under_load_nobody_notices_and_the_next_one_adopts_all,
     master::held_up_while_the_app_is_stopped_or_restarted_in_a_roll_it_starts_nothing_more,
     workers::add_scale_and_remove_change_how_many_run_and_touch_no_other,

@@ -70,5 +70,8 @@ async fn behind_a_roll_that_failed_what_served_is_there_to_go_back_to() {
     let why = master.roll_back(&stage.app, Some(Generation(2))).await.unwrap_err().to_string();
     assert!(why.contains("never current"), "{why}");
     let roll = stage.ended(&master, &master.roll_back(&stage.app, Some(Generation(1))).await.unwrap()).await;
-    assert_eq!((roll.state, stage.intent().held, stage.up()), (RollState::Done, None, ["1.3-1.1", "2.3-1.1", "3.3-1.1"].map(str::to_owned).to_vec()));
+    assert_eq!(
+        (roll.state, stage.intent().held, stage.up()),
+        (RollState::Done, None, ["1.3-1.1", "2.3-1.1", "3.3-1.1"].map(str::to_owned).to_vec())
+    );
 }

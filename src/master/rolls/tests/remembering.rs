@@ -51,7 +51,7 @@ async fn what_cannot_be_written_down_is_not_begun_and_what_is_so_is_written_late
 
 #[tokio::test(start_paused = true)]
 async fn what_waited_and_cannot_be_read_is_no_deploy() {
-    let newer = r#"{"format":3,"deploy":true,"restart":[],"ticket":null}"#;
+    let newer = r#"{"format":4,"deploy":true,"restart":[],"ticket":null}"#;
     for (text, generation) in [("", 2), (r#"{"deploy":true,"restart":[]}"#, 2), ("{", 1), ("null", 1), ("{}", 1), (newer, 1)] {
         let stage = Stage::set(&[]).await;
         let path = stage.places().next_roll(&stage.app);
