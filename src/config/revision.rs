@@ -253,7 +253,7 @@ mod tests {
             ("success_exit_codes = [9]", "success_exit_codes", false),
             ("timeout.start = \"7s\"", "timeout", false),
             ("reload.max_surge = 2", "reload", false),
-            ("reload.hooks.before = \"./migrate\"", "reload", false),
+            ("reload.hooks.before = \"/bin/true\"", "reload", false),
             ("sandbox.home = false", "sandbox", true),
             ("systemd = { Nice = 7 }", "systemd", true),
             ("limits = { CPUWeight = 7 }", "limits", false),
