@@ -12,8 +12,8 @@ use crate::systemd::{ActiveState, Details, Error, Systemd, Verb, stop};
 
 /// What systemd may need beyond a hook's own limits before we stop believing in its answer.
 const SLACK: Duration = Duration::from_secs(30);
-/// After an answer that did not come, and while it is on its way down.
-const AGAIN: Duration = Duration::from_millis(500);
+/// How often one is looked at whose end no job of ours tells.
+const AGAIN: Duration = Duration::from_millis(200);
 
 /// How it ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +45,12 @@ impl Limits {
     }
 }
 
+/// How long the hooks of one start may take: that before it, and one of those behind.
+pub fn most(app: &App) -> Duration {
+    let count = u32::try_from(app.hooks.kinds().count().min(2)).unwrap_or(2);
+    Limits::of(app).whole() * count
+}
+
 /// What is seen of its unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Sight {
@@ -61,45 +67,34 @@ enum Sight {
 }
 
 /// Runs a hook to its end. `taken_up`: somebody before us may have asked for it, and what is there is how it went.
-pub async fn run<S: Systemd>(systemd: &S, unit: &str, limits: Limits, mut taken_up: bool) -> End {
+pub async fn run<S: Systemd>(systemd: &S, unit: &str, limits: Limits, taken_up: bool) -> End {
     if !taken_up {
         // Of a generation of the same number that never came to be.
         clear(systemd, unit, limits).await;
     }
     let until = Instant::now() + limits.whole();
+    let mut arrived = false;
     loop {
-        if taken_up {
-            match look(systemd, unit, limits).await {
-                Ok(Sight::Done) => return End::Done,
-                Ok(Sight::Failed(why)) => return End::Failed(why),
-                Ok(Sight::Absent | Sight::Runs) => {}
-                Ok(Sight::Leaves) | Err(_) if Instant::now() < until => {
-                    sleep(AGAIN).await;
-                    continue;
-                }
-                Ok(Sight::Leaves) => return End::Failed("its stop does not end".into()),
-                Err(why) => return End::Failed(why.to_string()),
-            }
-        }
-        taken_up = true;
-        // Where it runs already this is its job, or one that is done at once.
-        match systemd.job(Verb::Start, unit, until.saturating_duration_since(Instant::now())).await {
-            Ok(_) => {}
-            Err(Error::Refused { why, .. }) => return End::Failed(format!("systemd refused: {why}")),
-            Err(Error::Deadline { .. }) => {
-                clear(systemd, unit, limits).await;
-                return End::Failed(too_long(limits));
-            }
-            Err(Error::Unreachable(_)) => {
-                sleep(AGAIN).await;
-                continue;
-            }
-        }
         match look(systemd, unit, limits).await {
             Ok(Sight::Done) => return End::Done,
             Ok(Sight::Failed(why)) => return End::Failed(why),
-            Ok(Sight::Absent) => return End::Failed("it was stopped before it had ended".into()),
-            Ok(Sight::Runs | Sight::Leaves) | Err(_) => sleep(AGAIN).await,
+            Ok(Sight::Absent) if arrived => return End::Failed("it was stopped before it had ended".into()),
+            Ok(Sight::Absent) => {}
+            // No second request: it could take back a stop that somebody has asked for.
+            Ok(Sight::Runs | Sight::Leaves) | Err(_) if Instant::now() < until => {
+                sleep(AGAIN).await;
+                continue;
+            }
+            Ok(Sight::Runs | Sight::Leaves) => {
+                clear(systemd, unit, limits).await;
+                return End::Failed(too_long(limits));
+            }
+            Err(why) => return End::Failed(why.to_string()),
+        }
+        match systemd.job(Verb::Start, unit, until.saturating_duration_since(Instant::now())).await {
+            Ok(_) | Err(Error::Deadline { .. }) => arrived = true,
+            Err(Error::Refused { why, .. }) => return End::Failed(format!("systemd refused: {why}")),
+            Err(Error::Unreachable(_)) => sleep(AGAIN).await,
         }
     }
 }
@@ -112,7 +107,10 @@ pub async fn clear<S: Systemd>(systemd: &S, unit: &str, limits: Limits) {
 
 async fn look<S: Systemd>(systemd: &S, unit: &str, limits: Limits) -> Result<Sight, Error> {
     let rows = systemd.units(&[unit.to_owned()]).await?;
-    Ok(match rows.iter().find(|row| row.name == unit).map_or(ActiveState::Inactive, |row| row.active) {
+    let row = rows.iter().find(|row| row.name == unit);
+    Ok(match row.map_or(ActiveState::Inactive, |row| row.active) {
+        // Its job has not begun yet.
+        ActiveState::Inactive if row.is_some_and(|row| row.job.is_some()) => Sight::Runs,
         ActiveState::Inactive => Sight::Absent,
         ActiveState::Activating => Sight::Runs,
         ActiveState::Deactivating => Sight::Leaves,

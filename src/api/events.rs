@@ -222,7 +222,16 @@ mod tests {
 
     #[test]
     fn words_are_those_of_json_and_an_event_travels() {
-        for kind in [Kind::MasterStart, Kind::StartFailed, Kind::WorkerStartFailed, Kind::SocketUp, Kind::RollFailed, Kind::HookBegin, Kind::HookFailed, Kind::Gap] {
+        for kind in [
+            Kind::MasterStart,
+            Kind::StartFailed,
+            Kind::WorkerStartFailed,
+            Kind::SocketUp,
+            Kind::RollFailed,
+            Kind::HookBegin,
+            Kind::HookFailed,
+            Kind::Gap,
+        ] {
             assert_eq!(serde_json::to_value(kind).unwrap(), kind.word());
         }
         let what = Happening { by: Some(By::Outside), signal: Some(9), ..Happening::new(Kind::WorkerRestart, "a text") };

@@ -125,7 +125,7 @@ fn tone(kind: Kind) -> Tone {
         Kind::Start | Kind::WorkerStart | Kind::RollDone | Kind::HookDone | Kind::SocketUp => Tone::Green,
         Kind::StartFailed | Kind::WorkerStartFailed | Kind::WorkerRestart | Kind::SocketDown | Kind::RollFailed | Kind::HookFailed => {
             Tone::Red
-        },
+        }
         Kind::Gap => Tone::Yellow,
         Kind::Stop | Kind::WorkerStop => Tone::Grey,
         Kind::MasterStart | Kind::RollBegin | Kind::RollStep | Kind::HookBegin => Tone::Plain,

@@ -172,7 +172,9 @@ fn stance(app: &App) -> Option<(String, Tone)> {
         AppState::Sleeping => grey("asleep; the next connection starts it".into()),
         AppState::Rolling => {
             let hook = |roll| hooks::running(roll).map_or_else(String::new, |hook| format!("{hook}; "));
-            app.roll.as_ref().map(|roll| (format!("rolling{}: {}{} of {} ready", to(roll), hook(roll), roll.ready, roll.target), Tone::Yellow))
+            app.roll
+                .as_ref()
+                .map(|roll| (format!("rolling{}: {}{} of {} ready", to(roll), hook(roll), roll.ready, roll.target), Tone::Yellow))
         }
         _ => None,
     }

@@ -255,7 +255,7 @@ mod tests {
             ("timeout.start = \"7s\"", "timeout", false),
             ("reload.max_surge = 2", "reload", false),
             ("reload.keep = 2", "reload", false),
-            ("reload.hooks.before = \"./migrate\"", "reload", false),
+            ("reload.hooks.before = \"/bin/true\"", "reload", false),
             ("sandbox.home = false", "sandbox", true),
             ("systemd = { Nice = 7 }", "systemd", true),
             ("limits = { CPUWeight = 7 }", "limits", false),

@@ -9,6 +9,7 @@ use super::{LINES, Master, lock, under_way, watch};
 use crate::api::error::{Code, Refusal};
 use crate::api::types::{AppState, Done};
 use crate::config::settings;
+use crate::hook;
 use crate::intent::Change;
 use crate::journal;
 use crate::names::{AppName, AppUnits, anew};
@@ -62,7 +63,7 @@ impl<S: Systemd> Master<S> {
             (true, false) => self.handle_job(Verb::Stop, &units, app.kill_limit() * 2 + SLACK).await?,
             (false, _) => {}
         }
-        self.handle_job(Verb::Start, &units, app.timeout.start * 3 + app.kill_limit() * 2 + SLACK).await?;
+        self.handle_job(Verb::Start, &units, app.timeout.start * 3 + app.kill_limit() * 2 + hook::most(app) + SLACK).await?;
         let (ready, target) = (lock(&self.world).ready(&units), wanted.len());
         Ok(Done::new(name, format!("{ready} of {target} ready")))
     }

@@ -246,10 +246,9 @@ fn refused(copy: &Copy, program: &Path, why: &io::Error) -> Error {
                     .into()
             }
         },
-        Some(libc::ENOEXEC) => format!(
-            "it is neither a binary for this machine nor a script with a `#!` line: begin {} with its interpreter",
-            copy.key()
-        ),
+        Some(libc::ENOEXEC) => {
+            format!("it is neither a binary for this machine nor a script with a `#!` line: begin {} with its interpreter", copy.key())
+        }
         Some(libc::EACCES) => "its file system is mounted noexec, or a rule (SELinux, AppArmor) forbids it: move it, or label it".into(),
         Some(libc::E2BIG) => "arguments and environment are too long together: shorten `command` or `env`".into(),
         _ => "correct `command` and reload".into(),

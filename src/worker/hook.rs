@@ -93,7 +93,10 @@ fn release(store: &Store, lock: &Lock, app: &AppName, kind: HookKind, hook: Hook
         let last = store.last_ready(app)?.filter(|_| hook.generation == next);
         return match last {
             Some(last) => existing(store, app, last),
-            None => Err(Error::new(format!("generation {} of {app} has no release, and none got ready that could stand for it", hook.generation))),
+            None => Err(Error::new(format!(
+                "generation {} of {app} has no release, and none got ready that could stand for it",
+                hook.generation
+            ))),
         };
     };
     if !store.begin_hook(lock, app, hook.generation, kind)? {

@@ -29,7 +29,6 @@ as_a_user! {
     demand::the_first_connection_is_answered_and_sleep_brings_it_back_to_that,
     events::what_others_do_to_workers_is_told_and_respected,
     hooks::a_migration_that_fails_starts_nothing_and_one_that_does_not_runs_ahead_of_the_new_workers,
-    hooks::a_migration_runs_once_whatever_becomes_of_the_master,
     apply::one_apply_starts_stops_scales_and_reloads_and_leaves_the_rest_alone,
     cli::logs_are_those_of_the_chosen_workers,
 }

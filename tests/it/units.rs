@@ -8,7 +8,12 @@ use super::support::Output;
 /// An app of each kind.
 fn every_kind() -> String {
     [
-        app("api", 2, "node /srv/apps/hello.js 3000", "listen = [3000]\nlimits = { MemoryHigh = \"1G\" }\nreload.hooks.before = \"true 100%\""),
+        app(
+            "api",
+            2,
+            "node /srv/apps/hello.js 3000",
+            "listen = [3000]\nlimits = { MemoryHigh = \"1G\" }\nreload.hooks.before = \"true 100%\"",
+        ),
         app("api-v2", 1, "node /srv/apps/hello.js 3001", "listen = \"127.0.0.1:3001\"\nuser = \"games\""),
         app("unix", 1, "node /srv/apps/hello.js /run/unix-app/a.sock", "listen = { path = \"/run/unix-app/a.sock\", mode = \"0600\" }"),
         app("own", 1, "node /srv/apps/hello.js", "spawn = \"child\"\nport = 4100\nports = \"4150-4151\"\nready = { http = \"/\" }"),

@@ -49,8 +49,8 @@ fn verify_is_silent() {
         for entry in fs::read_dir(directory.path().join("units")).unwrap() {
             let path = entry.unwrap().path();
             let unit = path.file_name().unwrap().to_str().unwrap().to_owned();
-            if unit.contains(':') {
-                // On its command line a colon separates a file from an alias, so sockets go under another name; under
+            if unit.contains(':') && path.is_file() {
+                // On its command line a colon separates a file from an alias, so sockets and hooks go under another name; under
                 // their own they are loaded as well, by the workers that name them.
                 let copy = neutral.join(unit.replace([':', '\\'], "_"));
                 fs::copy(&path, &copy).unwrap();

@@ -212,7 +212,8 @@ impl<S: Systemd> Master<S> {
     pub(super) fn tell_hook(&self, kind: Kind, name: &AppName, roll: u64, generation: Generation, unit: Option<&str>, text: &str) {
         let (generation, unit) = (Some(generation), unit.map(str::to_owned));
         let text = format!("{name}: {text}");
-        let what = Happening { app: Some(name.clone()), generation, unit, by: Some(By::Roll), roll: Some(roll), ..Happening::new(kind, text) };
+        let what =
+            Happening { app: Some(name.clone()), generation, unit, by: Some(By::Roll), roll: Some(roll), ..Happening::new(kind, text) };
         self.events.tell(what);
     }
 }

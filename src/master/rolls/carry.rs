@@ -66,7 +66,8 @@ impl<S: Systemd> Master<S> {
             Came::Well => (execute::execute(Arc::new(self.systemd.for_roll(who)), &mut roll, deps).await, String::new()),
             Came::Left => (Outcome::Overtaken, String::new()),
             Came::Failed(why) => {
-                let (first, lines) = why.split_once('\n').map_or((why.as_str(), String::new()), |(first, rest)| (first, format!("\n{rest}")));
+                let (first, lines) =
+                    why.split_once('\n').map_or((why.as_str(), String::new()), |(first, rest)| (first, format!("\n{rest}")));
                 (Outcome::AllOld { reason: format!("hook before failed: {first}; no worker was started") }, lines)
             }
         };

@@ -36,7 +36,10 @@ fn the_later_word_wins() {
     // A hook is no worker.
     copy.hook = Some(crate::names::HookKind::Before);
     let hook = environment([], &copy);
-    assert_eq!((hook[OsStr::new("PROJECT_CLUSTER_HOOK")].to_str(), hook[OsStr::new("PROJECT_CLUSTER_GENERATION")].to_str()), (Some("before"), Some("7")));
+    assert_eq!(
+        (hook[OsStr::new("PROJECT_CLUSTER_HOOK")].to_str(), hook[OsStr::new("PROJECT_CLUSTER_GENERATION")].to_str()),
+        (Some("before"), Some("7"))
+    );
     assert!(!hook.contains_key(OsStr::new("PROJECT_CLUSTER_UID")) && hook.contains_key(OsStr::new("PROJECT_CLUSTER_RELEASE_OF")));
 }
 

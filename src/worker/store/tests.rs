@@ -357,15 +357,26 @@ fn a_hook_runs_once_in_the_release_of_its_workers() {
     use HookKind::{After, Before, Failed};
     let world = World::new();
     let refused = |kind, instance: &str| hook(&world, kind, instance).unwrap_err().to_string();
-    world.install(|app| app.listen = vec![crate::config::settings::Listen { address: "3000".parse().unwrap(), mode: None, owner: None, group: None, backlog: 1 }]);
+    world.install(|app| {
+        app.listen =
+            vec![crate::config::settings::Listen { address: "3000".parse().unwrap(), mode: None, owner: None, group: None, backlog: 1 }]
+    });
     assert!(refused(Before, "1").contains("has no hook `before`"));
     assert_eq!(pinned(&world), [], "nothing is made for what is not configured");
-    let hooks = Hooks { before: Some(vec!["./migrate".into()]), after: Some(vec!["tell".into()]), failed: Some(vec!["cry".into()]), ..Hooks::default() };
+    let hooks = Hooks {
+        before: Some(vec!["./migrate".into()]),
+        after: Some(vec!["tell".into()]),
+        failed: Some(vec!["cry".into()]),
+        ..Hooks::default()
+    };
     world.install(|app| app.hooks = hooks.clone());
     // Nothing serves, so there is no release that could stand for one that was not made.
     assert!(refused(Failed, "1").contains("has no release"));
     let first = hook(&world, Before, "1").unwrap();
-    assert_eq!((first.hook, first.pin.command, first.pin.listen, first.instance.generation), (Some(Before), vec!["./migrate".into()], vec![], Generation(1)));
+    assert_eq!(
+        (first.hook, first.pin.command, first.pin.listen, first.instance.generation),
+        (Some(Before), vec!["./migrate".into()], vec![], Generation(1))
+    );
     assert!(first.pin.cwd.ends_with("srv/v1") && first.pin.env.contains_key("SECRET"));
     // What the workers become is what the hook has pinned, and its own command is not theirs.
     world.link("v2");
@@ -383,7 +394,10 @@ fn a_hook_runs_once_in_the_release_of_its_workers() {
     }
     // A rollback: the older release under the new number.
     let back = hook(&world, Before, "2-1").unwrap();
-    assert_eq!((back.pin.generation, back.instance.generation, pinned(&world)), (Generation(1), Generation(2), vec![Generation(1), Generation(2)]));
+    assert_eq!(
+        (back.pin.generation, back.instance.generation, pinned(&world)),
+        (Generation(1), Generation(2), vec![Generation(1), Generation(2)])
+    );
     assert_eq!(hook(&world, Failed, "2-1").unwrap().pin.command, ["cry"]);
     assert!(refused(Failed, "2-1").contains("runs once"));
     let elsewhere = world.directory("before.3");

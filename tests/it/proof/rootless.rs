@@ -34,6 +34,7 @@ as_a_user! {
     stopping::an_app_on_demand_without_wanted_workers_hangs_no_client,
     stopping::an_app_of_0_workers_is_listed_and_started_by_what_gives_it_one,
     stopping::what_somebody_stops_while_no_master_runs_is_left_so_by_the_next,
+    hooks::a_migration_runs_once_whatever_becomes_of_the_master,
     handle::power_off_under_load_waits_for_no_time_out,
     handle::stop_with_all_workers_stopped_by_hand_and_a_client_waiting,
     handle::six_stops_and_starts_in_ten_seconds,

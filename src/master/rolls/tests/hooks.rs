@@ -23,7 +23,8 @@ fn ends(roll: &types::Roll) -> Vec<(HookKind, HookState)> {
 
 /// The units that were started, in order, each told once.
 fn started(stage: &Stage) -> Vec<String> {
-    let starts = stage.fake.calls().into_iter().filter(|(verb, unit)| *verb == Verb::Start && unit.contains(":") && !unit.contains("socket"));
+    let starts =
+        stage.fake.calls().into_iter().filter(|(verb, unit)| *verb == Verb::Start && unit.contains(':') && !unit.contains("socket"));
     starts.map(|(_, unit)| unit).collect()
 }
 
@@ -45,7 +46,8 @@ async fn before_takes_its_own_time_and_after_comes_behind_the_memory_of_the_new_
     assert!(roll.hooks.iter().all(|hook| hook.took_ms.is_some_and(|took| (100_000..110_000).contains(&took))), "{roll:?}");
     assert_eq!(started(&stage), ["project-cluster-api:before@2.service", "project-cluster-api:after@2.service"]);
     assert_eq!(stage.fake.active().iter().filter(|unit| unit.contains("api:")).count(), 0, "nothing of them stays loaded");
-    let told: Vec<Kind> = master.events().kept(0).into_iter().map(|event| event.what.kind).filter(|kind| kind.word().starts_with("hook.")).collect();
+    let told: Vec<Kind> =
+        master.events().kept(0).into_iter().map(|event| event.what.kind).filter(|kind| kind.word().starts_with("hook.")).collect();
     assert_eq!(told, [Kind::HookBegin, Kind::HookDone, Kind::HookBegin, Kind::HookDone]);
 }
 
