@@ -17,8 +17,8 @@ mod switches;
 use std::time::Duration;
 
 use report::{Bound, Line};
-use support::Sandbox;
 use support::sandbox::Options;
+use support::{Sandbox, documents};
 
 /// Where this program lies inside.
 const SELF: &str = "/usr/local/bin/figures";
@@ -51,7 +51,10 @@ fn main() -> Result<(), String> {
         return Ok(());
     }
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/benchmarks.md");
-    std::fs::write(path, report::page(&machine, &lines, &switched)).map_err(|why| format!("{path}: {why}"))
+    // Another program's part stays as that wrote it.
+    let kept = documents::part("docs/benchmarks.md", "reloads")?;
+    std::fs::write(path, report::page(&machine, &lines, &switched)).map_err(|why| format!("{path}: {why}"))?;
+    documents::replace("docs/benchmarks.md", "reloads", &kept)
 }
 
 /// A sandbox with this program in it.
