@@ -6,6 +6,7 @@ Each kind is a function here; it returns, and the server begins behind it, in wh
 import array
 import ctypes
 import os
+import resource
 import runpy
 import select
 import signal
@@ -102,18 +103,32 @@ def flips():
     in_thread(flip)
 
 
+def room():
+    """How many more descriptors this process may have."""
+    return min(100_000, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 200)
+
+
 def descriptors():
-    for _ in range(100_000):
+    """A hundred thousand of them, in as few processes as the limit allows."""
+    room_for = room()
+    for _ in range(room_for):
         os.dup(0)
+    watches()
+    for _ in range(100_000 // room_for):
+        fork(signal.pause)
 
 
 def megabytes():
     """An epoll set of 100,000, the listener among them: the kernel tells of it in megabytes."""
     poll = select.epoll()
     kept.append(poll)
-    number = os.eventfd(0)
-    for _ in range(100_000):
-        poll.register(os.dup(number), select.EPOLLIN)
+    # An entry is a number and a file: it stays when the number becomes another file's and the file lives on.
+    room_for = room()
+    for _ in range(-(-100_000 // room_for)):
+        number = os.eventfd(0)
+        for at in range(1000, 1000 + room_for - 2000):
+            os.dup2(number, at)
+            poll.register(at, select.EPOLLIN)
     poll.register(LISTENER, select.EPOLLIN)
 
 
@@ -138,6 +153,8 @@ def readds():
     """Whatever is taken out of the server's own set is put back at once."""
 
     def put_back():
+        while not any("tfd:        3 " in open(f"/proc/self/fdinfo/{number}").read() for number in epolls()):
+            time.sleep(0.01)
         while True:
             for number in list(epolls()):
                 try:
@@ -244,8 +261,8 @@ def undumpable():
 
 
 def threads():
-    """A thousand threads that never rest for long, four of them not at all."""
-    buffer = ctypes.create_string_buffer(1 << 24)
+    """A thousand threads that never rest for long, two of them not at all."""
+    buffer = ctypes.create_string_buffer(1 << 20)
 
     def spins():
         while True:
@@ -253,12 +270,12 @@ def threads():
 
     def dozes():
         while True:
-            time.sleep(0.05)
+            time.sleep(0.5)
 
     threading.stack_size(1 << 16)
-    for _ in range(996):
+    for _ in range(998):
         in_thread(dozes)
-    for _ in range(4):
+    for _ in range(2):
         in_thread(spins)
 
 
@@ -273,9 +290,14 @@ def comm():
 
 def blocks():
     """A thread that the kernel does not let be stopped, and a process that becomes another one all the time."""
-    os.mkfifo("/tmp/never")
-    opens = [(os.POSIX_SPAWN_OPEN, 0, "/tmp/never", os.O_RDONLY, 0)]
-    in_thread(lambda: os.posix_spawn("/bin/true", ["true"], {}, file_actions=opens))
+    if not os.path.exists("/tmp/never"):
+        os.mkfifo("/tmp/never")
+    # posix_spawn(3) waits as vfork(2) does, and its child opens a FIFO that nobody writes to.
+    actions = ctypes.create_string_buffer(256)
+    libc.posix_spawn_file_actions_init(actions)
+    libc.posix_spawn_file_actions_addopen(actions, 0, b"/tmp/never", os.O_RDONLY, 0)
+    words = (ctypes.c_char_p * 2)(b"true", None)
+    in_thread(libc.posix_spawn, ctypes.create_string_buffer(8), b"/bin/true", actions, None, words, None)
     with open("/tmp/again", "w") as file:
         file.write('#!/bin/sh\nexec "$0"\n')
     os.chmod("/tmp/again", 0o755)
