@@ -34,7 +34,7 @@ const GRACEFUL: [Server; 2] = [
 ];
 const HANDLERS_MS: [u32; 3] = [0, 20, 200];
 const CONNECTIONS: u32 = 64;
-const WORKERS: usize = 4;
+const WORKERS: usize = 2;
 const RELOADS: u32 = 50;
 const LIMIT: Duration = Duration::from_secs(120);
 
@@ -43,11 +43,13 @@ const DRAINED: u16 = 3000;
 const NAIVE: u16 = 3001;
 
 fn main() -> Result<(), String> {
-    let said = std::env::var("RELOADS").ok().filter(|text| !text.is_empty());
-    let reloads = match &said {
+    let told = std::env::var("RELOADS").ok().filter(|text| !text.is_empty());
+    let reloads = match &told {
         Some(text) => text.parse().map_err(|why| format!("RELOADS is `{text}`: {why}"))?,
         None => RELOADS,
     };
+    // Enough to show what is lost.
+    let naive_reloads = reloads.div_ceil(5);
     let only: Vec<String> = std::env::args().skip(1).collect();
     let asked = |name: &str| only.is_empty() || only.iter().any(|word| name.starts_with(word.as_str()));
     let mut page = String::new();
@@ -58,7 +60,10 @@ fn main() -> Result<(), String> {
         let _ = writeln!(page, "{line}");
     };
     tell(format!(
-        "{WORKERS} workers, {reloads} reloads each way, `wrk -t1 -c{CONNECTIONS}` with a new connection a request; the naive one has `drain = 0`."
+        "{} of `{}`: {WORKERS} workers, all replaced in each of {reloads} reloads (the naive one with `drain = 0`: {naive_reloads}), `wrk -t1 \
+         -c{CONNECTIONS}`, a new connection a request.",
+        said("date", &["-u", "+%F %H:%M"]),
+        said("git", &["rev-parse", "--short", "HEAD"]),
     ));
     tell(String::new());
     tell("| server | handler | drained: sent | failed | a reload took | naive: sent | failed | a reload took | same socket |".into());
@@ -68,7 +73,7 @@ fn main() -> Result<(), String> {
             let sandbox = cluster(server, "drain = \"30s\"", "drain = \"0s\"")?;
             let path = if ms == 0 { "/".to_owned() } else { format!("/sleep/{ms}") };
             let drained = reloaded(&sandbox, "api", DRAINED, &path, "close", reloads)?;
-            let naive = reloaded(&sandbox, "naive", NAIVE, &path, "close", reloads)?;
+            let naive = reloaded(&sandbox, "naive", NAIVE, &path, "close", naive_reloads)?;
             let same = if drained.same_socket && naive.same_socket { "yes" } else { "**no**" };
             tell(format!("| {} | {ms} ms | {} | {} | {same} |", server.0, drained.cells(), naive.cells()));
             if drained.failed > 0 || !drained.same_socket {
@@ -89,10 +94,16 @@ fn main() -> Result<(), String> {
             tell(format!("| {} | {ms} ms | {} | {} |", server.0, end.cells(), end.kinds));
         }
     }
-    if said.is_none() && only.is_empty() {
+    if told.is_none() && only.is_empty() {
         documents::replace("docs/benchmarks.md", "reloads", &page)?;
     }
     if lost.is_empty() { Ok(()) } else { Err(format!("requests were lost:\n{}", lost.join("\n"))) }
+}
+
+/// The first line of what a program says.
+fn said(program: &str, args: &[&str]) -> String {
+    let output = Command::new(program).args(args).output();
+    output.map_or_else(|_| "?".to_owned(), |output| String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or("?").to_owned())
 }
 
 /// The server twice, as `api` and as `naive`, with this of `[reload]` each.
@@ -106,7 +117,7 @@ fn cluster(server: &Server, api: &str, naive: &str) -> Result<Sandbox, String> {
         let (command, env) = (server.1.replace("PORT", &port.to_string()), server.2);
         format!(
             "[apps.{name}]\nworkers = {WORKERS}\ncommand = \"{command}\"\nlisten = {port}\n{env}\ntimeout.kill = \"5s\"\n\
-             reload = {{ min_ready = \"100ms\", max_surge = \"50%\", {more} }}\n"
+             reload = {{ min_ready = \"100ms\", max_surge = \"100%\", {more} }}\n"
         )
     };
     sandbox.write("/etc/project-cluster/cluster.toml", app("api", DRAINED, api) + &app("naive", NAIVE, naive));
