@@ -3,6 +3,7 @@
 //!
 //! | file | |
 //! |---|---|
+//! | `drains` | reloads and drains |
 //! | `inside` | what is measured inside the sandbox, by this same program |
 //! | `report` | the page |
 //! | `switches` | what each switch of the sandbox costs |
@@ -10,6 +11,7 @@
 #[path = "../../tests/support/mod.rs"]
 mod support;
 
+mod drains;
 mod inside;
 mod report;
 mod switches;
@@ -26,7 +28,7 @@ const SELF: &str = "/usr/local/bin/figures";
 const LIMIT: Duration = Duration::from_secs(600);
 
 type Part = (&'static str, fn(&mut Vec<Line>) -> Result<(), String>);
-const PARTS: [Part; 4] = [("lists", lists), ("starts", starts), ("crash", crash), ("connections", connections)];
+const PARTS: [Part; 5] = [("lists", lists), ("starts", starts), ("crash", crash), ("connections", connections), ("drains", drains::drains)];
 
 fn main() -> Result<(), String> {
     let args: Vec<String> = std::env::args().skip(1).collect();
