@@ -27,7 +27,7 @@ need qemu-system-x86 command -v qemu-system-x86_64
 if [ ! -d "$machine" ]; then
     need mmdebstrap command -v mmdebstrap
     need e2fsprogs test -x /usr/sbin/mke2fs
-    need busybox-static bash -c '! ldd "$(command -v busybox)"'
+    need busybox-static bash -c 'command -v busybox && ! ldd "$(command -v busybox)"'
     need cpio command -v cpio
 fi
 if [ "${#missing[@]}" -gt 0 ]; then
