@@ -129,10 +129,12 @@ for pid in children:
     while os.path.exists(f"/proc/{pid}"): time.sleep(0.0005)
     number = array.array("i", [pid])
     arguments = array.array("Q", [0, 0, 0, 0, signal.SIGCHLD, 0, 0, 0, number.buffer_info()[0], 1, 0])
-    try:
-        child = call(435, ctypes.c_void_p(arguments.buffer_info()[0]), ctypes.c_long(88))
-    except OSError as why:
-        continue
+    # The kernel lets go of a number a little later than of its directory.
+    for _ in range(500):
+        try: child = call(435, ctypes.c_void_p(arguments.buffer_info()[0]), ctypes.c_long(88))
+        except FileExistsError: time.sleep(0.001)
+        else: break
+    else: continue
     if child == 0:
         poll = select.epoll()
         poll.register(3, select.EPOLLIN)
