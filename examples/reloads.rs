@@ -2,7 +2,8 @@
 //! `make bench`, as root; `RELOADS` in the environment says how many reloads each lives through, names as arguments which servers.
 //!
 //! Nothing of these servers handles SIGTERM. Beside each stands the same with `drain = 0`, which gets SIGTERM at once: what it
-//! loses under the same load is what the other does not. Then servers that are graceful by themselves, under busy keep-alive.
+//! loses under the same load is what the other does not. Then servers that are graceful by themselves, under busy keep-alive, which
+//! is told and not judged.
 //! With neither reloads nor names said it writes its part of docs/benchmarks.md; it fails when a drained server lost a request.
 
 #[path = "../tests/support/mod.rs"]
@@ -82,16 +83,29 @@ fn main() -> Result<(), String> {
         }
     }
     tell(String::new());
-    tell("Graceful by themselves (`drain_by = \"self\"`), under the same load on connections that stay busy:".into());
+    tell(
+        "Graceful by themselves (`drain_by = \"self\"`), under the same load on connections that stay busy. Beside each the same server"
+            .into(),
+    );
+    tell(
+        "alone, without this program, that gets one SIGTERM under that load: a server that closes a connection while the client's next"
+            .into(),
+    );
+    tell("request is on its way loses that request, whoever sends the signal, and a client that may not repeat it has lost it.".into());
     tell(String::new());
-    tell("| server | handler | sent | failed | a reload took | of what kind |".into());
-    tell("|---|---|---|---|---|---|".into());
+    tell(
+        "| server | handler | sent | failed | a reload took | of what kind | a reload and connection | alone: connections that it broke |"
+            .into(),
+    );
+    tell("|---|---|---|---|---|---|---|---|".into());
     for server in GRACEFUL.iter().filter(|server| asked(server.0)) {
         for ms in [0, 20] {
             let sandbox = cluster(server, "drain_by = \"self\"", "drain_by = \"self\"")?;
             let path = if ms == 0 { "/".to_owned() } else { format!("/sleep/{ms}") };
             let end = reloaded(&sandbox, "api", DRAINED, &path, "keep-alive", reloads)?;
-            tell(format!("| {} | {ms} ms | {} | {} |", server.0, end.cells(), end.kinds));
+            let broken = alone(&sandbox, server, &path)?;
+            let share = end.failed as f64 / f64::from(reloads * CONNECTIONS);
+            tell(format!("| {} | {ms} ms | {} | {} | {share:.2} | {broken} of {CONNECTIONS} |", server.0, end.cells(), end.kinds));
         }
     }
     if told.is_none() && only.is_empty() {
@@ -186,6 +200,21 @@ fn reloaded(sandbox: &Sandbox, app: &str, port: u16, path: &str, connection: &st
     let kinds = if kinds.is_empty() { "none".to_owned() } else { kinds.join(", ") };
     // What is no 2xx is among the answers that wrk counts.
     Ok(End { sent: answered + failed, failed, kinds, took: took[took.len() / 2], same_socket, said })
+}
+
+/// How many of wrk's connections a server breaks that gets SIGTERM and is nobody's worker.
+fn alone(sandbox: &Sandbox, server: &Server, path: &str) -> Result<u64, String> {
+    const PORT: u16 = 3002;
+    let command = server.1.replace("PORT", &PORT.to_string());
+    sandbox.sh(&format!("systemd-run -q -u alone -p Environment='GRACEFUL=1 PYTHONPATH=/usr/local/lib/uvicorn' {command}")).ok();
+    sandbox.wait_for_http(&format!("127.0.0.1:{PORT}"));
+    let wrk = wrk(sandbox, PORT, path, "keep-alive")?;
+    let open = || sandbox.sh(&format!("ss -Htn state established 'sport = :{PORT}' | wc -l")).ok().trim() == CONNECTIONS.to_string();
+    sandbox.wait_until("all connections are there", LIMIT, open);
+    sandbox.run_within(LIMIT, &["systemctl", "stop", "alone"]).ok();
+    let said = interrupted(wrk)?;
+    let line = said.lines().find(|line| line.contains("Socket errors:")).unwrap_or_default();
+    Ok(line.split_once("read ").and_then(|(_, rest)| rest.split(',').next()?.parse().ok()).unwrap_or(0))
 }
 
 /// wrk lies on the machine: of the sandbox it gets the network alone.

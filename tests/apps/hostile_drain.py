@@ -200,6 +200,24 @@ def others_socket():
     in_thread(take)
 
 
+def attacks():
+    """Stops whoever drains it, who is of the same user by then."""
+
+    def stop_it():
+        while True:
+            for pid in filter(str.isdigit, os.listdir("/proc")):
+                try:
+                    with open(f"/proc/{pid}/comm") as file:
+                        if file.read() == "pc-drain\n":
+                            os.kill(int(pid), signal.SIGSTOP)
+                            print("stopped it", flush=True)
+                            return
+                except OSError:
+                    pass
+
+    in_thread(stop_it)
+
+
 def narrow():
     """No room for another descriptor, be it of whom it may."""
 

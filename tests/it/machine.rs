@@ -245,7 +245,7 @@ impl Deref for Theirs {
 /// Requests of twenty seconds, as many as surely reach both workers of an app, all of them accepted.
 fn slow_requests<G: Deref<Target = dyn Ground>>(ground: &Cluster<G>, port: u16) -> Vec<Running> {
     let url = format!("127.0.0.1:{port}/sleep/20000");
-    let asked: Vec<Running> = (0..8).map(|_| ground.spawn(&["curl", "-sS", "--max-time", "80", &url])).collect();
+    let asked: Vec<Running> = (0..8).map(|_| ground.spawn(&["curl", "-sS", "--max-time", "110", &url])).collect();
     let open = || ground.root(&format!("ss -Htn state established 'sport = :{port}' | grep -c .")).stdout.trim() == "8";
     ground.wait_until("all requests are there", SOON, open);
     asked
@@ -253,7 +253,7 @@ fn slow_requests<G: Deref<Target = dyn Ground>>(ground: &Cluster<G>, port: u16) 
 
 /// How many of them were answered.
 fn answered(asked: Vec<Running>) -> usize {
-    asked.into_iter().map(|curl| curl.wait(SOON)).filter(|end| end.success() && end.stdout.starts_with("v1")).count()
+    asked.into_iter().map(|curl| curl.wait(2 * SOON)).filter(|end| end.success() && end.stdout.starts_with("v1")).count()
 }
 
 /// What the helper says of its drains, since then.
@@ -267,8 +267,8 @@ fn told<G: Deref<Target = dyn Ground>>(ground: &Cluster<G>, mark: &str) -> Strin
 
 #[test]
 fn under_yama_requests_in_flight_cross_a_reload() {
-    let inherits = app("web", 2, "python3 /srv/apps/hello_asyncio.py fds", "listen = 3001");
-    let cluster = cluster(&format!("{}{inherits}", go(2, "")));
+    let inherits = app("web", 2, "python3 /srv/apps/hello_asyncio.py fds", "listen = 3001\nreload.drain = \"120s\"");
+    let cluster = cluster(&format!("{}{inherits}", go(2, "reload.drain = \"120s\"")));
     for scope in ["0", "1", "2"] {
         cluster.run(&["sysctl", "-w", &format!("kernel.yama.ptrace_scope={scope}")]).ok();
         // Under 2 nobody sees what an app binds, so an app that binds by itself has no new workers.
@@ -295,7 +295,7 @@ fn under_yama_a_user_s_own_workers_drain_where_the_kernel_lets_them() {
     machine.root(ordinary::SETUP).ok();
     let set = |scope: &str| machine.root(&format!("sysctl -w kernel.yama.ptrace_scope={scope}")).ok();
     set("0");
-    let cluster = Cluster::on(machine, &app("api", 2, "python3 /srv/apps/hello_asyncio.py fds", "listen = 3000"));
+    let cluster = Cluster::on(machine, &app("api", 2, "python3 /srv/apps/hello_asyncio.py fds", "listen = 3000\nreload.drain = \"120s\""));
     cluster.cli(&["install", "--now"]).ok();
     for scope in ["0", "1", "2"] {
         cluster.root(&format!("sysctl -w kernel.yama.ptrace_scope={scope}")).ok();

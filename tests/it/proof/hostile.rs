@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::cluster::{Cluster, SOON};
-use crate::hostile::{UNIT, stage, stop, stop_unnoticed};
+use crate::hostile::{UNIT, bounded_stop, stage, stop, stop_unnoticed};
 use crate::support::wait_for;
 
 /// Room for a hundred thousand descriptors.
@@ -62,6 +62,12 @@ fn a_process_whose_first_thread_is_gone() {
 #[test]
 fn a_thread_with_descriptors_of_its_own() {
     stop(&stage("unshared_files", "ready = \"none\""), |_| {});
+}
+
+#[test]
+fn the_helper_is_stopped_by_the_worker() {
+    let end = bounded_stop(&stage("attacks", ""), |_| {});
+    assert!(end.journal.contains("stopped it") && end.journal.contains("Stopping timed out"), "{}", end.journal);
 }
 
 #[test]
