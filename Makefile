@@ -5,6 +5,8 @@ DESTDIR ?=
 PREFIX ?= /usr/local
 INSTALL ?= install
 KEEP ?=
+# Of `make bench`: how many reloads under load each server lives through.
+RELOADS ?=
 # Of `make fuzz`.
 TARGET ?=
 SECONDS_EACH ?=
@@ -78,7 +80,8 @@ test-257: setup
 bench: setup build
 	$(CARGO) run --release --quiet --example figures
 	$(CARGO) run --release --quiet --example bench
-	$(CARGO) run --release --quiet --example reloads
+	$(CARGO) build --release --quiet --example hello_axum
+	RELOADS=$(RELOADS) $(CARGO) run --release --quiet --example reloads
 	$(CARGO) run --release --quiet --example loops
 	$(CARGO) run --release --quiet --example abuse
 

@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")"
 
 suite=bookworm
-packages=systemd,systemd-sysv,dbus,polkitd,libnss-systemd,nodejs,python3,procps,iproute2,curl,util-linux
+packages=systemd,systemd-sysv,dbus,polkitd,libnss-systemd,libpam-systemd,nodejs,python3,procps,iproute2,curl,util-linux
 # What the kernel has as modules and the root lies on, and the port of the agent, in the order of their needs.
 modules="virtio_ring virtio virtio_pci_modern_dev virtio_pci_legacy_dev virtio_pci virtio_blk virtio_console"
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/project-cluster
@@ -27,7 +27,7 @@ need qemu-system-x86 command -v qemu-system-x86_64
 if [ ! -d "$machine" ]; then
     need mmdebstrap command -v mmdebstrap
     need e2fsprogs test -x /usr/sbin/mke2fs
-    need busybox-static bash -c '! ldd "$(command -v busybox)"'
+    need busybox-static bash -c 'command -v busybox && ! ldd "$(command -v busybox)"'
     need cpio command -v cpio
 fi
 if [ "${#missing[@]}" -gt 0 ]; then

@@ -125,3 +125,12 @@ if ! cmp --silent "$wanted" "$tools/requirements.txt"; then
     "$tools/bin/pip" install --quiet --disable-pip-version-check --no-deps --requirement "$wanted"
     cp "$wanted" "$tools/requirements.txt"
 fi
+# A server that is graceful by itself, for `make bench`; for the Python of the sandboxes, which is this one.
+wanted=$(dirname "$0")/uvicorn/requirements.txt
+modules=${CARGO_TARGET_DIR:-target}/uvicorn
+if ! cmp --silent "$wanted" "$modules/requirements.txt"; then
+    echo "setup: missing: uvicorn; installing it with pip in $modules"
+    rm -rf "$modules"
+    "$tools/bin/pip" install --quiet --disable-pip-version-check --no-deps --target "$modules/modules" --requirement "$wanted"
+    cp "$wanted" "$modules/requirements.txt"
+fi

@@ -3,6 +3,7 @@
 //!
 //! | file | |
 //! |---|---|
+//! | `drains` | reloads and drains |
 //! | `inside` | what is measured inside the sandbox, by this same program |
 //! | `report` | the page |
 //! | `switches` | what each switch of the sandbox costs |
@@ -10,6 +11,7 @@
 #[path = "../../tests/support/mod.rs"]
 mod support;
 
+mod drains;
 mod inside;
 mod report;
 mod switches;
@@ -17,8 +19,8 @@ mod switches;
 use std::time::Duration;
 
 use report::{Bound, Line};
-use support::Sandbox;
 use support::sandbox::Options;
+use support::{Sandbox, documents};
 
 /// Where this program lies inside.
 const SELF: &str = "/usr/local/bin/figures";
@@ -26,7 +28,7 @@ const SELF: &str = "/usr/local/bin/figures";
 const LIMIT: Duration = Duration::from_secs(600);
 
 type Part = (&'static str, fn(&mut Vec<Line>) -> Result<(), String>);
-const PARTS: [Part; 4] = [("lists", lists), ("starts", starts), ("crash", crash), ("connections", connections)];
+const PARTS: [Part; 5] = [("lists", lists), ("starts", starts), ("crash", crash), ("connections", connections), ("drains", drains::drains)];
 
 fn main() -> Result<(), String> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -51,7 +53,10 @@ fn main() -> Result<(), String> {
         return Ok(());
     }
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/benchmarks.md");
-    std::fs::write(path, report::page(&machine, &lines, &switched)).map_err(|why| format!("{path}: {why}"))
+    // Another program's part stays as that wrote it.
+    let kept = documents::part("docs/benchmarks.md", "reloads")?;
+    std::fs::write(path, report::page(&machine, &lines, &switched)).map_err(|why| format!("{path}: {why}"))?;
+    documents::replace("docs/benchmarks.md", "reloads", &kept)
 }
 
 /// A sandbox with this program in it.

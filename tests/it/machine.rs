@@ -2,10 +2,14 @@
 //! `.config/nextest.toml` leaves this module out of the default profile; `make proof` runs it.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::io;
+use std::ops::Deref;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::cluster::{Cluster, app};
-use super::support::{Machine, Running, process, wait_for};
+use super::support::{Ground, Machine, Running, ordinary, process, wait_for};
 
 /// Long enough for anything that happens at all, on processors ten times slower than this machine's.
 const SOON: Duration = Duration::from_secs(90);
@@ -201,6 +205,113 @@ fn under_yama_workers_share_their_socket_get_ready_and_are_replaced() {
     set("1");
     cluster.cli(&["reload", "api"]).ok();
     well("api", 5, "under ptrace_scope 1 again");
+}
+
+/// A machine where commands are those of an ordinary user with a systemd of their own.
+struct Theirs(Machine);
+
+impl Ground for Theirs {
+    fn launch(&self, command: &[&OsStr], input: Option<&[u8]>) -> io::Result<Running> {
+        let words = ordinary::command(command);
+        let words: Vec<&OsStr> = words.iter().map(AsRef::as_ref).collect();
+        Ok(self.0.launch(&words, input)?.translated(ordinary::said))
+    }
+
+    fn launch_as_root(&self, command: &[&OsStr], input: Option<&[u8]>) -> io::Result<Running> {
+        self.0.launch(command, input)
+    }
+
+    fn is_up(&self) -> bool {
+        self.0.is_up()
+    }
+
+    fn console(&self) -> String {
+        self.0.console()
+    }
+
+    fn journal_files(&self) -> Option<PathBuf> {
+        None
+    }
+}
+
+impl Deref for Theirs {
+    type Target = dyn Ground;
+
+    fn deref(&self) -> &Self::Target {
+        self
+    }
+}
+
+/// Requests of twenty seconds, as many as surely reach both workers of an app, all of them accepted.
+fn slow_requests<G: Deref<Target = dyn Ground>>(ground: &Cluster<G>, port: u16) -> Vec<Running> {
+    let url = format!("127.0.0.1:{port}/sleep/20000");
+    let asked: Vec<Running> = (0..8).map(|_| ground.spawn(&["curl", "-sS", "--max-time", "110", &url])).collect();
+    let open = || ground.root(&format!("ss -Htn state established 'sport = :{port}' | grep -c .")).stdout.trim() == "8";
+    ground.wait_until("all requests are there", SOON, open);
+    asked
+}
+
+/// How many of them were answered.
+fn answered(asked: Vec<Running>) -> usize {
+    asked.into_iter().map(|curl| curl.wait(2 * SOON)).filter(|end| end.success() && end.stdout.starts_with("v1")).count()
+}
+
+/// What the helper says of its drains, since then.
+fn told<G: Deref<Target = dyn Ground>>(ground: &Cluster<G>, mark: &str) -> String {
+    let journal = ground.root(&format!("journalctl --sync; journalctl -q --no-pager -o cat --since {mark} | grep -i drain || true")).stdout;
+    let mut lines: Vec<&str> = journal.lines().collect();
+    lines.sort_unstable();
+    lines.dedup();
+    lines.join(" / ")
+}
+
+#[test]
+fn under_yama_requests_in_flight_cross_a_reload() {
+    let inherits = app("web", 2, "python3 /srv/apps/hello_asyncio.py fds", "listen = 3001\nreload.drain = \"120s\"");
+    let cluster = cluster(&format!("{}{inherits}", go(2, "reload.drain = \"120s\"")));
+    for scope in ["0", "1", "2"] {
+        cluster.run(&["sysctl", "-w", &format!("kernel.yama.ptrace_scope={scope}")]).ok();
+        // Under 2 nobody sees what an app binds, so an app that binds by itself has no new workers.
+        for (name, port) in [("api", 3000), ("web", 3001)].into_iter().filter(|(name, _)| scope != "2" || *name == "web") {
+            let mark = cluster.journal_mark();
+            let asked = slow_requests(&cluster, port);
+            cluster.cli(&["reload", name]).ok();
+            let answered = answered(asked);
+            println!("ptrace_scope {scope}, {name}: {answered} of 8 requests of 20 s crossed a reload; {}", told(&cluster, &mark));
+            assert_eq!(answered, 8, "{name} under ptrace_scope {scope}");
+        }
+    }
+    let asked = slow_requests(&cluster, 3000);
+    let mark = cluster.journal_mark();
+    cluster.cli(&["stop", "api:01"]).ok();
+    let answered = answered(asked);
+    println!("ptrace_scope 2, api: {answered} of 8 requests of 20 s crossed a stop of one of two workers; {}", told(&cluster, &mark));
+    assert_eq!(answered, 8);
+}
+
+#[test]
+fn under_yama_a_user_s_own_workers_drain_where_the_kernel_lets_them() {
+    let machine = Theirs(Machine::start());
+    machine.root(ordinary::SETUP).ok();
+    let set = |scope: &str| machine.root(&format!("sysctl -w kernel.yama.ptrace_scope={scope}")).ok();
+    set("0");
+    let cluster = Cluster::on(machine, &app("api", 2, "python3 /srv/apps/hello_asyncio.py fds", "listen = 3000\nreload.drain = \"120s\""));
+    cluster.cli(&["install", "--now"]).ok();
+    for scope in ["0", "1", "2"] {
+        cluster.root(&format!("sysctl -w kernel.yama.ptrace_scope={scope}")).ok();
+        let mark = cluster.root("journalctl --sync; date +@%s.%6N").ok();
+        let asked = slow_requests(&cluster, 3000);
+        // It succeeds whatever becomes of the requests: SIGTERM is what an app gets at last.
+        cluster.cli(&["reload", "api"]).ok();
+        let answered = answered(asked);
+        let told = told(&cluster, mark.trim());
+        println!("--user, ptrace_scope {scope}: {answered} of 8 requests of 20 s crossed a reload; {told}");
+        if scope == "0" {
+            assert_eq!(answered, 8, "{told}");
+        } else {
+            assert!(answered < 8 && told.contains("the kernel lets nobody look into it"), "what falls back says so: {told}");
+        }
+    }
 }
 
 /// What a reboot has to bring back: generations and number of workers of an app, why it is held, what it answers.

@@ -21,6 +21,7 @@ mod glance;
 mod handle;
 mod history;
 mod hooks;
+mod hostile;
 mod install;
 mod load;
 mod loops;

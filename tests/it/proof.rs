@@ -1,6 +1,7 @@
 //! What `make proof` shows and `make test` has no time for: runtimes that start slowly, and every point of a roll.
 //! `.config/nextest.toml` leaves this module out of the default profile; the profile `proof` runs it and nothing else.
 
+mod hostile;
 mod rootless;
 
 use std::collections::BTreeSet;

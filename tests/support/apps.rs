@@ -38,6 +38,22 @@ fn built_go() -> PathBuf {
     program
 }
 
+/// The axum server of `examples/`, and where tests have it inside.
+#[track_caller]
+pub fn axum() -> (PathBuf, PathBuf) {
+    let program = evidence::target().join(if cfg!(debug_assertions) { "debug" } else { "release" }).join("examples/hello_axum");
+    assert!(program.exists(), "{} is missing: `cargo build --example hello_axum`", program.display());
+    (program, PathBuf::from("/usr/local/bin/hello-axum"))
+}
+
+/// What uvicorn is made of, and where Python finds it inside: `PYTHONPATH`.
+#[track_caller]
+pub fn uvicorn() -> (PathBuf, PathBuf) {
+    let modules = evidence::target().join("uvicorn/modules");
+    assert!(modules.join("uvicorn").exists(), "{} has no uvicorn: `tests/setup.sh` installs it", modules.display());
+    (modules, PathBuf::from("/usr/local/lib/uvicorn"))
+}
+
 fn changed(path: &Path) -> Option<SystemTime> {
     fs::metadata(path).and_then(|metadata| metadata.modified()).ok()
 }

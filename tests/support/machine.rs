@@ -15,8 +15,8 @@ use super::running::Running;
 use super::sandbox::Options;
 use super::{apps, evidence, wait};
 
-/// For a boot and for a way down. A boot takes five seconds on an idle machine.
-const LIMIT: Duration = Duration::from_secs(120);
+/// For a boot and for a way down. A boot takes five seconds on an idle machine, and minutes beside a dozen compilers.
+const LIMIT: Duration = Duration::from_secs(400);
 
 /// A virtual machine with a root of its own. It ends when this value is dropped, and when this process ends, however that
 /// happens; a test's thread must not hand it to one that lives longer.

@@ -8,6 +8,7 @@
 pub mod apps;
 pub mod boot;
 pub mod channel;
+pub mod documents;
 pub mod evidence;
 pub mod ground;
 pub mod http;

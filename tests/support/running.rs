@@ -136,7 +136,7 @@ impl Running {
     }
 
     /// The same, and what it writes passes through this before anybody sees it.
-    pub(super) fn translated(mut self, said: fn(&str) -> String) -> Self {
+    pub fn translated(mut self, said: fn(&str) -> String) -> Self {
         self.said = said;
         self
     }

@@ -1,13 +1,17 @@
-// A plain net/http server.
+// A plain net/http server. With GRACEFUL in its environment it does what net/http has for that: Shutdown behind SIGTERM.
 package main
 
 import (
+	"context"
 	"fmt"
 	"log"
+	"net"
 	"net/http"
 	"os"
+	"os/signal"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -37,5 +41,30 @@ func main() {
 		}
 		fmt.Fprint(w, body)
 	})
-	log.Fatal(http.ListenAndServe(os.Getenv("HOST")+":"+port, nil))
+	var listener net.Listener
+	var err error
+	if port == "fds" {
+		listener, err = net.FileListener(os.NewFile(3, "inherited"))
+	} else {
+		listener, err = net.Listen("tcp", os.Getenv("HOST")+":"+port)
+	}
+	if err != nil {
+		log.Fatal(err)
+	}
+	server := &http.Server{}
+	if os.Getenv("GRACEFUL") == "" {
+		log.Fatal(server.Serve(listener))
+	}
+	ended := make(chan struct{})
+	go func() {
+		term := make(chan os.Signal, 1)
+		signal.Notify(term, syscall.SIGTERM)
+		<-term
+		server.Shutdown(context.Background())
+		close(ended)
+	}()
+	if err := server.Serve(listener); err != http.ErrServerClosed {
+		log.Fatal(err)
+	}
+	<-ended
 }

@@ -11,6 +11,9 @@ http
     if (request.url === '/products') {
       response.setHeader('Content-Type', 'application/json');
       response.end(JSON.stringify(products));
+    } else if (request.url === '/report') {
+      // The books take their time.
+      setTimeout(() => response.end(`v2 ${process.pid}\n`), 3000);
     } else {
       response.end(`v2 ${process.pid}\n`);
     }
