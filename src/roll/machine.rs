@@ -23,7 +23,7 @@ use crate::names::{Instance, Slot};
 ///
 /// A job's end and a reading ([`Event::JobEnded`], [`Event::JobLost`], [`Event::World`]) first move workers as told at
 /// [`Stage`]; what follows from that is told here.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
     /// The new generation is wanted in every slot.
@@ -71,7 +71,7 @@ impl Phase {
 }
 
 /// One roll of one app. As JSON it is what the master keeps in its state directory.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Roll {
     plan: Plan,
     phase: Phase,

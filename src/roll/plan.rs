@@ -14,7 +14,7 @@ use crate::names::{AppName, Generation, Instance, Slot};
 use crate::systemd::ActiveState;
 
 /// A generation, and whose pin it uses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Version {
     /// The generation.
     pub generation: Generation,
@@ -39,7 +39,7 @@ impl fmt::Display for Version {
 }
 
 /// What of an app a roll is about. Workers outside of it are neither seen nor touched.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Scope {
     /// All of it: every worker is replaced.
@@ -67,7 +67,7 @@ impl Scope {
 }
 
 /// The slots to serve and how far a roll may stray from them. It can change while a roll goes on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Target {
     /// The slots.
     pub slots: BTreeSet<Slot>,
@@ -107,7 +107,7 @@ pub struct Wish<'a> {
 }
 
 /// The bounds of one roll. Times are milliseconds.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Plan {
     /// Whose workers, for texts.
     pub app: AppName,

@@ -12,7 +12,7 @@ use crate::names::Instance;
 use crate::systemd::{ActiveState, JobEnd, Verb};
 
 /// What one reading of systemd says of a worker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Sight {
     /// Its state.
     pub state: ActiveState,
@@ -32,7 +32,7 @@ pub type World = BTreeMap<Instance, Sight>;
 ///
 /// What the roll asks (`start`, `stop`) moves a worker at once; what systemd says moves it as told below. The end of a
 /// job that is not the one asked for last says nothing, anywhere.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
     /// Asked to start, not ready yet.
@@ -90,7 +90,7 @@ impl Stage {
 }
 
 /// A worker as the roll knows it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Worker {
     /// Where it stands.
     pub stage: Stage,
@@ -106,7 +106,7 @@ pub struct Worker {
 }
 
 /// What a change means for the roll.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum News {
     /// Nothing.
     Nothing,

@@ -10,7 +10,7 @@ use crate::names::{AppName, Instance, Uid};
 use crate::systemd::{ActiveState, JobEnd, Verb};
 
 /// How a roll ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// New workers serve every slot, the old ones are on their way down.
@@ -32,7 +32,7 @@ pub enum Outcome {
 }
 
 /// What happens.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Event {
     /// A job that an [`Action`] asked for ended, and its unit was read again.
     JobEnded {
@@ -68,7 +68,7 @@ pub enum Event {
 }
 
 /// What to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Action {
     /// Ask for a start job.
     Start(Instance),
@@ -83,7 +83,7 @@ pub enum Action {
 }
 
 /// What a watcher is told.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Step {
     /// A worker is started.
