@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::caller::Caller;
-use crate::config::settings::{self, Amount, Listen, Ready, Sandbox, Settings, Spawn, User, Workers};
+use crate::config::settings::{self, Amount, Listen, OnFailure, Ready, Sandbox, Settings, Spawn, User, Workers};
 use crate::names::{AppName, ClusterName};
 
 /// What `install` validated, defaults and all.
@@ -83,8 +83,16 @@ pub struct ReloadConfig {
     pub max_unavailable: Amount,
     /// How long a new worker must have been ready before an old one is touched, milliseconds.
     pub min_ready_ms: u64,
-    /// Of one roll, milliseconds.
+    /// Of one roll, without the time for which it is paused, milliseconds.
     pub deadline_ms: u64,
+    /// How many new workers stand trial beside all old ones before the rest follows.
+    pub canary: Amount,
+    /// How long each of them must have been ready, milliseconds.
+    pub bake_ms: u64,
+    /// What comes of a failure before the roll has turned back.
+    pub on_failure: OnFailure,
+    /// How many workers may live at once, those on their way down too; never fewer than a roll needs.
+    pub max_live: Amount,
 }
 
 fn ms(time: Duration) -> u64 {
@@ -119,6 +127,10 @@ impl From<&settings::App> for AppConfig {
                 max_unavailable: app.reload.max_unavailable,
                 min_ready_ms: ms(app.reload.min_ready),
                 deadline_ms: ms(app.reload.deadline),
+                canary: app.reload.canary,
+                bake_ms: ms(app.reload.bake),
+                on_failure: app.reload.on_failure,
+                max_live: app.reload.max_live.unwrap_or(settings::Reload::TWICE),
             },
             sandbox: app.sandbox,
             systemd: app.systemd,

@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::server::LONGEST_WAIT;
+use crate::config::settings::Amount;
 use crate::config::values::milliseconds;
 use crate::names::Slot;
 
@@ -70,6 +71,17 @@ impl<'de, const MIN: u16, const MAX: u16> Deserialize<'de> for Number<MIN, MAX> 
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let read = String::deserialize(deserializer)?.parse().ok().filter(|number| (MIN..=MAX).contains(number));
         read.map(Self).ok_or_else(|| serde::de::Error::custom(format!("a number from {MIN} to {MAX}")))
+    }
+}
+
+/// A number of workers or a share of them, `2` or `10%`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Share(pub Amount);
+
+impl<'de> Deserialize<'de> for Share {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let read = Amount::parse(&String::deserialize(deserializer)?, Slot::MAX, 100);
+        read.map(Self).ok_or_else(|| serde::de::Error::custom(format!("a number from 0 to {}, or 0% to 100%", Slot::MAX)))
     }
 }
 
@@ -135,6 +147,11 @@ mod tests {
         }
         assert_eq!(read::<Which>("all").unwrap(), Which::All);
         assert!(read::<Which>("2").is_ok() && read::<Which>("").is_err());
+        assert_eq!(read::<Share>("10%").unwrap().0, Amount::Percent(10));
+        assert_eq!(read::<Share>("2").unwrap().0, Amount::Count(2));
+        for text in ["", "%", "101%", "1025", "-1", "+1", "1.5", "a"] {
+            assert!(read::<Share>(text).is_err(), "{text}");
+        }
         assert!(read::<Limit>("0").is_err() && read::<Limit>("1001").is_err() && read::<Limit>("1000").is_ok());
     }
 

@@ -279,6 +279,7 @@ mod tests {
             target,
             steps: vec![],
             reason: None,
+            end: None,
             took_ms: 0,
         });
         Row { app: "api".into(), verb: verb.into(), bounds: Some(BOUNDS), seen: Some(app), over: false }

@@ -6,10 +6,11 @@ use hyper::Method;
 use tokio::sync::watch;
 
 use super::client::{AWAY, Client, Error, PAUSE};
-use super::table;
-use crate::api::types::{Roll, RollState, Step};
+use super::{table, time};
+use crate::api::types::{App, Roll, RollState, Step};
 use crate::journal::harmless;
-use crate::names::{Slot, Uid};
+use crate::names::{AppName, Slot, Uid};
+use crate::roll::words;
 use crate::status;
 
 /// One long poll of a roll.
@@ -26,8 +27,12 @@ pub(super) async fn follow(client: &Client, mut roll: Roll, stop: &mut watch::Re
             say(&format!("{:>8}  {}", table::duration(step.at_ms), harmless(&step.text)));
             status::tell(&format!("roll{}: {}; {} of {} ready", to(&roll), step.text, roll.ready, roll.target));
         }
+        if roll.stands_still() {
+            status::tell(&still(&roll));
+            return (roll, None);
+        }
         if !roll.under_way() {
-            status::tell_up(&name);
+            tell_standing(client, &name).await;
             if roll.state == RollState::Done {
                 say(&format!("{:>8}  done: {}", table::duration(roll.took_ms), figures(&roll)));
             }
@@ -59,6 +64,29 @@ pub(super) async fn follow(client: &Client, mut roll: Roll, stop: &mut watch::Re
                 tokio::time::sleep(PAUSE).await;
             }
         }
+    }
+}
+
+/// Why a roll stands still, and what to type.
+pub(super) fn still(roll: &Roll) -> String {
+    let why = roll.reason.as_deref().unwrap_or("no reason is known").lines().next().map(harmless).unwrap_or_default();
+    let why = if roll.state == RollState::Paused { format!("paused: {why}") } else { why };
+    format!("{why}; {}", words::paused(&roll.app))
+}
+
+/// Tells who looks at the status of our unit how an app that no roll is about stands, until the next one is.
+pub(super) async fn tell_standing(client: &Client, name: &AppName) {
+    if !status::is_heard() {
+        return;
+    }
+    let app = client.insist::<App>(Method::GET, &format!("/v1/apps/{name}"), super::READ).await;
+    match app.ok().and_then(|app| app.held) {
+        Some(held) => {
+            let why = held.reason.lines().next().map(harmless).unwrap_or_default();
+            let since = time::moment(held.since_ms);
+            status::tell(&format!("held since {since}, because generation {} failed: {why}; `project-cluster show {name}`", held.generation));
+        }
+        None => status::tell_up(name),
     }
 }
 

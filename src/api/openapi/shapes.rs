@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 
-use crate::api::query::{Number, Slots, Wait, Which};
+use crate::api::query::{Number, Share, Slots, Wait, Which};
 use crate::names::{Address, AppName, ClusterName, Generation, Slot, Uid};
 
 const APP: &str = "^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$";
@@ -41,6 +41,9 @@ shape!([] Wait, "Wait", json_schema!({ "type": "string", "pattern": "^([0-9]{1,9
 shape!([] Slots, "Slots", json_schema!({ "type": "string", "pattern": format!("^{SLOT}(,{SLOT})*$"), "examples": ["1,3"] }));
 shape!([] Which, "Which", json_schema!({
     "type": "string", "pattern": format!("^(all|{SLOT}(,{SLOT})*)$"), "examples": ["2", "all"]
+}));
+shape!([] Share, "Share", json_schema!({
+    "type": "string", "pattern": "^([0-9]{1,3}|10[01][0-9]|102[0-4]|(100|[0-9]{1,2})%)$", "examples": ["2", "10%"]
 }));
 shape!([const MIN: u16, const MAX: u16] Number<MIN, MAX>, "Number", json_schema!({ "type": "integer", "minimum": MIN, "maximum": MAX }));
 

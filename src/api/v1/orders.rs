@@ -20,11 +20,13 @@ use super::{Routes, Shared, known};
 use crate::api::caller::{Caller, Role};
 use crate::api::error::{Code, Refusal};
 use crate::api::extract::{Path, Query};
-use crate::api::query::{Number, Slots, Wait, Which};
-use crate::api::types::{Done, RollState};
+use crate::api::query::{Number, Share, Slots, Wait, Which};
+use crate::api::types::{Done, RollEnd, RollState};
 use crate::intent::Change;
+use crate::master::rolls::steer;
 use crate::master::{Master, under_way};
 use crate::names::{AppName, Slot};
+use crate::roll::Canaries;
 use crate::say::say;
 use crate::systemd::Systemd;
 
@@ -33,6 +35,8 @@ use crate::systemd::Systemd;
 pub(super) struct Patience {
     wait: Option<Wait>,
     watch: bool,
+    /// A roll that went all the way back did what was asked for.
+    back: bool,
 }
 
 /// An order of a whole app.
@@ -61,9 +65,55 @@ pub(in crate::api) struct Order {
     slots: Option<Slots>,
 }
 
+impl Whole {
+    /// Of an order that is done when the roll has gone back.
+    pub(super) fn back(self, back: bool) -> Patience {
+        Patience { wait: self.wait, watch: self.watch, back }
+    }
+
+    /// Of one that is done at once.
+    pub(super) fn at_once(self) -> Patience {
+        Patience { wait: None, watch: true, back: false }
+    }
+}
+
 impl Order {
     pub(super) fn parts(self) -> (Patience, Option<BTreeSet<Slot>>) {
-        (Patience { wait: self.wait, watch: self.watch }, self.slots.map(|slots| slots.0))
+        (Patience { wait: self.wait, watch: self.watch, back: false }, self.slots.map(|slots| slots.0))
+    }
+}
+
+/// A roll to begin.
+#[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub(in crate::api) struct Begin {
+    /// Wait so long, at most 1 h, for its end. Default: no wait.
+    wait: Option<Wait>,
+    /// Do not wait for the end of a roll that carries it out: answer with it as soon as it has begun, to be watched.
+    #[serde(default)]
+    watch: bool,
+    /// The workers in these slots alone, `1,3`. Default: the whole app.
+    slots: Option<Slots>,
+    /// This once, so many canaries or such a share of the workers, `2` or `10%`; not with `slots`. Default: as configured.
+    canary: Option<Share>,
+    /// This once, how long each canary must have been ready, `1m`; not with `slots`. Default: as configured.
+    bake: Option<Wait>,
+}
+
+impl Begin {
+    /// How it is waited for, which slots it is about, and its canaries.
+    ///
+    /// # Errors
+    /// When single workers were to have canaries.
+    pub(super) fn parts(self) -> Result<(Patience, Option<BTreeSet<Slot>>, Canaries), Refusal> {
+        let canaries = Canaries { canary: self.canary.map(|share| share.0), bake: self.bake.map(|bake| bake.0) };
+        if self.slots.is_some() && canaries != Canaries::default() {
+            let why = "canaries are of a new version of the whole app; single workers are replaced by ones of the same";
+            let field = if canaries.canary.is_some() { "canary" } else { "bake" };
+            return Err(Refusal::new(Code::BadRequest, why).at(field));
+        }
+        Ok((Patience { wait: self.wait, watch: self.watch, back: false }, self.slots.map(|slots| slots.0), canaries))
     }
 }
 
@@ -174,7 +224,7 @@ async fn sleep<S: Systemd>(
     Query(Whole { wait, watch }): Query<Whole>,
 ) -> Result<Response, Refusal> {
     let app = known(&master, &caller, &path.app)?;
-    carry_out(master, &caller, app, Patience { wait, watch }, async |master, app| master.sleep(&app).await).await
+    carry_out(master, &caller, app, Patience { wait, watch, back: false }, async |master, app| master.sleep(&app).await).await
 }
 
 async fn add<S: Systemd>(
@@ -184,7 +234,7 @@ async fn add<S: Systemd>(
     Query(Add { wait, watch, count }): Query<Add>,
 ) -> Result<Response, Refusal> {
     let app = known(&master, &caller, &path.app)?;
-    carry_out(master, &caller, app, Patience { wait, watch }, async move |master, app| master.change(&app, &Change::Add(count.0)).await)
+    carry_out(master, &caller, app, Patience { wait, watch, back: false }, async move |master, app| master.change(&app, &Change::Add(count.0)).await)
         .await
 }
 
@@ -195,7 +245,7 @@ async fn scale<S: Systemd>(
     Query(Scale { wait, watch, count }): Query<Scale>,
 ) -> Result<Response, Refusal> {
     let app = known(&master, &caller, &path.app)?;
-    carry_out(master, &caller, app, Patience { wait, watch }, async move |master, app| master.change(&app, &Change::Scale(count.0)).await)
+    carry_out(master, &caller, app, Patience { wait, watch, back: false }, async move |master, app| master.change(&app, &Change::Scale(count.0)).await)
         .await
 }
 
@@ -210,7 +260,7 @@ async fn remove<S: Systemd>(
         Which::Slots(slots) => Change::Remove(slots),
         Which::All => Change::Scale(0),
     };
-    carry_out(master, &caller, app, Patience { wait, watch }, async move |master, app| master.change(&app, &change).await).await
+    carry_out(master, &caller, app, Patience { wait, watch, back: false }, async move |master, app| master.change(&app, &change).await).await
 }
 
 async fn reset<S: Systemd>(
@@ -233,7 +283,7 @@ async fn apply<S: Systemd>(
     // Its client may have installed this app a moment ago.
     master.renew_settings();
     let app = known(&master, &caller, &path.app)?;
-    carry_out(master, &caller, app, Patience { wait, watch }, async move |master, app| master.apply(&app, start).await).await
+    carry_out(master, &caller, app, Patience { wait, watch, back: false }, async move |master, app| master.apply(&app, start).await).await
 }
 
 /// Carries out an order to its end, and answers as its client waits. A failure that no client hears is said.
@@ -278,12 +328,14 @@ where
         let left = deadline.saturating_duration_since(Instant::now());
         let roll = master.roll(&app, roll.id, None, left).await?;
         let message = match roll.state {
+            RollState::Failed if patience.back && roll.end == Some(RollEnd::AllOld) => "the old workers serve as before",
             RollState::Failed => {
                 let why = format!("{app}: the roll failed: {}", roll.reason.as_deref().unwrap_or("no reason is known"));
                 return Err(Refusal::new(Code::Failed, why).of(roll.path()));
             }
+            _ if roll.stands_still() => return Err(steer::refusal(&roll)),
             RollState::Done => "done",
-            RollState::Waiting | RollState::Running => "begun",
+            RollState::Waiting | RollState::Running | RollState::Paused => "begun",
         };
         done = Done::by_roll(roll, message);
     }

@@ -9,13 +9,14 @@ use axum::routing::{get, post};
 use serde::Deserialize;
 
 use super::apps::Name;
-use super::orders::{self, Order};
+use super::orders::{self, Begin, Whole};
 use super::{Answer, Routes, Shared, known};
 use crate::api::caller::{Caller, Role};
 use crate::api::error::Refusal;
 use crate::api::extract::{Path, Query};
 use crate::api::query::{Limit, Number, Page, Wait};
 use crate::api::types::{Done, Roll};
+use crate::master::rolls::steer;
 use crate::systemd::Systemd;
 
 /// Longest wait of a question; a client asks again.
@@ -68,6 +69,9 @@ pub(super) fn routes<S: Systemd>() -> Routes<S> {
         ("/v1/apps/{app}/rolls", Role::View, get(of_app::<S>)),
         ("/v1/apps/{app}/rolls", Role::Operate, post(begin::<S>)),
         ("/v1/apps/{app}/rolls/{id}", Role::View, get(roll::<S>)),
+        ("/v1/apps/{app}/rolls/{id}/pause", Role::Operate, post(pause::<S>)),
+        ("/v1/apps/{app}/rolls/{id}/resume", Role::Operate, post(resume::<S>)),
+        ("/v1/apps/{app}/rolls/{id}/abort", Role::Operate, post(abort::<S>)),
     ]
 }
 
@@ -98,13 +102,52 @@ async fn begin<S: Systemd>(
     State(master): Shared<S>,
     caller: Caller,
     Path(path): Path<Name>,
-    Query(order): Query<Order>,
+    Query(order): Query<Begin>,
 ) -> Result<Response, Refusal> {
     let app = known(&master, &caller, &path.app)?;
-    let (patience, slots) = order.parts();
+    let (patience, slots, canaries) = order.parts()?;
     orders::carry_out(master, &caller, app, patience, async move |master, app| match slots {
-        None => Ok(Done::by_roll(master.reload(&app).await?, "begun")),
+        None => Ok(Done::by_roll(master.reload_with(&app, canaries).await?, "begun")),
         Some(slots) => master.restart(&app, slots).await,
+    })
+    .await
+}
+
+async fn pause<S: Systemd>(
+    State(master): Shared<S>,
+    caller: Caller,
+    Path(path): Path<Which>,
+    Query(order): Query<Whole>,
+) -> Result<Response, Refusal> {
+    let app = known(&master, &caller, &path.app)?;
+    orders::carry_out(master, &caller, app, order.at_once(), async move |master, app| {
+        master.steer(&app, path.id, steer::Order::Pause).await
+    })
+    .await
+}
+
+async fn resume<S: Systemd>(
+    State(master): Shared<S>,
+    caller: Caller,
+    Path(path): Path<Which>,
+    Query(order): Query<Whole>,
+) -> Result<Response, Refusal> {
+    let app = known(&master, &caller, &path.app)?;
+    orders::carry_out(master, &caller, app, order.back(false), async move |master, app| {
+        master.steer(&app, path.id, steer::Order::Resume).await
+    })
+    .await
+}
+
+async fn abort<S: Systemd>(
+    State(master): Shared<S>,
+    caller: Caller,
+    Path(path): Path<Which>,
+    Query(order): Query<Whole>,
+) -> Result<Response, Refusal> {
+    let app = known(&master, &caller, &path.app)?;
+    orders::carry_out(master, &caller, app, order.back(true), async move |master, app| {
+        master.steer(&app, path.id, steer::Order::Abort).await
     })
     .await
 }

@@ -20,6 +20,7 @@ use crate::worker::published::Published;
 
 mod deaths;
 mod remembering;
+mod steer;
 mod stops;
 
 const SOCKET: &str = "project-cluster-api-:::3000.socket";

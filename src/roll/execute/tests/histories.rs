@@ -82,7 +82,7 @@ fn app() -> impl Strategy<Value = App> {
 }
 
 fn amount() -> impl Strategy<Value = Amount> {
-    prop_oneof![2 => (0..3_u16).prop_map(Amount::Count), 1 => (0..=100_u8).prop_map(Amount::Percent)]
+    prop_oneof![2 => (0..3_u16).prop_map(Amount::Count), 1 => (0..=100_u16).prop_map(Amount::Percent)]
 }
 
 fn blow() -> impl Strategy<Value = Blow> {
@@ -116,7 +116,7 @@ prop_compose! {
     ) -> Scenario {
         let healed = |app: App| App { start: if let Start::Ready(_) = app.start { app.start } else { Start::Ready(ms(200)) }, crash_after: None, ..app };
         let new = if good { new.into_iter().map(healed).collect() } else { new };
-        let reload = Reload { max_surge, max_unavailable, min_ready, deadline: DEADLINE };
+        let reload = Reload { max_surge, max_unavailable, min_ready, deadline: DEADLINE, ..Reload::default() };
         Scenario { old, reload, new, again, hurries, arrives, blows }
     }
 }
@@ -209,7 +209,7 @@ impl Life<'_> {
             let (cluster, app) = names();
             let limits = Limits { start: Duration::from_secs(10), stop: Duration::from_secs(5) };
             let (keeper, target) = (Arc::clone(&self.book), self.target.subscribe());
-            let deps = Deps { cluster, app, limits, clock, keeper, handle_since, sockets: vec![SOCKET.into()], target };
+            let deps = Deps { cluster, app, limits, clock, keeper, handle_since, sockets: vec![SOCKET.into()], target, orders: mpsc::channel(1).1 };
             let away = tokio::select! {
                 biased;
                 outcome = execute(Arc::clone(&self.fatal), &mut roll, deps) => return (outcome, dead),
@@ -315,7 +315,7 @@ fn a_master_that_comes_back_makes_no_move_on_what_it_remembers() {
     let quick = App { stop: Some(ms(1)), ..App::ready_after(ms(0)) };
     let scenario = Scenario {
         old: vec![false, true, true, false],
-        reload: Reload { max_surge: Amount::Count(2), max_unavailable: Amount::Count(1), min_ready: ms(1000), deadline: DEADLINE },
+        reload: Reload { max_surge: Amount::Count(2), max_unavailable: Amount::Count(1), min_ready: ms(1000), deadline: DEADLINE, ..Reload::default() },
         new: vec![quick; 6],
         again: vec![quick; 6],
         hurries: false,
