@@ -30,6 +30,8 @@ pub enum Code {
     MethodNotAllowed,
     /// 409: not in this state.
     Conflict,
+    /// 409: a roll of the app is paused.
+    Paused,
     /// 500: it was tried and failed.
     Failed,
     /// 503: too many at once.
@@ -63,7 +65,7 @@ pub(super) struct Meaning {
 
 impl Code {
     /// All of them, in the order of their status.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::BadRequest,
         Self::UnexpectedBody,
         Self::Unauthorized,
@@ -73,6 +75,7 @@ impl Code {
         Self::MethodNotAllowed,
         Self::TooSlow,
         Self::Conflict,
+        Self::Paused,
         Self::LengthRequired,
         Self::TooLarge,
         Self::UrlTooLong,
@@ -89,6 +92,7 @@ impl Code {
             Self::NotFound => ("not-found", StatusCode::NOT_FOUND, "There is no such thing"),
             Self::MethodNotAllowed => ("method-not-allowed", StatusCode::METHOD_NOT_ALLOWED, "This route takes another method"),
             Self::Conflict => ("conflict", StatusCode::CONFLICT, "Not in this state"),
+            Self::Paused => ("paused", StatusCode::CONFLICT, "A roll is paused"),
             Self::Failed => ("failed", StatusCode::INTERNAL_SERVER_ERROR, "It failed"),
             Self::Busy => ("busy", StatusCode::SERVICE_UNAVAILABLE, "Too many at once"),
             Self::Unavailable => ("unavailable", StatusCode::SERVICE_UNAVAILABLE, "systemd did not answer"),
@@ -120,6 +124,9 @@ impl Code {
             Self::MethodNotAllowed => "GET reads, POST orders; the header `Allow` says which this route takes.",
             Self::Conflict => {
                 "What was asked for cannot be had as things stand: an app that does not run cannot be rolled, say. Nothing was done; `detail` ends with the command that helps."
+            }
+            Self::Paused => {
+                "A roll of the app is paused, by a person or since a worker failed (`on_failure`), and only a person lets it go on or go back. What would have to wait for it is not begun; a roll that was waited for stands still and is `instance`. `detail` says why it is paused and ends with the commands that help."
             }
             Self::Failed => {
                 "It was tried and failed; `detail` says why, with the last words of the worker or of systemd, and how things are now. Of a roll that was waited for `instance` is the roll."

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::caller::Caller;
-use crate::config::settings::{self, Amount, DrainBy, Listen, Ready, Sandbox, Settings, Spawn, User, Workers};
+use crate::config::settings::{self, Amount, DrainBy, Listen, OnFailure, Ready, Sandbox, Settings, Spawn, User, Workers};
 use crate::names::{AppName, ClusterName};
 
 /// What `install` validated, defaults and all.
@@ -85,7 +85,7 @@ pub struct ReloadConfig {
     pub max_unavailable: Amount,
     /// How long a new worker must have been ready before an old one is touched, milliseconds.
     pub min_ready_ms: u64,
-    /// Of one roll, milliseconds.
+    /// Of one roll, without the time for which it is paused, milliseconds.
     pub deadline_ms: u64,
     /// How long a worker that is to stop may take to end its connections before SIGTERM, milliseconds.
     pub drain_ms: u64,
@@ -93,6 +93,14 @@ pub struct ReloadConfig {
     pub drain_by: DrainBy,
     /// How many generations that were current are kept to be rolled back to, beside the current one.
     pub keep: u16,
+    /// How many new workers stand trial beside all old ones before the rest follows.
+    pub canary: Amount,
+    /// How long each of them must have been ready, milliseconds.
+    pub bake_ms: u64,
+    /// What comes of a failure before the roll has turned back.
+    pub on_failure: OnFailure,
+    /// How many workers may live at once, those on their way down too; never fewer than a roll needs.
+    pub max_live: Amount,
 }
 
 /// What runs once for each new generation: program and arguments; null where there is none.
@@ -144,6 +152,10 @@ impl From<&settings::App> for AppConfig {
                 drain_ms: ms(app.reload.drain),
                 drain_by: app.reload.drain_by,
                 keep: app.keep,
+                canary: app.reload.canary,
+                bake_ms: ms(app.reload.bake),
+                on_failure: app.reload.on_failure,
+                max_live: app.reload.max_live.unwrap_or(settings::Reload::TWICE),
             },
             hooks: HooksConfig {
                 before: app.hooks.before,

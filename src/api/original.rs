@@ -27,6 +27,7 @@ use super::types::{App, AppState, Done, Roll, RollState, WorkerState};
 use crate::history::Act;
 use crate::intent::Change;
 use crate::journal::harmless;
+use crate::master::rolls::steer;
 use crate::master::{Master, under_way};
 use crate::names::{AppName, Slot, Uid};
 use crate::systemd::Systemd;
@@ -296,11 +297,12 @@ impl<S: Systemd> Original<S> {
 
     /// A roll bounds itself.
     async fn roll_ended(&self, app: &AppName, mut roll: Roll) -> Result<(), Refusal> {
-        while roll.under_way() {
+        while roll.under_way() && !roll.stands_still() {
             roll = self.master.roll(app, roll.id, Some(roll.sequence), LONGEST_WAIT).await?;
         }
         match roll.state {
             RollState::Failed => Err(Refusal::new(Code::Failed, roll.reason.unwrap_or_default())),
+            _ if roll.stands_still() => Err(steer::refusal(&roll)),
             _ => Ok(()),
         }
     }

@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::server::LONGEST_WAIT;
+use crate::config::settings::Amount;
 use crate::config::values::milliseconds;
 use crate::names::{Generation, Slot};
 
@@ -91,6 +92,17 @@ impl<'de, const MIN: u16, const MAX: u16> Deserialize<'de> for Number<MIN, MAX> 
     }
 }
 
+/// A number of workers or a share of them, `2` or `10%`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Share(pub Amount);
+
+impl<'de> Deserialize<'de> for Share {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let read = Amount::parse(&String::deserialize(deserializer)?, Slot::MAX, 100);
+        read.map(Self).ok_or_else(|| serde::de::Error::custom(format!("a number from 0 to {}, or 0% to 100%", Slot::MAX)))
+    }
+}
+
 /// How many entries of a list.
 pub type Limit = Number<1, MOST>;
 
@@ -157,6 +169,11 @@ mod tests {
         assert_eq!(read::<To>("7").unwrap(), To::Generation(Generation(7)));
         for text in ["", "0", "-1", "last", "7-4", "18446744073709551616"] {
             assert!(read::<To>(text).is_err(), "{text}");
+        }
+        assert_eq!(read::<Share>("10%").unwrap().0, Amount::Percent(10));
+        assert_eq!(read::<Share>("2").unwrap().0, Amount::Count(2));
+        for text in ["", "%", "101%", "1025", "-1", "+1", "1.5", "a"] {
+            assert!(read::<Share>(text).is_err(), "{text}");
         }
         assert!(read::<Limit>("0").is_err() && read::<Limit>("1001").is_err() && read::<Limit>("1000").is_ok());
     }

@@ -346,10 +346,27 @@ pub enum RollState {
     Waiting,
     /// Under way.
     Running,
+    /// Stopped where it is, old and new workers serve: a person resumes or aborts it. What waits behind it waits as well.
+    Paused,
     /// All workers are of the new generation.
     Done,
     /// All workers are of the old generation again, or what it says.
     Failed,
+}
+
+/// What a roll that has ended left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum RollEnd {
+    /// New workers serve every slot.
+    AllNew,
+    /// The old workers serve as before, and no new one is left.
+    AllOld,
+    /// The way back failed too: `reason` names who is left.
+    Mixed,
+    /// The app was stopped or restarted meanwhile, and what runs is of that.
+    Overtaken,
 }
 
 /// A roll: `GET /v1/apps/{app}/rolls/{id}`.
@@ -385,8 +402,11 @@ pub struct Roll {
     /// Its hooks, as far as they have begun.
     #[serde(default)]
     pub hooks: Vec<Hook>,
-    /// Why it failed, for people, with the app's own last lines.
+    /// Why it failed, for people, with the app's own last lines; of one that is paused why it is, and of one that waits behind such a one, that it does.
     pub reason: Option<String>,
+    /// What it left, once it has ended; null of one that never began.
+    #[serde(default)]
+    pub end: Option<RollEnd>,
     /// How long it has taken or took, milliseconds.
     pub took_ms: u64,
     /// Connections of workers that it has stopped which were still open when their time to drain was over; workers drain on
@@ -497,7 +517,11 @@ impl Roll {
     }
     /// Whether it has not ended.
     pub fn under_way(&self) -> bool {
-        matches!(self.state, RollState::Waiting | RollState::Running)
+        matches!(self.state, RollState::Waiting | RollState::Running | RollState::Paused)
+    }
+    /// Whether it goes on only when a person says so; of one that waits, whether the one before it does.
+    pub fn stands_still(&self) -> bool {
+        self.state == RollState::Paused || self.state == RollState::Waiting && self.reason.is_some()
     }
     /// Where it is found.
     pub fn path(&self) -> String {
@@ -506,7 +530,7 @@ impl Roll {
     /// As in a list: a roll of a thousand workers has four thousand steps.
     #[must_use]
     pub fn without_steps(&self) -> Self {
-        let Self { app, id, asked_by, generation, pin, slots, state, sequence, ready, target, steps: _, hooks, reason, took_ms, cut } = self;
+        let Self { app, id, asked_by, generation, pin, slots, state, sequence, ready, target, steps: _, hooks, reason, end, took_ms, cut } = self;
         Self {
             app: app.clone(),
             id: *id,
@@ -521,6 +545,7 @@ impl Roll {
             steps: Vec::new(),
             hooks: hooks.clone(),
             reason: reason.clone(),
+            end: *end,
             took_ms: *took_ms,
             cut: *cut,
         }

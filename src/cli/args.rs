@@ -13,8 +13,9 @@ use super::look::Colour;
 use super::time;
 use crate::api::caller::Role;
 use crate::api::tokens::TokenName;
+use crate::config::settings::Amount;
 use crate::config::values::milliseconds;
-use crate::names::{AppName, ClusterName};
+use crate::names::{AppName, ClusterName, Slot};
 
 /// Runs many copies of any server behind one port, on systemd, and replaces them, new before old.
 #[derive(Debug, Parser)]
@@ -99,10 +100,16 @@ pub enum Verb {
     Stop(Sure),
     /// Replace workers by fresh ones, new before old: of an app by a new generation, a single one by the same again
     Restart(Operate),
-    /// The same as `restart`
+    /// The same as `restart`; of apps also with canaries
     Reload(Reload),
     /// Go back to an earlier generation of an app, new before old: its command, environment and release
     Rollback(Rollback),
+    /// Pause the rolls of apps: nothing is started or retired until you say `resume` or `abort`
+    Pause(Steer),
+    /// Let paused rolls go on, also after a failure; what failed is tried again
+    Resume(Operate),
+    /// Let rolls go back to the old workers; no old worker that still serves is touched
+    Abort(Operate),
     /// Give an app more workers than configured
     Add(Add),
     /// Give an app so many workers
@@ -250,6 +257,12 @@ pub struct Reload {
     #[command(flatten)]
     /// What, and how it is waited for
     pub operate: Operate,
+    /// This once, so many new workers first (`2`, or `10%` of them), beside all old ones, before the rest follows; 0 for none
+    #[arg(long, value_name = "N", value_parser = share)]
+    pub canary: Option<String>,
+    /// This once, how long canaries must have been ready before the rest follows (`30s`, `1m30s`)
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub bake: Option<Duration>,
     /// As the reload step of this app's handle, which systemd calls: follows the roll that the master has marked, if any
     #[arg(long, hide = true)]
     pub handle: bool,
@@ -267,6 +280,17 @@ pub struct Rollback {
     #[command(flatten)]
     /// How it is waited for
     pub wait: Wait,
+}
+
+/// Options of `pause`.
+#[derive(Debug, Args)]
+pub struct Steer {
+    /// Apps (`api`), several of them, or `all`
+    #[arg(value_name = "APP", required = true, add = ArgValueCompleter::new(complete::apps))]
+    pub select: Vec<String>,
+    /// Wait at most so long for the master (`30s`) [default: until it answers]
+    #[arg(long, value_name = "TIME", value_parser = patience)]
+    pub timeout: Option<Duration>,
 }
 
 /// How a verb waits.
@@ -374,6 +398,12 @@ const TIME: &str = "write a time as 30s, 5m or 1m30s (ms, s, m, h)";
 /// `250ms`, `30s`, `1m30s`.
 fn duration(text: &str) -> Result<Duration, String> {
     milliseconds(text).map(Duration::from_millis).ok_or_else(|| TIME.into())
+}
+
+/// `2`, `10%`.
+fn share(text: &str) -> Result<String, String> {
+    let read = Amount::parse(text, Slot::MAX, 100).map(|_| text.to_owned());
+    read.ok_or_else(|| format!("write a number of workers from 0 to {}, or a share from 0% to 100%", Slot::MAX))
 }
 
 /// The same, where nothing could be done in no time, nor in more than a year.

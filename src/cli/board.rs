@@ -287,6 +287,7 @@ mod tests {
             steps: vec![],
             hooks: Vec::new(),
             reason: None,
+            end: None,
             took_ms: 0,
             cut: 0,
         });

@@ -24,6 +24,8 @@ pub(super) struct Errand {
     pub app: String,
     pub verb: String,
     query: Vec<String>,
+    /// The roll that it is about.
+    roll: Option<u64>,
     /// Asked for twice it does no harm, so that it may be asked again when the connection breaks.
     repeatable: bool,
 }
@@ -35,7 +37,13 @@ impl Errand {
         let slots = slots.or_else(|| (verb == "remove").then(|| "all".to_owned()));
         let query = slots.into_iter().map(|slots| format!("slots={slots}")).collect();
         // A second `add` would add twice, and a second `rollback` be refused, or go back from where the first went.
-        Self { app: app.into(), verb: verb.into(), query, repeatable: !matches!(verb, "add" | "rollback") }
+        let repeatable = !matches!(verb, "add" | "rollback");
+        Self { app: app.into(), verb: verb.into(), query, roll: None, repeatable }
+    }
+
+    /// A verb on a roll of an app.
+    pub fn of_roll(app: &str, verb: &str, roll: u64) -> Self {
+        Self { roll: Some(roll), ..Self::new(app, verb, None) }
     }
 
     /// The same with a parameter.
@@ -49,7 +57,11 @@ impl Errand {
     fn uri(&self, wait: Option<Duration>) -> String {
         let wait = wait.map(|wait| format!("wait={}ms&watch=true", wait.as_millis()));
         let query = self.query.iter().cloned().chain(wait).collect::<Vec<_>>().join("&");
-        let route = if matches!(self.verb.as_str(), "restart" | "reload" | "rollback") { "rolls" } else { &self.verb };
+        let route = match (self.roll, self.verb.as_str()) {
+            (Some(roll), verb) => format!("rolls/{roll}/{verb}"),
+            (None, "restart" | "reload" | "rollback") => "rolls".to_owned(),
+            (None, verb) => verb.to_owned(),
+        };
         format!("/v1/apps/{}/{route}{}{query}", self.app, if query.is_empty() { "" } else { "?" })
     }
 
@@ -77,6 +89,10 @@ impl Errand {
             None => {
                 say(&if done.message.is_empty() { "done".to_owned() } else { format!("{}: {}", done.app, harmless(&done.message)) });
                 Outcome::of(done)
+            }
+            Some(roll) if !done.under_way => {
+                say(&format!("{}: {}", done.app, harmless(&done.message)));
+                Outcome::of(Done { roll: Some(roll), ..done })
             }
             Some(roll) if wait.no_wait => {
                 say(&format!("the roll{} has begun. Watch it: `project-cluster show {}`", to(&roll), self.app));
@@ -188,6 +204,7 @@ mod tests {
         let slots = [Slot::new(1).unwrap(), Slot::new(3).unwrap()];
         assert_eq!(Errand::new("api", "reload", Some(&slots)).uri(None), "/v1/apps/api/rolls?slots=1,3");
         assert_eq!(Errand::new("api", "remove", None).uri(None), "/v1/apps/api/remove?slots=all");
+        assert_eq!(Errand::of_roll("api", "abort", 7).uri(None), "/v1/apps/api/rolls/7/abort");
         let add = Errand::new("api", "add", None).with("count=2".into());
         assert_eq!(add.uri(Some(Duration::from_secs(2))), "/v1/apps/api/add?count=2&wait=2000ms&watch=true");
         assert!(!add.repeatable && Errand::new("api", "scale", None).repeatable);

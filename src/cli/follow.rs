@@ -6,11 +6,11 @@ use hyper::Method;
 use tokio::sync::watch;
 
 use super::client::{AWAY, Client, Error, PAUSE};
-use super::{hooks, table};
+use super::{hooks, table, time};
 use crate::api::types::{App, Roll, RollState, Step, WorkerState};
 use crate::journal::harmless;
-use crate::names::{Generation, Slot, Uid};
-use crate::roll::Version;
+use crate::names::{AppName, Generation, Slot, Uid};
+use crate::roll::{Version, words};
 use crate::status;
 
 /// One long poll of a roll.
@@ -27,11 +27,15 @@ pub(super) async fn follow(client: &Client, mut roll: Roll, stop: &mut watch::Re
             say(&format!("{:>8}  {}", table::duration(step.at_ms), harmless(&step.text)));
             status::tell(&format!("roll{}: {}; {} of {} ready", to(&roll), step.text, roll.ready, roll.target));
         }
+        if roll.stands_still() {
+            status::tell(&still(&roll));
+            return (roll, None);
+        }
         if let Some(hook) = hooks::running(&roll) {
             status::tell(&format!("roll{}: {hook}", to(&roll)));
         }
         if !roll.under_way() {
-            status::tell_up(&name);
+            tell_standing(client, &name).await;
             if roll.state == RollState::Done {
                 // It changed nothing, and its words are why a person would look.
                 hooks::failed(&roll).flat_map(hooks::why).for_each(|line| say(&format!("          {line}")));
@@ -119,6 +123,29 @@ pub(super) async fn drained(client: &Client, mut roll: Roll, stop: &mut watch::R
 /// `3 connections were still open`.
 pub(super) fn cut(roll: &Roll) -> String {
     if roll.cut == 1 { "1 connection was still open".into() } else { format!("{} connections were still open", roll.cut) }
+}
+
+/// Why a roll stands still, and what to type.
+pub(super) fn still(roll: &Roll) -> String {
+    let why = roll.reason.as_deref().unwrap_or("no reason is known").lines().next().map(harmless).unwrap_or_default();
+    let why = if roll.state == RollState::Paused { format!("paused: {why}") } else { why };
+    format!("{why}; {}", words::paused(&roll.app))
+}
+
+/// Tells who looks at the status of our unit how an app that no roll is about stands, until the next one is.
+pub(super) async fn tell_standing(client: &Client, name: &AppName) {
+    if !status::is_heard() {
+        return;
+    }
+    let app = client.insist::<App>(Method::GET, &format!("/v1/apps/{name}"), super::READ).await;
+    match app.ok().and_then(|app| app.held) {
+        Some(held) => {
+            let why = held.reason.lines().next().map(harmless).unwrap_or_default();
+            let since = time::moment(held.since_ms);
+            status::tell(&format!("held since {since}, because generation {} failed: {why}; `project-cluster show {name}`", held.generation));
+        }
+        None => status::tell_up(name),
+    }
 }
 
 /// How it stands: `generation 7, 3 of 3 ready`. Of single workers that is said without figures where it is one thing of all.

@@ -1,11 +1,11 @@
 //! `ls` and `show`: what runs, for people.
 
-use super::follow::{to, version};
+use super::follow::{still, to, version};
 use super::hooks;
 use super::table::{self, Cell, Tone, left, right};
 use super::time;
 use crate::api::converge;
-use crate::api::types::{App, AppState, CrashLoops, Worker, WorkerState};
+use crate::api::types::{App, AppState, CrashLoops, Roll, Worker, WorkerState};
 use crate::health;
 use crate::journal::harmless;
 use crate::names::{anew, unmask};
@@ -170,6 +170,10 @@ fn stance(app: &App) -> Option<(String, Tone)> {
         AppState::Stopped if app.workers.is_empty() => grey(format!("has 0 workers. `project-cluster add {name}` gives it one")),
         AppState::Stopped => grey(format!("all of its workers are stopped one by one. `project-cluster start {name}` starts them")),
         AppState::Sleeping => grey("asleep; the next connection starts it".into()),
+        AppState::Rolling if app.roll.as_ref().is_some_and(Roll::stands_still) => app.roll.as_ref().map(|roll| {
+            let (to, still) = (to(roll), still(roll));
+            (format!("its roll{to} is {still}; {} of {} ready", roll.ready, roll.target), Tone::Red)
+        }),
         AppState::Rolling => {
             let hook = |roll| hooks::running(roll).map_or_else(String::new, |hook| format!("{hook}; "));
             app.roll

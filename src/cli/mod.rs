@@ -247,8 +247,13 @@ async fn run(context: &Context, verb: &Verb) -> Result<(), Failure> {
         Verb::Stop(options) => operate::surely(context, "stop", options).await,
         Verb::Sleep(options) => operate::sleep(context, options).await,
         Verb::Reload(options) if options.handle => operate::as_handle(context, &options.operate).await,
-        Verb::Reload(options) => operate::run(context, "reload", &options.operate).await,
+        Verb::Reload(options) => operate::reload(context, options).await,
         Verb::Rollback(args::Rollback { app, to, wait }) => operate::roll_back(context, app, *to, *wait).await,
+        Verb::Pause(args::Steer { select, timeout }) => {
+            operate::steer(context, "pause", select, args::Wait { no_wait: false, timeout: *timeout, wait_drained: false }).await
+        }
+        Verb::Resume(options) => operate::steer(context, "resume", &options.select, options.wait).await,
+        Verb::Abort(options) => operate::steer(context, "abort", &options.select, options.wait).await,
         Verb::Restart(options) => operate::run(context, "restart", options).await,
         Verb::Add(args::Add { app, count, wait }) => operate::count(context, "add", app, *count, *wait).await,
         Verb::Scale(args::Scale { app, count, wait }) => operate::count(context, "scale", app, *count, *wait).await,

@@ -8,11 +8,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::args::{Operate, Sure, Wait};
+use super::args::{Operate, Reload, Sure, Wait};
 use super::board::{Bounds, FRAME, Shared};
 use super::client::{self, Client};
 use super::errand::Errand;
-use super::follow::follow;
+use super::follow::{self, follow};
 use super::outcome::{self, Outcome};
 use super::{Choice, Context, Failure, marks, print, print_json, selection};
 use crate::api::types::{Roll, RollState};
@@ -43,6 +43,44 @@ pub(crate) async fn run(context: &Context, verb: &'static str, options: &Operate
     let client = context.client.within(options.wait.timeout);
     let chosen = selection(&client.apps().await?, &options.select)?;
     carry_out(context, &client, errands(&chosen, verb), options.wait).await
+}
+
+/// `reload`, perhaps with other canaries than configured.
+pub(crate) async fn reload(context: &Context, options: &Reload) -> Result<(), Failure> {
+    let client = context.client.within(options.operate.wait.timeout);
+    let chosen = selection(&client.apps().await?, &options.operate.select)?;
+    let single = chosen.iter().find_map(|choice| if let Choice::Worker(uid) = choice { Some(uid) } else { None });
+    if let (Some(uid), true) = (single, options.canary.is_some() || options.bake.is_some()) {
+        let why = format!("canaries are of a new version of a whole app, and {uid} is one worker: `project-cluster reload {}`", uid.app);
+        return Err(Failure::Usage(why));
+    }
+    let canary = options.canary.as_ref().map(|share| format!("canary={}", share.replace('%', "%25")));
+    let bake = options.bake.map(|bake| format!("bake={}ms", bake.as_millis()));
+    let parameters: Vec<String> = canary.into_iter().chain(bake).collect();
+    let with = |errand: Errand| parameters.iter().fold(errand, |errand, parameter| errand.with(parameter.clone()));
+    let errands = errands(&chosen, "reload").into_iter().map(with).collect();
+    carry_out(context, &client, errands, options.operate.wait).await
+}
+
+/// `pause`, `resume`, `abort`: of the rolls under way. Among `all` apps those that roll.
+pub(crate) async fn steer(context: &Context, verb: &str, select: &[String], wait: Wait) -> Result<(), Failure> {
+    let client = context.client.within(wait.timeout);
+    let apps = client.apps().await?;
+    let names = super::app_names(&apps, select)?;
+    let all = select.iter().any(|text| text == "all");
+    let mut errands = Vec::new();
+    for name in &names {
+        let roll = apps.iter().find(|app| app.name.as_str() == *name).and_then(|app| app.roll.as_ref()).filter(|roll| roll.under_way());
+        match roll {
+            Some(roll) => errands.push(Errand::of_roll(name, verb, roll.id)),
+            None if all => {}
+            None => return Err(Failure::Failed(format!("{name}: no roll is under way, so there is none to {verb}. `project-cluster show {name}`"))),
+        }
+    }
+    if errands.is_empty() {
+        return Err(Failure::Failed(format!("no roll is under way, so there is none to {verb}. `project-cluster ls`")));
+    }
+    carry_out(context, &client, errands, wait).await
 }
 
 /// The same of what ends more than it says: `all` is asked for.
@@ -151,6 +189,10 @@ pub(crate) async fn as_handle(context: &Context, options: &Operate) -> Result<()
     let Some(number) = take(&context.place.paths.shown_mark(&context.cluster, &name)) else {
         return run(context, "restart", options).await;
     };
+    if number == 0 {
+        follow::tell_standing(&context.client, &name).await;
+        return Ok(());
+    }
     let uri = format!("/v1/apps/{name}/rolls/{number}");
     let roll = match context.client.insist::<Roll>(Method::GET, &uri, super::READ).await {
         Ok(roll) => roll,
@@ -163,6 +205,7 @@ pub(crate) async fn as_handle(context: &Context, options: &Operate) -> Result<()
     let (roll, error) = follow(&context.client, roll, &mut stop, |text| print(&format!("{text}\n"))).await;
     match error {
         Some(error) => Err(error.into()),
+        None if roll.stands_still() => Err(Failure::Failed(outcome::paused(&roll))),
         None if roll.state == RollState::Failed => Err(Failure::Failed(outcome::failed(&roll))),
         None => Ok(()),
     }

@@ -5,9 +5,9 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::client::Error;
-use super::follow::{cut, to};
+use super::follow::{cut, still, to};
 use super::{Failure, table};
-use crate::api::types::{Done, Roll, RollState};
+use crate::api::types::{Done, Roll, RollEnd, RollState};
 use crate::journal::harmless;
 
 /// How an order ended, a word for programs.
@@ -21,6 +21,8 @@ pub(super) enum End {
     Begun,
     /// It was tried and failed.
     Failed,
+    /// It stands still until somebody says `resume` or `abort`.
+    Paused,
     /// The master refused it, or was not asked: nothing was done.
     Refused,
     /// There was no answer, or none that says how it ended: it may or may not be done.
@@ -67,8 +69,13 @@ impl Outcome {
                 let message = if roll.cut == 0 { "done".to_owned() } else { format!("done; {}", cut(&roll)) };
                 Self { app, outcome: End::Done, code: None, message, roll: None, failure: None }
             }
+            // The old workers are what was asked for.
+            RollState::Failed if verb == "abort" && roll.end == Some(RollEnd::AllOld) => {
+                Self { app, outcome: End::Done, code: None, message: "the old workers serve as before".into(), roll: None, failure: None }
+            }
+            _ if roll.stands_still() => Self { code: Some("paused".into()), ..Self::bad(&app, End::Paused, paused(&roll), Failure::Failed) },
             RollState::Failed => Self { code: Some("failed".into()), ..Self::bad(&app, End::Failed, failed(&roll), Failure::Failed) },
-            RollState::Waiting | RollState::Running => Self::open(&app, verb),
+            RollState::Waiting | RollState::Running | RollState::Paused => Self::open(&app, verb),
         };
         Self { roll: Some(roll), ..ended }
     }
@@ -141,14 +148,21 @@ pub(super) fn failed(roll: &Roll) -> String {
     )
 }
 
+/// What is said of a roll that a person must let go on.
+pub(super) fn paused(roll: &Roll) -> String {
+    format!("the roll{} is {}", to(roll), still(roll))
+}
+
 /// What is said of an order that is not waited for any longer.
 pub(super) fn unfinished(app: &str, verb: &str) -> String {
     let mut text = format!(
         "not waiting any longer; it goes on. `project-cluster show {app}` tells how it stands, `project-cluster events {app} -f` what happens"
     );
-    // There is no way back yet; what stops already needs none.
-    if !matches!(verb, "stop" | "sleep" | "remove") {
-        let _ = write!(text, "; `project-cluster stop {app}` ends it, and the app with it");
+    match verb {
+        // What stops or goes back already needs no way back.
+        "stop" | "sleep" | "remove" | "abort" => {}
+        "start" => drop(write!(text, "; `project-cluster stop {app}` ends it, and the app with it")),
+        _ => drop(write!(text, "; `project-cluster abort {app}` goes back")),
     }
     text
 }

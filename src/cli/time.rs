@@ -21,6 +21,11 @@ pub fn since(unix_ms: u64) -> String {
     format!("{} ({} ago)", shown(local(unix_ms), local(now), false), table::duration(now.saturating_sub(unix_ms)))
 }
 
+/// `2026-11-23 14:02:11`, for what is read on any day.
+pub fn moment(unix_ms: u64) -> String {
+    shown(local(unix_ms), Parts::default(), true)
+}
+
 /// Year, month, day, hour, minute, second.
 type Parts = [i32; 6];
 

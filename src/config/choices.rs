@@ -205,6 +205,37 @@ impl Shape for DrainBy {
     }
 }
 
+/// What comes of a failure in a roll.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnFailure {
+    /// Back to the old workers.
+    Abort,
+    /// A person decides.
+    Pause,
+}
+
+inline_schema!([] OnFailure, |_generator| json_schema!({ "enum": ["abort", "pause"] }));
+
+impl Shape for OnFailure {
+    fn type_name() -> String {
+        "\"abort\" or \"pause\"".into()
+    }
+    fn read(node: &Node, findings: &mut Findings) -> Option<Self> {
+        match &node.kind {
+            Kind::Text(text) if text == "abort" => Some(Self::Abort),
+            Kind::Text(text) if text == "pause" => Some(Self::Pause),
+            Kind::Text(_) => {
+                findings.error("bad-choice", &node.place, "no such way", format!("expected {}", Self::type_name()));
+                None
+            }
+            _ => {
+                wrong_type::<Self>(node, findings);
+                None
+            }
+        }
+    }
+}
+
 /// A range of ports, both ends included.
 #[derive(Debug, Clone, Copy)]
 pub struct Ports(pub u16, pub u16);

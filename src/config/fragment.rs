@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use schemars::json_schema;
 
-use super::choices::{AddressText, Auth, DrainBy, Listens, Mode, Ports, Ready, Spawn};
+use super::choices::{AddressText, Auth, DrainBy, Listens, Mode, OnFailure, Ports, Ready, Spawn};
 use super::finding::Findings;
 use super::key::{At, KeyDoc, Shape, shape_table, table, wrong_type};
 use super::settings::Workers;
@@ -72,8 +72,16 @@ shape_table! {
         max_unavailable: Share = "0";
         /// How long a new worker must have been ready before an old one is touched.
         min_ready: Time<0, HOUR> = "\"1s\"";
-        /// Of one whole roll; longer than `min_ready`. What runs before its first worker has a time of its own.
+        /// Of one whole roll, without the time for which it is paused; longer than `min_ready`, and than `bake` where there are canaries. What runs before its first worker has a time of its own.
         deadline: Time<1000, DAY> = "\"10m\"";
+        /// How many new workers are started first, beside all old ones, and watched for `bake` before the rest follows; a share is rounded up. They count as surge: until then `max_surge` is at least their number. 0 means none; not with `max_surge = 0`.
+        canary: Share = "0";
+        /// How long each canary must have been ready without a break, and at least `min_ready`. One that ends is a failure.
+        bake: Time<0, DAY> = "\"30s\"";
+        /// When a new worker fails, or the deadline has passed: `"abort"`, the new ones go, the old ones stay and the app is held; `"pause"`, all stay as they are until a person says `resume` or `abort`.
+        on_failure: OnFailure = "\"abort\"";
+        /// How many workers may live at once, those on their way down too: a roll waits for their end before it starts more. At least the workers and `max_surge` (or `canary`) together.
+        max_live: Share<1000> = "\"200%\"";
         /// How long a worker that is to stop may take to end its connections, before SIGTERM: it gets no new ones meanwhile. 0 is SIGTERM at once. When the whole app stops it is `timeout.kill` at most.
         drain: Time<0, HOUR> = "\"30s\"";
         /// `"outside"`: we see to it that a worker gets no new connections, whatever its app; `"self"`: the app ends gracefully at SIGTERM, within `timeout.kill`.

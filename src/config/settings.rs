@@ -253,7 +253,7 @@ pub struct Reload {
     pub max_unavailable: Amount,
     /// How long a new worker must have been ready before an old one is touched. Default 1 s.
     pub min_ready: Duration,
-    /// Of one roll. Default 10 min.
+    /// Of one roll, without the time for which it is paused. Default 10 min.
     pub deadline: Duration,
     /// How long a worker that is stopped may take to end its connections before SIGTERM. Default 30 s; 0: SIGTERM at once.
     #[serde(default = "drain")]
@@ -261,6 +261,34 @@ pub struct Reload {
     /// Who sees to it that they end. Default [`DrainBy::Outside`].
     #[serde(default)]
     pub drain_by: DrainBy,
+    /// How many new workers stand trial beside all old ones before the rest follows. Default 0.
+    #[serde(default = "Reload::no_canary")]
+    pub canary: Amount,
+    /// How long each of them must have been ready. Default 30 s.
+    #[serde(default = "Reload::some_bake")]
+    pub bake: Duration,
+    /// What comes of a failure before the roll has turned back. Default `Abort`.
+    #[serde(default)]
+    pub on_failure: OnFailure,
+    /// How many workers may live at once, those on their way down too. Default twice the target, and never fewer than a roll
+    /// needs.
+    #[serde(default)]
+    pub max_live: Option<Amount>,
+}
+
+impl Reload {
+    fn no_canary() -> Amount {
+        Amount::Count(0)
+    }
+    fn some_bake() -> Duration {
+        Duration::from_secs(30)
+    }
+    /// How many workers may live at once, of so many wanted.
+    pub fn live(&self, target: u16) -> u16 {
+        self.max_live.unwrap_or(Self::TWICE).up(target)
+    }
+    /// `max_live` where nobody says otherwise.
+    pub const TWICE: Amount = Amount::Percent(200);
 }
 
 impl Default for Reload {
@@ -272,6 +300,10 @@ impl Default for Reload {
             deadline: Duration::from_secs(600),
             drain: DRAIN,
             drain_by: DrainBy::Outside,
+            canary: Self::no_canary(),
+            bake: Self::some_bake(),
+            on_failure: OnFailure::default(),
+            max_live: None,
         }
     }
 }
@@ -358,6 +390,18 @@ impl Hooks {
     }
 }
 
+/// What comes of a failure before a roll has turned back.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum OnFailure {
+    /// The new workers go, the old ones stay, and the app is held.
+    #[default]
+    Abort,
+    /// All stay as they are until a person decides.
+    Pause,
+}
+
 /// A number of workers, or a share of the target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -365,11 +409,19 @@ impl Hooks {
 pub enum Amount {
     /// So many.
     Count(u16),
-    /// So many percent of the target, 0 to 100.
-    Percent(u8),
+    /// So many percent of the target.
+    Percent(u16),
 }
 
 impl Amount {
+    /// `2` or `10%`, at most so many workers and so many percent.
+    pub fn parse(text: &str, workers: u16, percent: u16) -> Option<Self> {
+        let number = |text: &str| text.parse::<u16>().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()));
+        match text.strip_suffix('%') {
+            Some(text) => number(text).filter(|share| *share <= percent).map(Self::Percent),
+            None => number(text).filter(|count| *count <= workers).map(Self::Count),
+        }
+    }
     /// Of `target`, a share rounded up (`max_surge`, as Kubernetes does).
     pub fn up(self, target: u16) -> u16 {
         match self {

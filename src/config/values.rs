@@ -199,36 +199,40 @@ impl<const MIN: u64, const MAX: u64> Shape for Time<MIN, MAX> {
     }
 }
 
-/// A number of workers, or a share of them.
+/// A number of workers, or a share of them: at most so many percent, or that share of the most workers there may be.
 #[derive(Debug, Clone, Copy)]
-pub struct Share(pub Amount);
+pub struct Share<const PERCENT: u16 = 100>(pub Amount);
 
-inline_schema!([] Share, |_generator| json_schema!({
+impl<const PERCENT: u16> Share<PERCENT> {
+    const WORKERS: u16 = Slot::MAX * (PERCENT / 100);
+}
+
+inline_schema!([const PERCENT: u16] Share<PERCENT>, |_generator| json_schema!({
     "anyOf": [
-        { "type": "integer", "minimum": 0, "maximum": Slot::MAX },
-        { "type": "string", "pattern": "^(100|[1-9]?[0-9])%$" }
+        { "type": "integer", "minimum": 0, "maximum": Self::WORKERS },
+        { "type": "string", "pattern": if PERCENT == 100 { "^(100|[1-9]?[0-9])%$" } else { "^(1000|[1-9]?[0-9]?[0-9])%$" } }
     ]
 }));
 
-impl Shape for Share {
+impl<const PERCENT: u16> Shape for Share<PERCENT> {
     fn type_name() -> String {
         "number or percentage".into()
     }
     fn range() -> String {
-        format!("0 to {}, \"0%\" to \"100%\" of the workers", Slot::MAX)
+        format!("0 to {}, \"0%\" to \"{PERCENT}%\" of the workers", Self::WORKERS)
     }
     fn read(node: &Node, findings: &mut Findings) -> Option<Self> {
         match &node.kind {
             Kind::Integer(number) => {
-                if let Some(number) = number.and_then(|number| u16::try_from(number).ok()).filter(|number| *number <= Slot::MAX) {
+                if let Some(number) = number.and_then(|number| u16::try_from(number).ok()).filter(|number| *number <= Self::WORKERS) {
                     return Some(Self(Amount::Count(number)));
                 }
                 out_of_range::<Self>(node, findings);
             }
             Kind::Text(text) => {
                 let digits = text.strip_suffix('%').filter(|digits| !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()));
-                match digits.map(|digits| digits.parse::<u8>().ok().filter(|percent| *percent <= 100)) {
-                    Some(Some(percent)) => return Some(Self(Amount::Percent(percent))),
+                match digits.map(|_| Amount::parse(text, 0, PERCENT)) {
+                    Some(Some(share)) => return Some(Self(share)),
                     Some(None) => findings.error(
                         "out-of-range",
                         &node.place,

@@ -98,10 +98,18 @@ fn told(specimen: &str) -> Vec<(&'static str, Value)> {
             vec![("/roll/workers/1.2.1/new", json!(true)), ("/roll/workers/3.1.1/new", json!(false)), ("/record/generation", json!(2))]
         }
         "roll-2" => vec![("/roll/workers/1.2.1/new", json!(true)), ("/roll/plan/scope", json!("app")), ("/record/generation", json!(2))],
+        "roll-3" => vec![
+            ("/roll/phase/paused/left", json!(593_000)),
+            ("/roll/plan/canary", json!(2)),
+            ("/roll/plan/on_failure", json!("pause")),
+            ("/roll/trial", json!("awaited")),
+            ("/record/state", json!("paused")),
+        ],
         // An empty file was a reload.
         "next-0" | "next-1" => vec![("/deploy", json!(true)), ("/ticket", json!(null))],
         "next-2" => vec![("/deploy", json!(false)), ("/restart", json!([2])), ("/ticket", json!(1_795_530_543_642_u64))],
         "next-3" => vec![("/deploy", json!(true)), ("/to", json!(4)), ("/ticket", json!(1_795_530_543_642_u64))],
+        "next-3-canaries" => vec![("/deploy", json!(true)), ("/canaries/canary/percent", json!(10)), ("/canaries/bake/secs", json!(60))],
         "generations-1" => vec![("/highest", json!(9)), ("/started", json!(null)), ("/revisions", json!([0, 0]))],
         "generations-2" => vec![("/highest", json!(9)), ("/started", json!(null)), ("/revisions", json!([1, 2]))],
         "generations-3" => vec![("/highest", json!(9)), ("/started", json!(8)), ("/revisions", json!([1, 2])), ("/pins", json!([]))],

@@ -59,9 +59,13 @@ impl<S: Systemd> Master<S> {
             );
             return Err(Refusal::new(Code::Conflict, why));
         }
+        if matches!(step, Step::Start | Step::Scale | Step::Reload | Step::Join) {
+            self.not_paused(name)?;
+        }
         self.remember_change(name, &Change::Configured, Source::Asked)?;
         if converge::releases(&shown, wish) {
             self.promise(name, |intent| intent.held = None)?;
+            self.show_standing(name).await;
         }
         let stands = lock(&self.world).workers(&units).iter().any(|(_, seen)| super::operate::stands(seen.state.active));
         // Nothing runs that a roll could replace, or that clients would miss meanwhile.

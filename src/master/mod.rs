@@ -322,7 +322,7 @@ impl<S: Systemd> Master<S> {
         rolls
     }
 
-    /// A roll, once it has ended, or changed since `after`; at the latest after `wait`.
+    /// A roll, once it has ended or is paused, or changed since `after`; at the latest after `wait`.
     ///
     /// # Errors
     /// When it is not known.
@@ -337,7 +337,8 @@ impl<S: Systemd> Master<S> {
                 )
             })?;
             // Lower, too: a client that asked the master before may know more than that one could keep.
-            if after.is_some_and(|after| after != roll.sequence) || !roll.under_way() {
+            let still = after.is_none() && roll.stands_still();
+            if after.is_some_and(|after| after != roll.sequence) || !roll.under_way() || still {
                 return Ok(roll);
             }
             if !matches!(tokio::time::timeout_at(deadline, changed.changed()).await, Ok(Ok(()))) {

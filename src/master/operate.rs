@@ -43,6 +43,7 @@ impl<S: Systemd> Master<S> {
         self.look().await?;
         let settings = self.settings();
         self.reachable(&AppUnits::new(&settings.name, name), Self::app_settings(&settings, name)?)?;
+        self.not_paused(name)?;
         self.remember_change(name, &Change::Start(None), Source::Asked)?;
         self.start_wanted(name).await
     }

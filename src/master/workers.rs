@@ -90,6 +90,9 @@ impl<S: Systemd> Master<S> {
             way(active, open, !had.is_empty(), &before, &next, &ready)
         };
         // Before it is remembered: what is refused changes nothing. A roll that runs may have an end first.
+        if matches!(way, Way::Roll) {
+            self.not_paused(name)?;
+        }
         match way {
             Way::Start => drop(self.reachable(&units, app)?),
             Way::Roll if !lock(&self.rolls).under_way(name) => drop(self.plan(name, &next, &Order::default())?),
@@ -169,7 +172,7 @@ impl<S: Systemd> Master<S> {
     ///
     /// # Errors
     /// When a slot is none, or systemd cannot do it.
-    pub async fn reset(&self, name: &AppName, slots: Option<&BTreeSet<Slot>>) -> Result<Done, Refusal> {
+    pub async fn reset(self: &Arc<Self>, name: &AppName, slots: Option<&BTreeSet<Slot>>) -> Result<Done, Refusal> {
         self.look().await?;
         let settings = self.settings();
         let app = Self::app_settings(&settings, name)?;
@@ -181,11 +184,12 @@ impl<S: Systemd> Master<S> {
                 return Err(Refusal::new(Code::NotFound, format!("there is no worker {uid}. `project-cluster ls {name}` lists them")));
             }
         }
+        let held = slots.is_none() && self.intent_of(name).held.is_some();
         if slots.is_none() {
             self.promise(name, |intent| intent.held = None)?;
         }
         // What a roll starts is its own: a fresh start there would look like a failure of its worker.
-        let roll = lock(&self.rolls).latest(name).filter(|roll| roll.state == RollState::Running);
+        let roll = lock(&self.rolls).latest(name).filter(|roll| matches!(roll.state, RollState::Running | RollState::Paused));
         let rolled = |slot: Slot| roll.as_ref().is_some_and(|roll| roll.slots.as_ref().is_none_or(|slots| slots.contains(&slot.get())));
         let crashes = self.places.crashes(name);
         let mut waiting = Vec::new();
@@ -206,6 +210,9 @@ impl<S: Systemd> Master<S> {
             self.systemd.reset_failed(&units.handle()).await?;
         }
         self.refresh(&watch::Dirty::All).await;
+        if held {
+            self.show_standing(name).await;
+        }
         let tried = if waiting.is_empty() { String::new() } else { format!("; {} tried again at once", waiting.len()) };
         Ok(Done::new(name, format!("reset{tried}")))
     }

@@ -13,8 +13,12 @@ pub type Edge = (&'static str, &'static str, &'static str);
 /// The edges of [`Phase`].
 pub const PHASES: &[Edge] = &[
     ("Forward", "every slot is served by a soaked new worker, the old ones are on their way down", "AllNew"),
-    ("Forward", "a new worker fails or ends; an old one cannot be stopped; deadline; abort", "Back"),
+    ("Forward", "abort; a new worker fails or ends; an old one cannot be stopped; deadline", "Back"),
+    ("Forward", "pause; the same failures where on_failure = pause", "Paused"),
     ("Forward", "the handle leaves active", "Overtaken"),
+    ("Paused", "resume", "Forward"),
+    ("Paused", "abort", "Back"),
+    ("Paused", "the handle leaves active", "Overtaken"),
     ("Back", "the new ones are on their way down, every slot that was emptied is served again", "AllOld"),
     ("Back", "a fresh old worker fails; a new one cannot be stopped; deadline", "Mixed"),
     ("Back", "the handle leaves active", "Overtaken"),

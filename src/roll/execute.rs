@@ -4,18 +4,19 @@
 //! systemd tells things: a job's end counts once the unit was read again; a signal means "read again", can be lost or
 //! doubled, so that everything is read every few seconds too while a roll runs.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 
 use super::machine::{Phase, Roll};
 use super::plan::{Scope, Target};
 use super::stage::{Sight, World};
-use super::words::{Action, Event, Outcome, Step};
+use super::words::{Action, Event, Outcome, Steer, Step};
 use crate::config::settings::App;
 use crate::names::{AppName, AppUnits, ClusterName, Instance, anew};
 use crate::systemd::{ActiveState, Change, Details, Error, JobEnd, Systemd, UnitState, Verb};
@@ -30,6 +31,19 @@ const TRY_AGAIN: Duration = Duration::from_secs(1);
 /// What systemd may need beyond a worker's own limits (`prepare`, a busy machine) before we stop believing in its
 /// answer. It enforces the limits themselves.
 const SLACK: Duration = Duration::from_secs(30);
+
+/// Canaries that are asked for their restarts at each reading: a question to PID 1 each.
+const ASKED: usize = 64;
+
+/// A person's order to a roll that is under way, and where he waits for the answer: once it is written down that it is
+/// followed, or why it is not.
+#[derive(Debug)]
+pub struct Asked {
+    /// The order.
+    pub order: Steer,
+    /// Where the answer goes. Dropped without one where the app was stopped or restarted meanwhile.
+    pub answer: oneshot::Sender<Result<(), &'static str>>,
+}
 
 /// How long the jobs of one worker may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,6 +120,8 @@ pub struct Deps<K> {
     /// Which slots the app shall serve, as a person changes it; none until the first change. It counts for a roll of the
     /// whole app alone.
     pub target: watch::Receiver<Option<Target>>,
+    /// What a person asks of it.
+    pub orders: mpsc::Receiver<Asked>,
 }
 
 /// Carries a roll out to its end: a new one, or one that was read back and [`Roll::resumed`].
@@ -132,9 +148,10 @@ pub async fn execute<S: Systemd, K: Keeper>(systemd: Arc<S>, roll: &mut Roll, mu
     let units = AppUnits::new(&app.0, &app.1);
     let handle = units.handle();
     let mut resizable = roll.plan().scope == Scope::App;
-    let mut looked = false;
+    let (mut looked, mut steered) = (false, true);
     deps.target.mark_changed();
     loop {
+        let mut asked = None;
         // On the way back what can be saved is saved, socket or not.
         let forward = matches!(roll.phase(), Phase::Forward { .. }) && !roll.plan().slots.is_empty();
         let eyes = Eyes { units: &units, handle_since: deps.handle_since, sockets: if forward { &deps.sockets } else { &[] } };
@@ -154,6 +171,14 @@ pub async fn execute<S: Systemd, K: Keeper>(systemd: Arc<S>, roll: &mut Roll, mu
                     None => continue,
                 }
             }
+            order = deps.orders.recv(), if steered && looked => match order {
+                Some(order) => {
+                    let event = order.order.clone().into();
+                    asked = Some(order);
+                    Some(event)
+                }
+                None => { steered = false; continue }
+            },
             () = std::future::ready(()), if stale => None,
             change = changes.recv(), if signals_come => {
                 stale = match change {
@@ -174,7 +199,8 @@ pub async fn execute<S: Systemd, K: Keeper>(systemd: Arc<S>, roll: &mut Roll, mu
             Ok(Reading::World { world, down }) => {
                 (stale, looked) = (false, true);
                 let abort = down.map(|reason| Event::Abort { reason });
-                told.into_iter().chain(abort).chain([Event::World(world)]).collect()
+                let restarts = restarts(&*systemd, &units, roll.on_trial()).await.map(Event::Restarts);
+                told.into_iter().chain(abort).chain(restarts).chain([Event::World(world)]).collect()
             }
             Err(error) => {
                 deps.keeper.trouble(&error);
@@ -187,7 +213,9 @@ pub async fn execute<S: Systemd, K: Keeper>(systemd: Arc<S>, roll: &mut Roll, mu
             }
         };
         let now = deps.clock.now();
+        let answer = asked.filter(|_| !matches!(events[..], [Event::HandleLeft])).map(|asked| (roll.heeds(&asked.order), asked.answer));
         let mut actions = roll.steps(events, now);
+        let written = actions.iter().any(is_written);
         if blind {
             // What runs may be the handle's own by now: time goes on, and nothing is asked for until it was looked.
             loop {
@@ -200,7 +228,7 @@ pub async fn execute<S: Systemd, K: Keeper>(systemd: Arc<S>, roll: &mut Roll, mu
         }
         // What was seen is told before the roll is written down, so that a master to come knows it: who is to blame, say.
         tell_seen(&mut actions, roll, &mut deps.keeper);
-        if actions.iter().any(|action| is_call(action) || matches!(action, Action::Ended(_)))
+        if written
             && let Err(why) = deps.keeper.persist(roll)
             && matches!(roll.phase(), Phase::Forward { .. })
         {
@@ -212,6 +240,10 @@ pub async fn execute<S: Systemd, K: Keeper>(systemd: Arc<S>, roll: &mut Roll, mu
             let reason = format!("the state of the roll could not be written: {why}");
             actions.extend(roll.step(Event::Abort { reason }, now));
             tell_seen(&mut actions, roll, &mut deps.keeper);
+        }
+        if let Some((heeds, answer)) = answer {
+            // Who asked may have gone.
+            let _ = answer.send(heeds);
         }
         for action in actions {
             let (verb, worker, limit) = match action {
@@ -242,6 +274,12 @@ pub async fn execute<S: Systemd, K: Keeper>(systemd: Arc<S>, roll: &mut Roll, mu
 /// Whether this asks systemd for something.
 fn is_call(action: &Action) -> bool {
     matches!(action, Action::Start(_) | Action::Stop(_))
+}
+
+/// Whether a master to come must know of this. What is told of canaries is their time: it counts on.
+fn is_written(action: &Action) -> bool {
+    let turn = |step: &Step| matches!(step, Step::Paused(_) | Step::Resumed | Step::Baking(..) | Step::Passed(_));
+    is_call(action) || matches!(action, Action::Ended(_)) || matches!(action, Action::Progress(step) if turn(step))
 }
 
 /// Whether this is told of a call, and so only where the call is made.
@@ -302,6 +340,15 @@ impl Eyes<'_> {
         let world = rows.iter().filter_map(|unit| Some((self.units.instance(&unit.name)?, sight(unit)))).collect();
         Ok(Reading::World { world, down })
     }
+}
+
+/// How often systemd has restarted these workers by itself; none where there are none or it cannot be asked.
+async fn restarts<S: Systemd>(systemd: &S, units: &AppUnits<'_>, canaries: Vec<Instance>) -> Option<BTreeMap<Instance, u32>> {
+    let mut counts = BTreeMap::new();
+    for canary in canaries.into_iter().take(ASKED) {
+        counts.insert(canary, systemd.details(&units.worker(&canary)).await.ok()?.restarts);
+    }
+    Some(counts).filter(|counts| !counts.is_empty())
 }
 
 /// What a unit's row says. From systemd 254 on a unit that will be restarted is `failed` or `inactive` for a moment,

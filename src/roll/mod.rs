@@ -9,6 +9,7 @@
 //! | `plan` | what runs and what is wished -> a [`Plan`] or a refusal |
 //! | `stage` | one worker's life within a roll |
 //! | `machine` | the roll: state x event -> state + actions |
+//! | `judge` | whether canaries are fit for the rest to follow |
 //! | `words` | what is said between the roll and its executor |
 //! | `queue` | one roll at a time; what is asked for meanwhile becomes one more |
 //! | `diagram` | both state machines as data and as drawn in `docs/roll.md` |
@@ -17,12 +18,10 @@
 //! All but `execute` are pure: no I/O, no clock; time is a number of milliseconds that the caller passes in.
 //! The room must not know how workers are drained, what a pin holds, or who asked for the roll.
 //!
-//! Places left for later: `canary` and `bake` are a first batch in `machine` (`Roll::startable`), `max_live` a second
-//! bound beside `Roll::has_room`, `pause` a phase beside `Forward`, `drain`
-//! lies in the workers' own stop and changes nothing here but [`execute::Limits::stop`].
 
 pub mod diagram;
 pub mod execute;
+pub mod judge;
 pub mod machine;
 pub mod order;
 pub mod plan;
@@ -35,8 +34,8 @@ mod history;
 
 pub use execute::{Clock, Deps, Keeper, Limits, execute};
 pub use machine::{Phase, Roll};
-pub use order::Order;
-pub use plan::{Plan, Refusal, Scope, Target, Version, Wish, plan};
+pub use order::{Canaries, Order};
+pub use plan::{OnFailure, Plan, Refusal, Scope, Target, Version, Wish, plan};
 pub use queue::{Queue, Ticket};
 pub use stage::{Sight, Stage, World};
-pub use words::{Action, Event, Outcome, Step};
+pub use words::{Action, Event, Outcome, Steer, Step};

@@ -1,11 +1,13 @@
 //! What a roll is asked to do. Pure.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::plan::Scope;
 use super::stage::World;
+use crate::config::settings::{Amount, Reload};
 use crate::names::{Generation, Slot};
 
 /// What somebody asks for. Whatever it is, the app has a worker in each wanted slot afterwards and none elsewhere.
@@ -18,6 +20,32 @@ pub struct Order {
     pub to: Option<Generation>,
     /// The workers of these slots are to be replaced, by ones of the same generation.
     pub restart: BTreeSet<Slot>,
+    /// What is to be otherwise than configured in the trial of a new generation, this once.
+    #[serde(default, skip_serializing_if = "Canaries::is_as_configured")]
+    pub canaries: Canaries,
+}
+
+/// Canaries for once.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Canaries {
+    /// How many.
+    pub canary: Option<Amount>,
+    /// How long each must have been ready.
+    pub bake: Option<Duration>,
+}
+
+impl Canaries {
+    fn is_as_configured(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// An app's keys with this over them.
+    #[must_use]
+    pub fn over(self, mut reload: Reload) -> Reload {
+        reload.canary = self.canary.unwrap_or(reload.canary);
+        reload.bake = self.bake.unwrap_or(reload.bake);
+        reload
+    }
 }
 
 impl Order {
@@ -29,6 +57,12 @@ impl Order {
     /// Fresh workers in these slots.
     pub fn restart(slots: BTreeSet<Slot>) -> Self {
         Self { restart: slots, ..Self::default() }
+    }
+
+    /// The same with other canaries than configured.
+    #[must_use]
+    pub fn tried(self, canaries: Canaries) -> Self {
+        Self { canaries, ..self }
     }
 
     /// A new generation that is this older one again.
@@ -47,6 +81,9 @@ impl Order {
         self.deploy |= other.deploy;
         self.to = self.to.or(other.to);
         self.restart.extend(other.restart);
+        // Who asked for canaries gets them.
+        let Canaries { canary, bake } = other.canaries;
+        self.canaries = Canaries { canary: canary.or(self.canaries.canary), bake: bake.or(self.canaries.bake) };
         self
     }
 

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::stage::{Sight, World};
 use crate::config::settings::Reload;
+pub use crate::config::settings::OnFailure;
 use crate::names::{AppName, Generation, Instance, Slot};
 use crate::systemd::ActiveState;
 
@@ -75,14 +76,27 @@ pub struct Target {
     pub surge: usize,
     /// How many slots may be without a ready worker.
     pub unavailable: usize,
+    /// How many workers may live at once, those on their way down too.
+    #[serde(default = "unbounded")]
+    pub live: usize,
 }
 
 impl Target {
     /// These slots under an app's keys; percentages are of their number.
     pub fn of(slots: BTreeSet<Slot>, reload: &Reload) -> Self {
-        let (surge, unavailable) = bounds(reload, u16::try_from(slots.len()).unwrap_or(Slot::MAX));
-        Self { slots, surge, unavailable }
+        let count = count(&slots);
+        let (surge, unavailable) = bounds(reload, count);
+        Self { slots, surge, unavailable, live: reload.live(count).into() }
     }
+}
+
+fn count(slots: &BTreeSet<Slot>) -> u16 {
+    u16::try_from(slots.len()).unwrap_or(Slot::MAX)
+}
+
+/// What bound the rolls of older programs.
+fn unbounded() -> usize {
+    usize::MAX
 }
 
 /// What a roll is asked to do, and what it finds.
@@ -128,6 +142,18 @@ pub struct Plan {
     pub min_ready: u64,
     /// How long the way forward may take, and how long the way back.
     pub deadline: u64,
+    /// How many workers may live at once, those on their way down too.
+    #[serde(default = "unbounded")]
+    pub live: usize,
+    /// How many new workers stand trial beside all old ones before the rest follows.
+    #[serde(default)]
+    pub canary: usize,
+    /// How long each of them must have been ready.
+    #[serde(default)]
+    pub bake: u64,
+    /// What comes of a failure on the way forward.
+    #[serde(default)]
+    pub on_failure: OnFailure,
 }
 
 /// Why no roll starts.
@@ -142,6 +168,17 @@ pub enum Refusal {
     /// A worker started now would get no listener.
     #[error("its socket {0} is down, a new worker could not be reached")]
     SocketDown(String),
+    /// A canary would have to take an old worker's place.
+    #[error("a canary stands beside all old workers, and max_surge is 0: there is no room for it")]
+    NoRoom,
+    /// No canary could ever pass.
+    #[error("canaries are to be watched for {bake} s, and the whole roll may take {deadline} s")]
+    Hasty {
+        /// Seconds.
+        bake: u64,
+        /// Seconds.
+        deadline: u64,
+    },
     /// A number that is not new would mix two versions under one name.
     #[error("generation {wished} is not new: generation {seen} exists; ask again, the next roll takes a higher number")]
     NotNew {
@@ -197,8 +234,17 @@ pub fn plan(wish: &Wish<'_>) -> Result<Plan, Refusal> {
         return Err(Refusal::NotNew { wished, seen });
     }
     let mut target = Target::of(slots, wish.reload);
+    let (canary, bake, deadline) = (trial(wish, &target.slots), millis(wish.reload.bake), millis(wish.reload.deadline));
     if wish.scope != Scope::App {
         (target.surge, target.unavailable) = (target.surge.max(1), 0);
+        // Other workers of the app live as well.
+        target.live = usize::from(wish.reload.live(count(wish.slots))).max(wish.slots.len() + target.surge);
+    }
+    if canary > 0 && target.surge == 0 {
+        return Err(Refusal::NoRoom);
+    }
+    if canary > 0 && bake >= deadline {
+        return Err(Refusal::Hasty { bake: bake / 1000, deadline: deadline / 1000 });
     }
     Ok(Plan {
         app: wish.app.clone(),
@@ -209,8 +255,18 @@ pub fn plan(wish: &Wish<'_>) -> Result<Plan, Refusal> {
         surge: target.surge,
         unavailable: target.unavailable,
         min_ready: millis(wish.reload.min_ready),
-        deadline: millis(wish.reload.deadline),
+        deadline,
+        live: target.live,
+        canary,
+        bake,
+        // What a person asks of single workers ends as he sees it.
+        on_failure: if wish.scope == Scope::App { wish.reload.on_failure } else { OnFailure::Abort },
     })
+}
+
+/// How many canaries a roll has: none where it brings no other version.
+fn trial(wish: &Wish<'_>, slots: &BTreeSet<Slot>) -> usize {
+    if wish.scope == Scope::App { usize::from(wish.reload.canary.up(count(slots))).min(slots.len()) } else { 0 }
 }
 
 /// Surge and unavailable of a target; never both 0.
@@ -229,7 +285,7 @@ mod tests {
     use crate::config::settings::Amount::{self, Count, Percent};
 
     fn reload(max_surge: Amount, max_unavailable: Amount) -> Reload {
-        Reload { max_surge, max_unavailable, min_ready: Duration::from_secs(1), deadline: Duration::from_secs(600), ..Reload::default() }
+        Reload { max_surge, max_unavailable, ..Reload::default() }
     }
 
     fn version(generation: u64) -> Version {

@@ -103,6 +103,12 @@ pub struct Worker {
     pub new: bool,
     /// This roll has asked it to stop.
     pub retired: bool,
+    /// How often it ended while it was wanted, since it was started or the roll was resumed.
+    #[serde(default)]
+    pub ends: u32,
+    /// How often systemd had restarted it by itself when it was last told.
+    #[serde(default)]
+    pub restarts: u32,
 }
 
 /// What a change means for the roll.
@@ -128,12 +134,12 @@ impl Worker {
     /// One that the roll finds. A worker on its way down when the roll begins was retired by an earlier one.
     pub(super) fn found(state: ActiveState, since: u64, new: bool) -> Self {
         let stage = if state == ActiveState::Deactivating { Stage::Leaving } else { Stage::of(state, since) };
-        Self { stage, awaited: false, fresh: false, new, retired: false }
+        Self { stage, awaited: false, fresh: false, new, retired: false, ends: 0, restarts: 0 }
     }
 
     /// One that the roll starts.
     pub(super) fn started(new: bool) -> Self {
-        Self { stage: Stage::Starting, awaited: true, fresh: true, new, retired: false }
+        Self { stage: Stage::Starting, awaited: true, fresh: true, new, retired: false, ends: 0, restarts: 0 }
     }
 
     /// Not retiring, and alive or on its way.

@@ -2,6 +2,8 @@
 //!
 //! Pure data.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::plan::{Target, Version};
@@ -52,10 +54,19 @@ pub enum Event {
         /// `Start` or `Stop`.
         verb: Verb,
     },
+    /// How often systemd has restarted these workers by itself, as of the reading that follows.
+    Restarts(BTreeMap<Instance, u32>),
     /// Every worker unit of the app was read: one reading, begun after all that was told before.
     World(World),
     /// Nothing but time.
     Timer,
+    /// Somebody stops it where it is.
+    Pause {
+        /// Who or why; it is shown as long as the roll is paused.
+        reason: String,
+    },
+    /// Somebody lets it go on.
+    Resume,
     /// Somebody wants the old generation back.
     Abort {
         /// Who or why; it stands in the outcome.
@@ -65,6 +76,33 @@ pub enum Event {
     Target(Target),
     /// The app's handle has left active: it is being stopped or restarted.
     HandleLeft,
+}
+
+/// What a person asks of a roll that is under way.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Steer {
+    /// [`Event::Pause`].
+    Pause {
+        /// Who or why.
+        reason: String,
+    },
+    /// [`Event::Resume`].
+    Resume,
+    /// [`Event::Abort`].
+    Abort {
+        /// Who or why.
+        reason: String,
+    },
+}
+
+impl From<Steer> for Event {
+    fn from(order: Steer) -> Self {
+        match order {
+            Steer::Pause { reason } => Self::Pause { reason },
+            Steer::Resume => Self::Resume,
+            Steer::Abort { reason } => Self::Abort { reason },
+        }
+    }
 }
 
 /// What to do.
@@ -104,6 +142,16 @@ pub enum Step {
     GoingBack(String),
     /// So many slots are to be served from now on.
     Resized(usize),
+    /// So many canaries are ready, and are watched until each has been so for this long, milliseconds.
+    Baking(usize, u64),
+    /// They stood the trial.
+    Passed(usize),
+    /// Nothing is started or retired any more, for this reason.
+    Paused(String),
+    /// It goes on.
+    Resumed,
+    /// So many live, and one more must wait for the end of one that is on its way down.
+    Full(usize),
 }
 
 impl Step {
@@ -120,8 +168,22 @@ impl Step {
             Self::Stuck(worker, why) => format!("{} cannot be stopped: {why}", who(worker)),
             Self::GoingBack(why) => format!("going back: {why}"),
             Self::Resized(count) => format!("{count} workers are wanted from now on"),
+            Self::Baking(count, ms) => format!("{} ready, and watched until ready for {} s", canaries(*count, "is", "are"), ms.div_ceil(1000)),
+            Self::Passed(count) => format!("{} passed, the rest follows", canaries(*count, "has", "have")),
+            Self::Paused(why) => format!("paused: {why}"),
+            Self::Resumed => "goes on".into(),
+            Self::Full(count) => format!("waits: {count} workers live, those on their way down too, and `max_live` lets no more"),
         }
     }
+}
+
+fn canaries(count: usize, one: &str, many: &str) -> String {
+    if count == 1 { format!("1 canary {one}") } else { format!("{count} canaries {many}") }
+}
+
+/// What to type next where a roll of this app is paused.
+pub fn paused(app: &AppName) -> String {
+    format!("`project-cluster resume {app}` goes on, `project-cluster abort {app}` goes back to the old workers")
 }
 
 /// A worker for people: `api:01 (generation 7)`, or `(generation 7-4)` where that is generation 4 again.

@@ -42,6 +42,7 @@ mod sandbox;
 mod schemathesis;
 mod secrets;
 mod security;
+mod steer;
 mod stopping;
 mod swap;
 mod terminal;

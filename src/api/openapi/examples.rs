@@ -11,7 +11,7 @@ use crate::api::error::{Code, Refusal};
 use crate::api::events::{By, Cause, Event, Happening, Kind};
 use crate::api::history::{End, Entry};
 use crate::api::installed::Config;
-use crate::api::types::{App, AppState, Done, Health, Roll, RollState, Socket, Step};
+use crate::api::types::{App, AppState, Done, Health, Roll, RollEnd, RollState, Socket, Step};
 use crate::names::Generation;
 
 pub(super) fn health() -> Value {
@@ -58,7 +58,8 @@ fn a_roll(state: RollState) -> Roll {
         target: 2,
         steps: vec![step(12, "api:01 (generation 4) starts"), step(340, "api:01 (generation 4) is ready")],
         hooks: Vec::new(),
-        reason: None,
+        reason: (state == RollState::Paused).then(|| "user 1000 asked for it".into()),
+        end: (state == RollState::Done).then_some(RollEnd::AllNew),
         took_ms: 340,
         cut: 0,
     }
@@ -107,6 +108,10 @@ pub(super) fn begun() -> Value {
 
 pub(super) fn rolled() -> Value {
     json!(Done::by_roll(a_roll(RollState::Done), "done"))
+}
+
+pub(super) fn paused() -> Value {
+    json!(Done { under_way: false, ..Done::by_roll(a_roll(RollState::Paused), "paused") })
 }
 
 pub(super) fn ordered() -> Value {
@@ -161,6 +166,10 @@ pub(super) fn problem(code: Code) -> Value {
         Code::NotFound => refusal("there is no app `apo`; there are: api, bg").at("app"),
         Code::MethodNotAllowed => refusal("GET reads, POST orders; the header Allow says which this takes"),
         Code::Conflict => refusal("api is not running, so there is nothing to replace. Start it: `project-cluster start api`"),
+        Code::Paused => refusal(
+            "api: its roll is paused: user 1000 asked for it. `project-cluster resume api` goes on, `project-cluster abort api` goes back to the old workers",
+        )
+        .of(a_roll(RollState::Paused).path()),
         Code::Failed => refusal("api: the roll failed: api:01 (generation 4) ended with exit code 1. The old workers serve as before")
             .of(a_roll(RollState::Failed).path()),
         Code::Busy => refusal("256 readers follow the events already; end one of them, or ask with ?follow=false"),

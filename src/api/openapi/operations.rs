@@ -29,7 +29,7 @@ type Codes = &'static [Code];
 const JSON: &str = "application/json";
 const LOOKS: Codes = &[Code::Failed, Code::Unavailable];
 const LOOKS_AT: Codes = &[Code::NotFound, Code::Failed, Code::Unavailable];
-const ORDERS: Codes = &[Code::NotFound, Code::Conflict, Code::Failed, Code::Unavailable];
+const ORDERS: Codes = &[Code::NotFound, Code::Conflict, Code::Paused, Code::Failed, Code::Unavailable];
 
 fn get(path: &'static str, id: &'static str, tag: &'static str, summary: &'static str, text: &'static str) -> Operation {
     Operation {
@@ -175,7 +175,7 @@ fn reads() -> Vec<Operation> {
 }
 
 fn changes() -> Vec<Operation> {
-    use orders::{Add, Apply, Order, Remove, Scale, Whole};
+    use orders::{Add, Apply, Begin, Order, Remove, Scale, Whole};
     let (rolled, begun) = (examples::rolled(), examples::begun());
     let mut all = vec![order::<Order>(
         "/v1/apps/{app}/start",
@@ -244,16 +244,40 @@ fn changes() -> Vec<Operation> {
     );
     all.push(Operation {
         tag: "rolls",
-        ..order::<rolls::Begin>(
+        ..order::<Begin>(
             "/v1/apps/{app}/rolls",
             "begin",
             (
                 "Starts a roll",
-                "Every worker is replaced, new before old, by one of a new generation: what is on disk and installed now. With `slots` these alone, by fresh ones of the same generation; with `to` it is a rollback, and the new generation is an older one again: command, environment and release. Asked for while another roll runs it is carried out behind it; several that wait become one.",
+                "Every worker is replaced, new before old, by one of a new generation: what is on disk and installed now. With `slots` these alone, by fresh ones of the same generation; with `to` it is a rollback, and the new generation is an older one again: command, environment and release. Asked for while another roll runs it is carried out behind it; several that wait become one. While a roll is paused it is refused (`paused`).",
             ),
-            rolled,
-            begun,
+            rolled.clone(),
+            begun.clone(),
         )
     });
+    let steers = [
+        (
+            "/v1/apps/{app}/rolls/{id}/pause",
+            "pause",
+            "Pauses a roll",
+            "Nothing is started or retired from now on; old and new workers serve, its deadline stands still, and who waits for it gets a `paused`. It survives a restart of the master. Refused on its way back. Asked for twice it is done once.",
+        ),
+        (
+            "/v1/apps/{app}/rolls/{id}/resume",
+            "resume",
+            "Resumes a roll",
+            "It goes on where it was paused, by a person or since a worker failed; new workers that do not serve are given up for fresh ones.",
+        ),
+        (
+            "/v1/apps/{app}/rolls/{id}/abort",
+            "abort",
+            "Aborts a roll",
+            "It goes back: new workers go, slots that were emptied are served by the old generation again, and no other old worker is touched. With `wait` it is answered 200 once the old workers serve as before. The app is held then.",
+        ),
+    ];
+    for (path, id, summary, text) in steers {
+        let done = if id == "pause" { examples::paused() } else { rolled.clone() };
+        all.push(Operation { tag: "rolls", ..order::<Whole>(path, id, (summary, text), done, begun.clone()) });
+    }
     all
 }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 
-use crate::api::query::{Number, Slots, To, Wait, Which};
+use crate::api::query::{Number, Share, Slots, To, Wait, Which};
 use crate::names::{Address, AppName, ClusterName, Generation, Slot, Uid};
 
 const APP: &str = "^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$";
@@ -44,6 +44,9 @@ shape!([] Which, "Which", json_schema!({
 }));
 shape!([] To, "To", json_schema!({
     "type": "string", "pattern": "^(previous|[1-9][0-9]{0,18})$", "examples": ["previous", "4"]
+}));
+shape!([] Share, "Share", json_schema!({
+    "type": "string", "pattern": "^([0-9]{1,3}|10[01][0-9]|102[0-4]|(100|[0-9]{1,2})%)$", "examples": ["2", "10%"]
 }));
 shape!([const MIN: u16, const MAX: u16] Number<MIN, MAX>, "Number", json_schema!({ "type": "integer", "minimum": MIN, "maximum": MAX }));
 

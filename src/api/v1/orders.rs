@@ -20,20 +20,24 @@ use super::{Routes, Shared, known};
 use crate::api::caller::{Caller, Role};
 use crate::api::error::{Code, Refusal};
 use crate::api::extract::{Path, Query};
-use crate::api::query::{Number, Slots, Wait, Which};
-use crate::api::types::{Done, RollState};
+use crate::api::query::{Number, Share, Slots, To, Wait, Which};
+use crate::api::types::{Done, RollEnd, RollState};
 use crate::history::Act;
 use crate::intent::Change;
+use crate::master::rolls::steer;
 use crate::master::{Master, under_way};
 use crate::names::{AppName, Slot};
+use crate::roll::Canaries;
 use crate::say::say;
 use crate::systemd::Systemd;
 
 /// How the end of an order is waited for.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Patience {
-    pub wait: Option<Wait>,
-    pub watch: bool,
+    wait: Option<Wait>,
+    watch: bool,
+    /// A roll that went all the way back did what was asked for.
+    back: bool,
 }
 
 /// An order of a whole app.
@@ -62,9 +66,78 @@ pub(in crate::api) struct Order {
     slots: Option<Slots>,
 }
 
+impl Whole {
+    /// Of an order that is done when the roll has gone back.
+    pub(super) fn back(self, back: bool) -> Patience {
+        Patience { wait: self.wait, watch: self.watch, back }
+    }
+
+    /// Of one that is done at once.
+    pub(super) fn at_once(self) -> Patience {
+        Patience { wait: None, watch: true, back: false }
+    }
+}
+
 impl Order {
     pub(super) fn parts(self) -> (Patience, Option<BTreeSet<Slot>>) {
-        (Patience { wait: self.wait, watch: self.watch }, self.slots.map(|slots| slots.0))
+        (Patience { wait: self.wait, watch: self.watch, back: false }, self.slots.map(|slots| slots.0))
+    }
+}
+
+/// A roll to begin.
+#[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub(in crate::api) struct Begin {
+    /// Wait so long, at most 1 h, for its end. Default: no wait.
+    wait: Option<Wait>,
+    /// Do not wait for the end of a roll that carries it out: answer with it as soon as it has begun, to be watched.
+    #[serde(default)]
+    watch: bool,
+    /// The workers in these slots alone, `1,3`. Default: the whole app.
+    slots: Option<Slots>,
+    /// This once, so many canaries or such a share of the workers, `2` or `10%`; not with `slots`. Default: as configured.
+    canary: Option<Share>,
+    /// This once, how long each canary must have been ready, `1m`; not with `slots`. Default: as configured.
+    bake: Option<Wait>,
+    /// A rollback, to this generation: one of the app's `past`, or `previous`, the first of them. Not with `slots`, nor with canaries.
+    to: Option<To>,
+}
+
+/// What a roll is to bring about.
+pub(super) enum What {
+    /// A new generation, with these canaries.
+    Deploy(Canaries),
+    /// Fresh workers in these slots.
+    Slots(BTreeSet<Slot>),
+    /// An older generation again.
+    Back(To),
+}
+
+impl Begin {
+    /// How it is waited for, and what it is.
+    ///
+    /// # Errors
+    /// When it was to be two things at once.
+    pub(super) fn parts(self) -> Result<(Patience, What), Refusal> {
+        let canaries = Canaries { canary: self.canary.map(|share| share.0), bake: self.bake.map(|bake| bake.0) };
+        let refused = |why: &str, field: &'static str| Err(Refusal::new(Code::BadRequest, why.to_owned()).at(field));
+        let field = if canaries.canary.is_some() { "canary" } else { "bake" };
+        let what = match (self.slots, self.to, canaries == Canaries::default()) {
+            (Some(_), Some(_), _) => {
+                return refused("a rollback is of the whole app, since no generation mixes releases: leave `slots` out, or `to`", "to");
+            }
+            (Some(_), None, false) => {
+                return refused("canaries are of a new version of the whole app; single workers are replaced by ones of the same", field);
+            }
+            (None, Some(_), false) => {
+                return refused("what a rollback goes to has served before, and is tried as configured: leave it out, or `to`", field);
+            }
+            (Some(slots), None, true) => What::Slots(slots.0),
+            (None, Some(to), true) => What::Back(to),
+            (None, None, _) => What::Deploy(canaries),
+        };
+        Ok((Patience { wait: self.wait, watch: self.watch, back: false }, what))
     }
 }
 
@@ -177,7 +250,7 @@ async fn sleep<S: Systemd>(
     Query(Whole { wait, watch }): Query<Whole>,
 ) -> Result<Response, Refusal> {
     let app = known(&master, &caller, &path.app)?;
-    carry_out(master, &caller, app, Patience { wait, watch }, Act::new("sleep"), async |master, app| master.sleep(&app).await).await
+    carry_out(master, &caller, app, Patience { wait, watch, back: false }, Act::new("sleep"), async |master, app| master.sleep(&app).await).await
 }
 
 async fn add<S: Systemd>(
@@ -188,7 +261,7 @@ async fn add<S: Systemd>(
 ) -> Result<Response, Refusal> {
     let app = known(&master, &caller, &path.app)?;
     let act = Act::new("add").count(count.0);
-    carry_out(master, &caller, app, Patience { wait, watch }, act, async move |master, app| master.change(&app, &Change::Add(count.0)).await)
+    carry_out(master, &caller, app, Patience { wait, watch, back: false }, act, async move |master, app| master.change(&app, &Change::Add(count.0)).await)
         .await
 }
 
@@ -200,7 +273,7 @@ async fn scale<S: Systemd>(
 ) -> Result<Response, Refusal> {
     let app = known(&master, &caller, &path.app)?;
     let act = Act::new("scale").count(count.0);
-    carry_out(master, &caller, app, Patience { wait, watch }, act, async move |master, app| master.change(&app, &Change::Scale(count.0)).await)
+    carry_out(master, &caller, app, Patience { wait, watch, back: false }, act, async move |master, app| master.change(&app, &Change::Scale(count.0)).await)
         .await
 }
 
@@ -216,7 +289,7 @@ async fn remove<S: Systemd>(
         Which::Slots(slots) => (act.of(Some(&slots)), Change::Remove(slots)),
         Which::All => (act, Change::Scale(0)),
     };
-    carry_out(master, &caller, app, Patience { wait, watch }, act, async move |master, app| master.change(&app, &change).await).await
+    carry_out(master, &caller, app, Patience { wait, watch, back: false }, act, async move |master, app| master.change(&app, &change).await).await
 }
 
 async fn reset<S: Systemd>(
@@ -240,8 +313,7 @@ async fn apply<S: Systemd>(
     // Its client may have installed this app a moment ago.
     master.renew_settings();
     let app = known(&master, &caller, &path.app)?;
-    carry_out(master, &caller, app, Patience { wait, watch }, Act::new("apply"), async move |master, app| master.apply(&app, start).await)
-        .await
+    carry_out(master, &caller, app, Patience { wait, watch, back: false }, Act::new("apply"), async move |master, app| master.apply(&app, start).await).await
 }
 
 /// Carries out an order to its end, and answers as its client waits. A failure that no client hears is said; the history has
@@ -289,12 +361,14 @@ where
         let left = deadline.saturating_duration_since(Instant::now());
         let roll = master.roll(&app, roll.id, None, left).await?;
         let message = match roll.state {
+            RollState::Failed if patience.back && roll.end == Some(RollEnd::AllOld) => "the old workers serve as before",
             RollState::Failed => {
                 let why = format!("{app}: the roll failed: {}", roll.reason.as_deref().unwrap_or("no reason is known"));
                 return Err(Refusal::new(Code::Failed, why).of(roll.path()));
             }
+            _ if roll.stands_still() => return Err(steer::refusal(&roll)),
             RollState::Done => "done",
-            RollState::Waiting | RollState::Running => "begun",
+            RollState::Waiting | RollState::Running | RollState::Paused => "begun",
         };
         done = Done::by_roll(roll, message);
     }

@@ -9,14 +9,15 @@ use axum::routing::{get, post};
 use serde::Deserialize;
 
 use super::apps::Name;
-use super::orders::{self, Patience};
+use super::orders::{self, Begin, What, Whole};
 use super::{Answer, Routes, Shared, known};
 use crate::api::caller::{Caller, Role};
-use crate::api::error::{Code, Refusal};
+use crate::api::error::Refusal;
 use crate::api::extract::{Path, Query};
-use crate::api::query::{Limit, Number, Page, Slots, To, Wait};
+use crate::api::query::{Limit, Number, Page, To, Wait};
 use crate::api::types::{Done, Roll};
 use crate::history::Act;
+use crate::master::rolls::steer;
 use crate::systemd::Systemd;
 
 /// Longest wait of a question; a client asks again.
@@ -56,22 +57,6 @@ pub(in crate::api) struct Watch {
     after: Option<u64>,
 }
 
-/// Which roll.
-#[derive(Debug, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields)]
-pub(in crate::api) struct Begin {
-    /// Wait so long, at most 1 h, for its end. Default: no wait.
-    wait: Option<Wait>,
-    /// Do not wait for the end of a roll that carries it out: answer with it as soon as it has begun, to be watched.
-    #[serde(default)]
-    watch: bool,
-    /// The workers in these slots alone, `1,3`. Default: the whole app.
-    slots: Option<Slots>,
-    /// A rollback, to this generation: one of the app's `past`, or `previous`, the first of them. Not with `slots`.
-    to: Option<To>,
-}
-
 /// Of a roll.
 #[derive(Debug, Deserialize)]
 struct Which {
@@ -85,6 +70,9 @@ pub(super) fn routes<S: Systemd>() -> Routes<S> {
         ("/v1/apps/{app}/rolls", Role::View, get(of_app::<S>)),
         ("/v1/apps/{app}/rolls", Role::Operate, post(begin::<S>)),
         ("/v1/apps/{app}/rolls/{id}", Role::View, get(roll::<S>)),
+        ("/v1/apps/{app}/rolls/{id}/pause", Role::Operate, post(pause::<S>)),
+        ("/v1/apps/{app}/rolls/{id}/resume", Role::Operate, post(resume::<S>)),
+        ("/v1/apps/{app}/rolls/{id}/abort", Role::Operate, post(abort::<S>)),
     ]
 }
 
@@ -115,21 +103,59 @@ async fn begin<S: Systemd>(
     State(master): Shared<S>,
     caller: Caller,
     Path(path): Path<Name>,
-    Query(Begin { wait, watch, slots, to }): Query<Begin>,
+    Query(order): Query<Begin>,
 ) -> Result<Response, Refusal> {
     let app = known(&master, &caller, &path.app)?;
-    if slots.is_some() && to.is_some() {
-        let why = "a rollback is of the whole app, since no generation mixes releases: leave `slots` out, or `to`";
-        return Err(Refusal::new(Code::BadRequest, why).at("to"));
-    }
-    let patience = Patience { wait, watch };
-    let verb = if to.is_some() { "rollback" } else if slots.is_none() { "reload" } else { "restart" };
-    let act = Act::new(verb).of(slots.as_ref().map(|Slots(slots)| slots));
-    orders::carry_out(master, &caller, app, patience, act, async move |master, app| match (slots, to) {
-        (Some(Slots(slots)), _) => master.restart(&app, slots).await,
-        (None, None) => Ok(Done::by_roll(master.reload(&app).await?, "begun")),
-        (None, Some(To::Previous)) => Ok(Done::by_roll(master.roll_back(&app, None).await?, "begun")),
-        (None, Some(To::Generation(to))) => Ok(Done::by_roll(master.roll_back(&app, Some(to)).await?, "begun")),
+    let (patience, what) = order.parts()?;
+    let act = match &what {
+        What::Deploy(_) => Act::new("reload"),
+        What::Slots(slots) => Act::new("restart").of(Some(slots)),
+        What::Back(_) => Act::new("rollback"),
+    };
+    orders::carry_out(master, &caller, app, patience, act, async move |master, app| match what {
+        What::Slots(slots) => master.restart(&app, slots).await,
+        What::Deploy(canaries) => Ok(Done::by_roll(master.reload_with(&app, canaries).await?, "begun")),
+        What::Back(To::Previous) => Ok(Done::by_roll(master.roll_back(&app, None).await?, "begun")),
+        What::Back(To::Generation(to)) => Ok(Done::by_roll(master.roll_back(&app, Some(to)).await?, "begun")),
+    })
+    .await
+}
+
+async fn pause<S: Systemd>(
+    State(master): Shared<S>,
+    caller: Caller,
+    Path(path): Path<Which>,
+    Query(order): Query<Whole>,
+) -> Result<Response, Refusal> {
+    let app = known(&master, &caller, &path.app)?;
+    orders::carry_out(master, &caller, app, order.at_once(), Act::new("pause"), async move |master, app| {
+        master.steer(&app, path.id, steer::Order::Pause).await
+    })
+    .await
+}
+
+async fn resume<S: Systemd>(
+    State(master): Shared<S>,
+    caller: Caller,
+    Path(path): Path<Which>,
+    Query(order): Query<Whole>,
+) -> Result<Response, Refusal> {
+    let app = known(&master, &caller, &path.app)?;
+    orders::carry_out(master, &caller, app, order.back(false), Act::new("resume"), async move |master, app| {
+        master.steer(&app, path.id, steer::Order::Resume).await
+    })
+    .await
+}
+
+async fn abort<S: Systemd>(
+    State(master): Shared<S>,
+    caller: Caller,
+    Path(path): Path<Which>,
+    Query(order): Query<Whole>,
+) -> Result<Response, Refusal> {
+    let app = known(&master, &caller, &path.app)?;
+    orders::carry_out(master, &caller, app, order.back(true), Act::new("abort"), async move |master, app| {
+        master.steer(&app, path.id, steer::Order::Abort).await
     })
     .await
 }

@@ -266,6 +266,7 @@ fn roll(page: &mut Page, app: &App) {
     let how = match roll.state {
         RollState::Waiting => "waits",
         RollState::Running => "is under way",
+        RollState::Paused => "is paused",
         RollState::Done => "done",
         RollState::Failed => "failed",
     };

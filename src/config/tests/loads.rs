@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::super::fragment;
 use super::super::key::KeyDoc;
-use super::super::settings::{Amount, FORMAT, Ready, Sandbox, Spawn, User, Workers};
+use super::super::settings::{Amount, FORMAT, OnFailure, Ready, Sandbox, Spawn, User, Workers};
 use super::super::{cluster_name, load};
 use super::{Few, load_files, load_text};
 
@@ -88,7 +88,7 @@ fn every_key_of_an_app() {
         ready = { http = "/up?x=1" }
         success_exit_codes = [3, 255]
         timeout = { start = 500 }
-        reload = { max_unavailable = 2, deadline = "1h" }
+        reload = { max_unavailable = 2, deadline = "1h", canary = "10%", bake = "1m", on_failure = "pause", max_live = "300%" }
         sandbox = { home = false, tmp = false, users = true }
         systemd = { LimitNOFILE = 5000, MemoryDenyWriteExecute = true, ReadWritePaths = ["/a", "/b"], SystemCallFilter = "" }
         limits.MemoryHigh = "1G"
@@ -114,6 +114,8 @@ fn every_key_of_an_app() {
     assert_eq!((api.timeout.start, api.timeout.kill), (Duration::from_millis(500), Duration::from_secs(90)));
     assert_eq!((api.reload.max_surge, api.reload.max_unavailable), (Amount::Percent(50), Amount::Count(2)));
     assert_eq!((api.reload.min_ready, api.reload.deadline), (Duration::from_millis(1500), Duration::from_secs(3600)));
+    assert_eq!((api.reload.canary, api.reload.bake), (Amount::Percent(10), Duration::from_secs(60)));
+    assert_eq!((api.reload.on_failure, api.reload.max_live), (OnFailure::Pause, Some(Amount::Percent(300))));
     assert_eq!(api.sandbox, Sandbox { home: false, tmp: false, users: true, ..Sandbox::default() });
     assert_eq!(api.systemd["LimitNOFILE"], ["5000"]);
     assert_eq!(api.systemd["MemoryDenyWriteExecute"], ["yes"]);

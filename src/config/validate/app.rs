@@ -153,7 +153,7 @@ fn spawn<A>(name: &AppName, app: &App, count: u16, reload: &settings::Reload, co
     if let Some(at) = app.ports.get() {
         context.book.range((at.value.0, at.value.1), &at.place, name.as_str(), findings);
     }
-    let surge = reload.max_surge.up(count);
+    let surge = reload.max_surge.up(count).max(reload.canary.up(count).min(count));
     let extra = ports.map_or(0, |(first, last)| last - first + 1);
     if extra < surge && !matches!(app.ports, Key::Bad) {
         let from = last.and_then(|last| last.checked_add(1)).filter(|from| from.checked_add(surge - 1).is_some()).unwrap_or(first);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::choices;
+use crate::config::choices::{self, OnFailure};
 use crate::config::finding::Findings;
 use crate::config::fragment::{Reload, Timeout};
 use crate::config::key::Key;
@@ -34,8 +34,21 @@ fn lay_reload(reload: &mut settings::Reload, table: &Reload) {
     if let Some(share) = table.max_unavailable.value() {
         reload.max_unavailable = share.0;
     }
+    if let Some(share) = table.canary.value() {
+        reload.canary = share.0;
+    }
+    if let Some(share) = table.max_live.value() {
+        reload.max_live = Some(share.0);
+    }
+    if let Some(choice) = table.on_failure.value() {
+        reload.on_failure = match choice {
+            OnFailure::Abort => settings::OnFailure::Abort,
+            OnFailure::Pause => settings::OnFailure::Pause,
+        };
+    }
     lay(&mut reload.min_ready, &table.min_ready);
     lay(&mut reload.deadline, &table.deadline);
+    lay(&mut reload.bake, &table.bake);
     lay(&mut reload.drain, &table.drain);
     if let Some(by) = table.drain_by.value() {
         reload.drain_by = match by {
@@ -85,6 +98,8 @@ pub(super) fn reload(
             judge(&reload, &at.value, &at.key, Some(workers), findings);
         }
         None if !zero(reload.max_unavailable) => judge(&reload, &Reload::default(), app, Some(workers), findings),
+        // Of its number of workers alone; the rest was told of the cluster's own table.
+        None if reload.max_live.is_some() => lives(&reload, &Reload::default(), app, workers, findings),
         None => {}
     }
     reload
@@ -102,10 +117,37 @@ fn judge(reload: &settings::Reload, table: &Reload, whole: &Place, workers: Opti
         let message = format!("of {workers} workers, max_unavailable is rounded down to 0 and max_surge is 0: none could be replaced");
         findings.error("roll-stuck", &place(table, whole), message, help);
     }
+    if let Some(workers) = workers {
+        lives(reload, table, whole, workers, findings);
+    }
+    if !zero(reload.canary) {
+        let at = [&table.canary, &table.max_surge].into_iter().find_map(Key::get).map_or(whole, |at| &at.place);
+        if zero(reload.max_surge) {
+            let message = "a canary stands beside all old workers, and max_surge is 0: there is no room for it";
+            findings.error("canary-stuck", at, message, "write max_surge = 1, or canary = 0 in [reload]");
+        }
+        if reload.deadline <= reload.bake {
+            let written = [&table.deadline].into_iter().find_map(Key::get).map(|at| &at.place);
+            let at = written.or(table.bake.get().map(|at| &at.place)).unwrap_or(at);
+            let message = "a roll's deadline must be longer than bake: no canary could ever pass";
+            findings.error("roll-deadline", at, message, "write a longer `deadline` or a shorter `bake` in [reload]");
+        }
+    }
     if reload.deadline <= reload.min_ready {
         let at = [&table.deadline].into_iter().find_map(Key::get).map(|at| &at.place);
         let at = at.or(table.min_ready.get().map(|at| &at.place)).unwrap_or(whole);
         let message = "a roll's deadline must be longer than min_ready: no roll could ever succeed";
         findings.error("roll-deadline", at, message, "write a longer `deadline` or a shorter `min_ready` in [reload]");
+    }
+}
+
+/// Whether `max_live`, where it is written, has room for what a roll needs.
+fn lives(reload: &settings::Reload, table: &Reload, whole: &Place, workers: u16, findings: &mut Findings) {
+    let (extra, may) = (reload.max_surge.up(workers).max(reload.canary.up(workers).min(workers)), reload.live(workers));
+    let needed = workers.saturating_add(extra);
+    if reload.max_live.is_some() && workers > 0 && may < needed {
+        let at = table.max_live.get().map_or(whole, |at| &at.place);
+        let message = format!("max_live lets {may} workers live, and a roll of {workers} needs {needed}");
+        findings.error("live-stuck", at, message, format!("write max_live = {needed} or more, or leave it out"));
     }
 }

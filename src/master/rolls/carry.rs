@@ -11,7 +11,7 @@ use super::recorder::Recorder;
 use super::records::unix_ms;
 use super::{Begun, figure, lock, what};
 use crate::api::events::{By, Kind};
-use crate::api::types::RollState;
+use crate::api::types::{RollEnd, RollState};
 use crate::config::settings;
 use crate::intent::{Hold, RolledBack};
 use crate::master::events::asked::Who;
@@ -57,9 +57,13 @@ impl<S: Systemd> Master<S> {
         let sockets = app.listen.iter().map(|listen| units.socket(&listen.address)).collect();
         // What was asked for while no master was there counts as well.
         self.retarget(&name);
-        let target = lock(&self.rolls).targets(&name);
-        let (cluster, before) = (settings.name.clone(), self.hook(HookKind::Before, &units, app, &mut roll, &mut keeper()).await);
-        let deps = Deps { cluster, app: name.clone(), limits, clock, keeper: keeper(), handle_since, sockets, target };
+        let cluster = settings.name.clone();
+        let before = self.hook(HookKind::Before, &units, app, &mut roll, &mut keeper()).await;
+        let (target, orders) = {
+            let mut rolls = lock(&self.rolls);
+            (rolls.targets(&name), rolls.orders(&name))
+        };
+        let deps = Deps { cluster, app: name.clone(), limits, clock, keeper: keeper(), handle_since, sockets, target, orders };
         let asked_by = lock(&self.rolls).get(&name, ticket.0).and_then(|record| record.asked_by);
         let who = Who::roll(ticket.0, &plan.scope, asked_by);
         let (outcome, said) = match before {
@@ -101,6 +105,12 @@ impl<S: Systemd> Master<S> {
         let Some(mut record) = lock(&self.rolls).get(&name, ticket.0) else { return self.end(&name) };
         record.state = if reason.is_none() { RollState::Done } else { RollState::Failed };
         (record.reason, record.took_ms) = (reason, took_ms);
+        record.end = Some(match outcome {
+            Outcome::AllNew => RollEnd::AllNew,
+            Outcome::AllOld { .. } => RollEnd::AllOld,
+            Outcome::Mixed { .. } => RollEnd::Mixed,
+            Outcome::Overtaken => RollEnd::Overtaken,
+        });
         self.keep_end(&record);
         // Told and over at once: whoever hears of it may reload again.
         let stopped = outcome == Outcome::Overtaken && lock(&self.world).active(&units.handle()) == ActiveState::Inactive;

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::records::unix_ms;
 use super::{Begun, clock, lock, what};
 use crate::api::events::{By, Kind};
-use crate::api::types;
+use crate::api::types::{self, RollState};
 use crate::files;
 use crate::formats::{self, Unread};
 use crate::intent::Hold;
@@ -20,7 +20,7 @@ use crate::master::events::asked::Who;
 use crate::master::{Master, Places};
 use crate::names::{AppName, Generation, Instance};
 use crate::points::pass;
-use crate::roll::machine::Roll;
+use crate::roll::machine::{Phase, Roll};
 use crate::roll::order::Order;
 use crate::roll::queue::Ticket;
 use crate::say::say;
@@ -31,8 +31,9 @@ const FILE: u64 = 8 * 1024 * 1024;
 /// Steps that are kept: each writing writes them all.
 const STEPS: usize = 200;
 
-/// Format of the file, raised when another program could misread it. 2: rolls of single slots.
-pub(crate) const FORMAT: u32 = 2;
+/// Format of the file, raised when another program could misread it. 2: rolls of single slots. 3: canaries, and rolls that
+/// are paused.
+pub(crate) const FORMAT: u32 = 3;
 
 /// A roll as it lies in its file: under way, or ended and kept for who still waits for it.
 #[derive(Debug, Serialize, Deserialize)]
@@ -56,7 +57,7 @@ pub(crate) struct Kept {
 }
 
 /// Format of what waits, raised when another program could misread it. The first was an empty file: a reload. 3: a rollback,
-/// which a program that knows 2 takes for a reload.
+/// which a program that knows 2 takes for a reload, and other canaries than configured.
 pub(crate) const NEXT_FORMAT: u32 = 3;
 
 /// What waits behind a roll, as it lies beside it.
@@ -97,7 +98,7 @@ impl Kept {
     /// From what lies in the file, whichever program wrote it.
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self, Unread> {
         let mut kept: Self = formats::parse(bytes)?;
-        if kept.format < FORMAT {
+        if kept.format < 2 {
             kept.roll = kept.roll.map(Roll::upgraded);
         }
         Ok(kept)
@@ -241,13 +242,16 @@ impl<S: Systemd> Master<S> {
         rolled
     }
 
-    fn resume(self: &Arc<Self>, name: &AppName, record: types::Roll, times: (u64, u64), culprit: Option<Instance>, roll: Roll) {
+    fn resume(self: &Arc<Self>, name: &AppName, mut record: types::Roll, times: (u64, u64), culprit: Option<Instance>, roll: Roll) {
         let (begin, handle_since) = times;
         let roll = roll.resumed();
         let clock = clock();
         say!(Notice, "{}: taken up by a new master", what(name, roll.plan()));
         let step = types::Step { at_ms: clock.now().saturating_sub(begin), text: "taken up by a new master".into() };
         let mut rolls = lock(&self.rolls);
+        if let Phase::Paused { reason, .. } = roll.phase() {
+            (record.state, record.reason) = (RollState::Paused, Some(reason.clone()));
+        }
         let asked_by = record.asked_by.clone();
         let ticket = rolls.adopt(record);
         rolls.step(name, ticket, roll.served(), step);

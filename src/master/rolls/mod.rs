@@ -6,6 +6,7 @@
 //! | `carry` | carries one out on behalf of the master, and remembers its end |
 //! | `hooks` | what runs once ahead of its workers and behind its end |
 //! | `recorder` | writes a roll down and tells who watches |
+//! | `steer` | what a person asks of one that is under way |
 //! | `shown` | lets the app's handle show one that systemctl did not begin |
 //! | `kept` | how it lies in `/run/NAME/state`, and taking it up again after a restart |
 //!
@@ -17,6 +18,7 @@ pub(crate) mod kept;
 mod recorder;
 mod records;
 mod shown;
+pub(crate) mod steer;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -29,11 +31,12 @@ use super::{Master, lock, under_way};
 use crate::api::error::{Code, Refusal};
 use crate::api::events::{By, Kind};
 use crate::api::types::{self, RollState};
+use crate::config::settings::Spawn;
 use crate::journal;
 use crate::names::{AppName, AppUnits, Generation, Instance, Slot, Uid, anew};
 use crate::roll::execute::Clock;
 use crate::roll::machine::Roll;
-use crate::roll::order::Order;
+use crate::roll::order::{Canaries, Order};
 use crate::roll::plan::{self, Plan, Scope, Target, Version, Wish};
 use crate::roll::queue::Ticket;
 use crate::roll::stage;
@@ -63,7 +66,15 @@ impl<S: Systemd> Master<S> {
     /// # Errors
     /// When the app does not run, a socket of it is down, or systemd cannot be asked.
     pub async fn reload(self: &Arc<Self>, name: &AppName) -> Result<types::Roll, Refusal> {
-        self.roll_out(name, Order::deploy()).await
+        self.reload_with(name, Canaries::default()).await
+    }
+
+    /// The same, this once with other canaries than configured.
+    ///
+    /// # Errors
+    /// Also when there is no room for them.
+    pub async fn reload_with(self: &Arc<Self>, name: &AppName, canaries: Canaries) -> Result<types::Roll, Refusal> {
+        self.roll_out(name, Order::deploy().tried(canaries)).await
     }
 
     /// Begins a roll, or joins the one that waits behind a running one.
@@ -82,6 +93,7 @@ impl<S: Systemd> Master<S> {
             );
             return Err(Refusal::new(Code::Conflict, why));
         }
+        self.not_paused(name)?;
         let (ticket, now) = lock(&self.rolls).ask(name, order, under_way::asker());
         self.note_roll(ticket.0);
         match now.map(|order| self.begin(name, ticket, &order, false)) {
@@ -140,8 +152,16 @@ impl<S: Systemd> Master<S> {
             None => from,
         };
         let scope = order.scope(wanted, &world);
-        let wish = Wish { app: name, from, to, slots: wanted, scope, reload: &app.reload, sockets_down: &down, world: &world };
+        let reload = order.canaries.over(app.reload);
+        let wish = Wish { app: name, from, to, slots: wanted, scope, reload: &reload, sockets_down: &down, world: &world };
         let plan = plan::plan(&wish).map_err(|why| conflict(refused(name, &units, &why)))?;
+        if let (Spawn::Child { ports, .. }, true) = (&app.spawn, plan.canary > plan.surge) {
+            let extra = ports.map_or(0, |(first, last)| usize::from(last - first) + 1);
+            if extra < plan.canary {
+                let why = format!("{name}: {} canaries need a port each beside those of the old workers, and `ports` has {extra}", plan.canary);
+                return Err(conflict(format!("{why}. Ask for fewer, or write more `ports`, then `sudo project-cluster install`")));
+            }
+        }
         Ok((plan, world))
     }
 
@@ -167,7 +187,7 @@ impl<S: Systemd> Master<S> {
         let roll = Roll::new(plan, &world, begin);
         let mut begun = None;
         lock(&self.rolls).change(name, ticket, |record| {
-            record.state = RollState::Running;
+            (record.state, record.reason) = (RollState::Running, None);
             record.generation = Some(to.generation);
             record.pin = to.pin;
             // Its reload step is of nobody's user.
@@ -267,6 +287,12 @@ fn refused(name: &AppName, units: &AppUnits<'_>, why: &plan::Refusal) -> String 
         plan::Refusal::NothingRuns => format!("{name}: {why}. Start them: `project-cluster start {name}`"),
         plan::Refusal::NoneWanted => format!("{name}: {why}. `project-cluster stop {name}` stops it"),
         plan::Refusal::NotNew { .. } => format!("{name}: {why}"),
+        plan::Refusal::NoRoom => {
+            format!("{name}: {why}. Write max_surge = 1 in [apps.{name}.reload], then `sudo project-cluster install`; or without: `project-cluster reload {name} --canary 0`")
+        }
+        plan::Refusal::Hasty { .. } => {
+            format!("{name}: {why}. Watch them for less: `project-cluster reload {name} --bake 30s`; or write a longer `deadline` in [apps.{name}.reload]")
+        }
     }
 }
 

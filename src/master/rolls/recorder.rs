@@ -12,7 +12,7 @@ use crate::names::{AppName, Instance};
 use crate::roll::execute::{Clock, Keeper};
 use crate::roll::machine::Roll;
 use crate::roll::queue::Ticket;
-use crate::roll::words::Step;
+use crate::roll::words::{self, Step};
 use crate::say::say;
 use crate::systemd::{Error, Systemd};
 
@@ -71,8 +71,16 @@ impl<S: Systemd> Keeper for Recorder<S> {
             lock(&self.culprit).get_or_insert(*instance);
         }
         let text = step.text(&self.app);
-        say!(Info, "{}: {text}", self.app);
+        match step {
+            Step::Paused(_) => say!(Warning, "{}: {text}. {}", self.app, words::paused(&self.app)),
+            _ => say!(Info, "{}: {text}", self.app),
+        }
         self.master.tell_roll(Kind::RollStep, &self.app, Some(By::Roll), self.ticket.0, Some(roll.plan().to.generation), text.clone());
+        match step {
+            Step::Paused(why) => lock(&self.master.rolls).turn(&self.app, self.ticket, Some(why.clone())),
+            Step::Resumed | Step::GoingBack(_) => lock(&self.master.rolls).turn(&self.app, self.ticket, None),
+            _ => {}
+        }
         let (ready, target) = self.note(text, roll);
         crate::status::tell(&format!("{}: {ready} of {target} ready", what(&self.app, roll.plan())));
     }

@@ -5,17 +5,20 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use tokio::sync::watch as channel;
+use tokio::sync::{mpsc, watch as channel};
 
 use super::figure;
 use crate::api::types::{self, RollState};
 use crate::names::AppName;
+use crate::roll::execute::Asked;
 use crate::roll::order::Order;
 use crate::roll::plan::Target;
 use crate::roll::queue::{Queue, Ticket};
 
 /// Rolls of an app that are remembered after their end.
 const PAST: usize = 20;
+/// A person's orders to one roll that may wait at once: each is heard within a reading.
+const ORDERS: usize = 8;
 /// Steps of a roll that are told: a roll of a thousand workers has four thousand.
 const STEPS: usize = 10_000;
 
@@ -46,6 +49,8 @@ struct AppRolls {
     stepped: Option<(u64, Instant, u64)>,
     /// Where the roll that runs hears which slots are wanted.
     target: channel::Sender<Option<Target>>,
+    /// Where it hears what a person asks of it.
+    orders: Option<mpsc::Sender<Asked>>,
 }
 
 impl Default for Rolls {
@@ -62,6 +67,7 @@ impl Rolls {
             records: VecDeque::new(),
             stepped: None,
             target: channel::Sender::new(None),
+            orders: None,
         })
     }
 
@@ -78,7 +84,8 @@ impl Rolls {
     /// The roll that runs, else the last one.
     pub fn latest(&self, app: &AppName) -> Option<types::Roll> {
         let records = &self.apps.get(app)?.records;
-        records.iter().find(|roll| roll.state == RollState::Running).or_else(|| records.back()).cloned()
+        let runs = |state| matches!(state, RollState::Running | RollState::Paused);
+        records.iter().find(|roll| runs(roll.state)).or_else(|| records.back()).cloned()
     }
 
     /// One by its number.
@@ -106,7 +113,8 @@ impl Rolls {
     pub(super) fn ask(&mut self, app: &AppName, order: Order, by: Option<String>) -> (Ticket, Option<Order>) {
         let (ticket, now) = self.of(app).queue.ask(order, Order::and);
         let state = if now.is_some() { RollState::Running } else { RollState::Waiting };
-        self.keep(types::Roll { asked_by: by, ..record(app, ticket, state) });
+        let reason = self.paused(app).and_then(|roll| roll.reason.as_deref()).filter(|_| now.is_none()).map(behind);
+        self.keep(types::Roll { asked_by: by, reason, ..record(app, ticket, state) });
         (ticket, now)
     }
 
@@ -128,6 +136,37 @@ impl Rolls {
     /// Where a roll hears of that.
     pub(super) fn targets(&mut self, app: &AppName) -> channel::Receiver<Option<Target>> {
         self.of(app).target.subscribe()
+    }
+
+    /// Where a roll that is about to be carried out hears a person's orders.
+    pub(super) fn orders(&mut self, app: &AppName) -> mpsc::Receiver<Asked> {
+        let (orders, hears) = mpsc::channel(ORDERS);
+        self.of(app).orders = Some(orders);
+        hears
+    }
+
+    /// Where the roll of this number hears them; none where it is not the one that runs.
+    pub(in crate::master) fn steer(&self, app: &AppName, id: u64) -> Option<mpsc::Sender<Asked>> {
+        let rolls = self.apps.get(app)?;
+        rolls.orders.clone().filter(|_| rolls.queue.running() == Some(Ticket(id)))
+    }
+
+    /// The roll that is paused.
+    pub(in crate::master) fn paused(&self, app: &AppName) -> Option<&types::Roll> {
+        self.apps.get(app)?.records.iter().find(|roll| roll.state == RollState::Paused)
+    }
+
+    /// The roll that runs pauses, or goes on; what waits behind it waits for that as well, and who waits for it is told.
+    pub(super) fn turn(&mut self, app: &AppName, ticket: Ticket, paused: Option<String>) {
+        let waiting = self.apps.get(app).and_then(|rolls| rolls.queue.waiting()).map(|(ticket, _)| *ticket);
+        if let Some(waiting) = waiting {
+            let why = paused.as_deref().map(behind);
+            self.change(app, waiting, |record| record.reason = why);
+        }
+        self.change(app, ticket, |record| {
+            record.state = if paused.is_some() { RollState::Paused } else { RollState::Running };
+            record.reason = paused;
+        });
     }
 
     /// The roll with this number could not begin; there is no record to keep. What waited behind it begins now.
@@ -205,6 +244,11 @@ impl Rolls {
     }
 }
 
+/// What is said of a roll that waits behind one that is paused for this reason.
+fn behind(why: &str) -> String {
+    format!("waits behind a roll that is paused: {why}")
+}
+
 impl Rolls {
     /// What became of a worker that the roll has stopped, perhaps long after its end; `cut` connections of it were cut.
     pub(in crate::master) fn later(&mut self, app: &AppName, roll: u64, text: String, cut: u32) {
@@ -235,6 +279,7 @@ fn record(app: &AppName, ticket: Ticket, state: RollState) -> types::Roll {
         steps: Vec::new(),
         hooks: Vec::new(),
         reason: None,
+        end: None,
         took_ms: 0,
         cut: 0,
     }

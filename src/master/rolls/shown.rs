@@ -3,7 +3,8 @@
 //! The status of a unit can be told by its own processes alone, so the master asks systemd for a reload of the handle and
 //! leaves a mark with the number of the roll. The reload step takes the mark and follows that roll; without one it asks
 //! for a roll. A person's reload that systemd makes one with ours is answered by this roll, which has started nothing yet;
-//! a later one runs the step again, behind it and without a mark. Whatever becomes of this, the roll goes on.
+//! a later one runs the step again, behind it and without a mark. Whatever becomes of this, the roll goes on. The number 0
+//! asks for a status alone.
 
 use std::fmt::Display;
 use std::sync::Arc;
@@ -23,9 +24,26 @@ const TAKEN: Duration = Duration::from_secs(30);
 impl<S: Systemd> Master<S> {
     /// Lets the app's handle show this roll.
     pub(super) async fn show(self: &Arc<Self>, units: &AppUnits<'_>, ticket: Ticket) {
+        self.mark(units, ticket.0).await;
+    }
+
+    /// Lets the status of the app's handle tell how the app stands, where no roll does: behind the end of a hold, say.
+    pub(in crate::master) async fn show_standing(self: &Arc<Self>, name: &AppName) {
+        let settings = self.settings();
+        let units = AppUnits::new(&settings.name, name);
+        let idle = {
+            let world = lock(&self.world);
+            world.get(&units.handle()).is_some_and(|seen| seen.state.active == ActiveState::Active && seen.state.job.is_none())
+        };
+        if idle && !lock(&self.rolls).under_way(name) {
+            self.mark(&units, 0).await;
+        }
+    }
+
+    async fn mark(self: &Arc<Self>, units: &AppUnits<'_>, number: u64) {
         let (path, handle) = (self.places.shown(units.app), units.handle());
         let unshown = |why: &dyn Display| say!(Info, "{handle} does not show this roll: {why}");
-        if let Err(why) = files::replace(&path, ticket.0.to_string().as_bytes(), 0o600) {
+        if let Err(why) = files::replace(&path, number.to_string().as_bytes(), 0o600) {
             return unshown(&format_args!("{}: {why}", path.display()));
         }
         let (master, app) = (Arc::clone(self), units.app.clone());
@@ -36,7 +54,7 @@ impl<S: Systemd> Master<S> {
             }
             // Never taken where the handle was stopped, say; a later step must not find it.
             let path = master.places.shown(&app);
-            if files::read_bounded(&path, 32).is_ok_and(|mark| mark == ticket.0.to_string().as_bytes()) {
+            if files::read_bounded(&path, 32).is_ok_and(|mark| mark == number.to_string().as_bytes()) {
                 let _ = std::fs::remove_file(&path);
             }
         });

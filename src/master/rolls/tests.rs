@@ -23,6 +23,7 @@ mod back;
 mod deaths;
 mod hooks;
 mod remembering;
+mod steer;
 mod stops;
 
 const SOCKET: &str = "project-cluster-api-:::3000.socket";

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 
 use self::fatal::Fatal;
 use super::*;
-use crate::config::settings::{Amount, Reload};
+use crate::config::settings::{Amount, OnFailure, Reload};
 use crate::names::{Generation, Slot};
 use crate::roll::plan::{Version, Wish, plan};
 use crate::systemd::fake::{App, Fake, Signals, Start};
@@ -12,6 +12,7 @@ use crate::systemd::fake::{App, Fake, Signals, Start};
 mod fatal;
 mod histories;
 mod judge;
+mod steered;
 
 const OLD: Version = Version { generation: Generation(4), pin: None };
 const HANDLE: &str = "project-cluster@api.service";
@@ -60,6 +61,9 @@ struct Stage {
     fake: Fake,
     book: Arc<Book>,
     clock: Clock,
+    reload: Reload,
+    orders: Mutex<Option<mpsc::Receiver<Asked>>>,
+    steer: mpsc::Sender<Asked>,
 }
 
 impl Stage {
@@ -72,7 +76,9 @@ impl Stage {
         for unit in std::iter::once(HANDLE.to_owned()).chain(all(4, 4)) {
             assert_eq!(fake.job(Verb::Start, &unit, ms(1000)).await, Ok(JobEnd::Done));
         }
-        Self { fake, book: Arc::default(), clock: Clock::showing(77_000) }
+        let (steer, orders) = mpsc::channel(1);
+        let reload = Reload { min_ready: ms(1000), ..Reload::default() };
+        Self { fake, book: Arc::default(), clock: Clock::showing(77_000), reload, orders: Mutex::new(Some(orders)), steer }
     }
 
     async fn roll(&self) -> Roll {
@@ -80,13 +86,7 @@ impl Stage {
         let since = self.fake.active_since(HANDLE).await.unwrap();
         let eyes = Eyes { units: &AppUnits::new(&cluster, &app), handle_since: since, sockets: &[] };
         let Ok(Reading::World { world, .. }) = eyes.read(&self.fake).await else { panic!("no handle") };
-        let reload = Reload {
-            max_surge: Amount::Count(1),
-            max_unavailable: Amount::Count(0),
-            min_ready: ms(1000),
-            deadline: Duration::from_secs(600),
-            ..Reload::default()
-        };
+        let reload = self.reload;
         let (slots, scope) = (Slot::first(4).collect(), Scope::App);
         let wish = Wish { app: &app, from: OLD, to: NEW, slots: &slots, scope, reload: &reload, sockets_down: &[], world: &world };
         Roll::new(plan(&wish).unwrap(), &world, self.clock.now())
@@ -99,7 +99,9 @@ impl Stage {
         let limits = Limits { start: Duration::from_secs(60), stop: Duration::from_secs(60) };
         let target = watch::channel(None).1;
         let sockets = Vec::new();
-        Deps { cluster, app, limits, clock: self.clock, keeper: Arc::clone(&self.book), handle_since, sockets, target }
+        // The next master has a channel of its own, of which nothing is told here.
+        let orders = self.orders.lock().unwrap().take().unwrap_or_else(|| mpsc::channel(1).1);
+        Deps { cluster, app, limits, clock: self.clock, keeper: Arc::clone(&self.book), handle_since, sockets, target, orders }
     }
 
     async fn execute(&self) -> Outcome {

@@ -56,7 +56,9 @@ impl History<'_> {
                 self.basis.aborted = true;
                 return Some(Event::Abort { reason: "somebody said so".into() });
             }
-            Blow::Abort => {}
+            Blow::Pause if self.alive => return Some(Event::Pause { reason: "somebody said so".into() }),
+            Blow::Resume if self.alive => return Some(Event::Resume),
+            Blow::Abort | Blow::Pause | Blow::Resume => {}
             Blow::HandleLeft(away) => self.handle_leaves(away),
             Blow::MasterDies(calls, away) => self.threat.dies_in = Some((calls, away)),
             Blow::ResultLost => self.threat.result_lost = true,
@@ -111,7 +113,7 @@ impl History<'_> {
         if !whole {
             return None;
         }
-        if matches!(self.roll.phase(), Phase::Forward { .. }) && !self.overtaken() {
+        if matches!(self.roll.phase(), Phase::Forward { .. } | Phase::Paused { .. }) && !self.overtaken() {
             self.serve(self.wanted.clone());
         }
         Some(Event::Target(self.target()))

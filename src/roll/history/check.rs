@@ -65,6 +65,9 @@ pub(super) struct History<'a> {
     pub(super) current: Version,
     pub(super) highest: Generation,
     blows: usize,
+    /// How often it was paused, and when it must have ended.
+    paused: usize,
+    ends_by: u64,
 }
 
 /// Lives a history to its end; an error says which invariant broke, or that its last roll ended otherwise than expected,
@@ -105,6 +108,8 @@ fn live_once(scenario: &Scenario, expected: Option<&str>, logged: bool) -> Resul
         current: OLD,
         highest: OLD.generation,
         blows: scenario.blows.len(),
+        paused: 0,
+        ends_by: 0,
         world,
     };
     let lived = history.go_on().and_then(|()| match (expected, history.roll.phase().name()) {
@@ -126,9 +131,7 @@ impl History<'_> {
         // As long as something runs or somebody may still ask for it.
         while self.queue.running().is_some() || self.blows > 0 {
             let Some(((time, _), due)) = self.world.due.pop_first() else { return Err("the roll waits for nothing".into()) };
-            let begun = self.answers.last().map_or(0, |answer| answer.begun);
-            // Two directions, and a master that may have been away at each end.
-            if self.queue.running().is_some() && time > begun + 2 * DEADLINE + 5000 {
+            if self.queue.running().is_some() && time > self.ends_by && !matches!(self.roll.phase(), Phase::Paused { .. }) {
                 return Err("invariant 8: the roll does not end".into());
             }
             self.world.now = time;
@@ -182,10 +185,23 @@ impl History<'_> {
                     return Ok(Some(read));
                 }
                 self.step(read)?;
+                if self.queue.running().is_none() {
+                    return Ok(None);
+                }
                 // Asked for before it died, and perhaps not heard.
                 Event::Target(self.target())
             }
             Due::Timer if self.alive => Event::Timer,
+            Due::Word(_) if !matches!(self.roll.phase(), Phase::Paused { .. }) => return Ok(None),
+            Due::Word(resume) if !self.alive => {
+                self.world.at(now + 500, Due::Word(resume));
+                return Ok(None);
+            }
+            Due::Word(true) => Event::Resume,
+            Due::Word(false) => {
+                self.basis.aborted = true;
+                Event::Abort { reason: "somebody said so".into() }
+            }
             Due::HandleStarts => {
                 self.handle_starts();
                 return Ok(None);
@@ -225,7 +241,7 @@ impl History<'_> {
         let plan = plan(self.scenario, self.current, to, scope, &self.wanted, &world).map_err(|why| match why {
             Refusal::NothingRuns => world.values().all(|sight| matches!(sight.state, ActiveState::Inactive | ActiveState::Failed)),
             Refusal::NoneWanted => order.deploy && self.wanted.is_empty(),
-            Refusal::SocketDown(_) | Refusal::NotNew { .. } => false,
+            Refusal::SocketDown(_) | Refusal::NotNew { .. } | Refusal::NoRoom | Refusal::Hasty { .. } => false,
         })?;
         self.highest = self.highest.max(to.generation);
         let slots = plan.slots.clone();
@@ -233,8 +249,15 @@ impl History<'_> {
         self.kept = self.roll.clone();
         self.basis = Basis::new(slots.clone(), self.unserved(&slots), self.handle);
         self.serve(slots);
+        self.basis.live = self.live_at_most(self.wanted.len());
+        self.bound();
         self.world.at(self.world.now, Due::Read);
         Ok(())
+    }
+
+    /// Two directions, and a master that may have been away at each end.
+    fn bound(&mut self) {
+        self.ends_by = self.world.now + 2 * DEADLINE + 5000;
     }
 
     /// Whether the app was stopped since the roll began.
@@ -272,9 +295,16 @@ impl History<'_> {
         if !matches!(event, Event::World(_) | Event::Timer) {
             self.world.say(|| format!("> {event:?}"));
         }
+        self.see_canaries();
         let actions = self.roll.step(event, now);
-        if actions.iter().any(|action| matches!(action, Action::Start(_) | Action::Stop(_) | Action::Ended(_))) {
+        let call = |action: &Action| matches!(action, Action::Start(_) | Action::Stop(_));
+        let turn = |step: &Step| matches!(step, Step::Paused(_) | Step::Resumed | Step::Baking(..) | Step::Passed(_));
+        let written = |action: &Action| call(action) || matches!(action, Action::Ended(_)) || matches!(action, Action::Progress(step) if turn(step));
+        if actions.iter().any(written) {
             self.kept = self.roll.clone();
+        }
+        if matches!(self.roll.phase(), Phase::Paused { .. }) && actions.iter().any(call) {
+            return Err(format!("paused, and yet {actions:?}"));
         }
         let mut woken = false;
         for action in actions {
@@ -285,8 +315,16 @@ impl History<'_> {
                         back = true;
                         self.serve(self.basis.first.clone());
                     }
+                    match step {
+                        Step::Paused(_) => self.is_paused(),
+                        Step::Resumed => self.bound(),
+                        Step::GoingBack(_) => self.bound(),
+                        _ => {}
+                    }
                     self.world.say(|| format!("< {step:?}"));
                 }
+                // A pause waits for a person, and for no time.
+                Action::WakeAt(u64::MAX) => woken = matches!(self.roll.phase(), Phase::Paused { .. }),
                 Action::WakeAt(at) => {
                     woken = at > now;
                     self.world.at(at, Due::Timer);
@@ -315,6 +353,13 @@ impl History<'_> {
         }
         self.keeps_nobody_useless()?;
         self.nothing_lost()
+    }
+
+    /// Somebody will say a word.
+    fn is_paused(&mut self) {
+        let (after, resume) = self.scenario.words.get(self.paused).copied().unwrap_or((1000, false));
+        self.paused += 1;
+        self.world.at(self.world.now + after, Due::Word(resume));
     }
 
     /// A roll has ended: what is remembered of it, and what comes next.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::check::{Asked, History};
-use super::world::OLD;
+use super::world::{OLD, Unit};
 use super::{Fate, Old};
 use crate::config::settings::{Amount, Reload};
 use crate::names::{Instance, Slot};
@@ -29,6 +29,10 @@ pub(super) struct Basis {
     pub started: BTreeSet<Instance>,
     /// Asked to stop.
     pub retired: BTreeSet<Instance>,
+    /// As many new ones as there were to be canaries have been ready for as long as they were to be.
+    passed: bool,
+    /// How many may live, of a roll of single slots.
+    pub live: usize,
     /// Somebody else had a hand in it; somebody wanted it to end.
     pub touched: bool,
     pub aborted: bool,
@@ -58,6 +62,40 @@ impl History<'_> {
             (0, unavailable) => (0, unavailable.max(1)),
             both => both,
         }
+    }
+
+    /// How many canaries there are to be, and for how long.
+    fn canaries(&self) -> (usize, u64) {
+        let (Reload { canary, bake, min_ready, .. }, count) = (self.scenario.reload, self.basis.slots.len());
+        if self.roll.plan().scope != Scope::App {
+            return (0, 0);
+        }
+        let share = match canary {
+            Amount::Count(number) => usize::from(number),
+            Amount::Percent(share) => (count * usize::from(share)).div_ceil(100),
+        };
+        // As many as were to be when it began, where slots have come since.
+        (share.min(self.roll.plan().canary).min(count), u64::try_from(bake.max(min_ready).as_millis()).unwrap())
+    }
+
+    /// `max_live`, of so many workers wanted: never less than a roll needs.
+    pub(super) fn live_at_most(&self, wanted: usize) -> usize {
+        let asked = match self.scenario.reload.max_live {
+            None => wanted * 2,
+            Some(Amount::Count(number)) => number.into(),
+            Some(Amount::Percent(share)) => (wanted * usize::from(share)).div_ceil(100),
+        };
+        asked.max(wanted + self.bounds().0.max(self.canaries().0))
+    }
+
+    /// Whether the canaries have been seen to be fit.
+    pub(super) fn see_canaries(&mut self) {
+        let (count, bake) = self.canaries();
+        let fit = |worker: &&Instance| {
+            let new = self.is_new(worker) && self.basis.slots.contains(&worker.slot);
+            new && self.told_up(worker) && self.world.now >= self.told[*worker].1 + bake
+        };
+        self.basis.passed |= self.remaining().filter(fit).count() >= count;
     }
 
     fn floor(&self) -> usize {
@@ -153,6 +191,11 @@ impl History<'_> {
         if ready + forgiven < self.floor() {
             return Err(format!("invariant 1: without {instance} only {ready} are ready"));
         }
+        // Beside another old one that serves its slot, one is needed no more, canaries or not.
+        let doubled = || self.remaining().any(|other| other != instance && other.slot == instance.slot && !self.is_new(other) && self.told_up(other));
+        if !back && !self.is_new(instance) && !self.basis.passed && self.basis.slots.contains(&instance.slot) && !doubled() {
+            return Err(format!("{instance} goes before the canaries have passed"));
+        }
         let replaced = self.remaining().any(|other| other.slot == instance.slot && self.is_new(other) && self.told_soaked(other));
         let enough = self.remaining().filter(|other| *other != instance && self.serves(other)).count() >= self.floor();
         let spare = self.bounds().1 > 0 || self.remaining().any(|other| self.is_spare(other));
@@ -182,8 +225,27 @@ impl History<'_> {
             lives && scope.has(other.slot) && self.is_kept(other) && !unseen(other)
         };
         let standing = self.world.units.keys().filter(stands).count();
-        if standing >= self.basis.slots.len() + self.bounds().0 {
+        let trying = !self.basis.passed && matches!(self.roll.phase(), Phase::Forward { .. });
+        let extra = if trying { self.bounds().0.max(self.canaries().0) } else { self.bounds().0 };
+        if standing >= self.basis.slots.len() + extra {
             return Err(format!("invariant 2: {standing} stand and {instance} is started"));
+        }
+        let canaries = self.world.units.keys().filter(stands).filter(|other| self.is_new(other) && self.basis.slots.contains(&other.slot));
+        if trying && canaries.count() >= self.canaries().0 {
+            return Err(format!("{instance} is started before the canaries have passed"));
+        }
+        let lives = |(other, unit): &(&Instance, &Unit)| {
+            !matches!(unit.state, ActiveState::Inactive | ActiveState::Failed) && !self.by_hand.contains(*other)
+        };
+        let live = self.world.units.iter().filter(lives).count();
+        let most = if *scope == Scope::App { self.live_at_most(self.basis.slots.len()) } else { self.basis.live };
+        // Where nothing is on its way down, there is nothing to wait for.
+        let ends = |(other, unit): &(&Instance, &Unit)| {
+            let told = self.told.get(*other).is_some_and(|told| told.0 == ActiveState::Deactivating);
+            told || unit.state == ActiveState::Deactivating && self.world.retiring.contains(*other)
+        };
+        if live >= most && self.world.units.iter().filter(lives).any(|unit| ends(&unit)) {
+            return Err(format!("invariant 2: {live} live and {instance} is started"));
         }
         if !self.basis.slots.contains(&instance.slot) {
             return Err(format!("{instance} is started, and its slot is none that is wanted"));

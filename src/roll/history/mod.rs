@@ -23,7 +23,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner};
 
 use super::diagram::{self, PHASES, WORKERS};
-use crate::config::settings::{Amount, Reload};
+use crate::config::settings::{Amount, OnFailure, Reload};
 use crate::systemd::{JobEnd, Verb};
 
 /// Milliseconds.
@@ -64,6 +64,8 @@ enum Blow {
     /// Other slots are wanted: a set of bits, the lowest for slot 1.
     Resize(usize),
     Abort,
+    Pause,
+    Resume,
     /// The app is stopped, and is started again so much later.
     HandleLeft(u64),
     /// The master dies before its n-th call from now and comes back so much later.
@@ -89,6 +91,8 @@ struct Scenario {
     /// As systemd 257 does with a start in the delay of an automatic restart.
     hurries: bool,
     blows: Vec<(u64, Blow)>,
+    /// Each time that the roll is paused, when somebody says a word, and whether that is `resume`; then `abort`.
+    words: Vec<(u64, bool)>,
 }
 
 fn fate() -> impl Strategy<Value = Fate> {
@@ -119,6 +123,8 @@ fn blow() -> impl Strategy<Value = Blow> {
         2 => (0..6_usize).prop_map(Blow::Restart),
         3 => (0..128_usize).prop_map(Blow::Resize),
         1 => Just(Blow::Abort),
+        2 => Just(Blow::Pause),
+        1 => Just(Blow::Resume),
         1 => (1..5000_u64).prop_map(Blow::HandleLeft),
         4 => (0..5_usize, 0..4000_u64).prop_map(|(call, away)| Blow::MasterDies(call, away)),
         1 => Just(Blow::ResultLost),
@@ -128,7 +134,7 @@ fn blow() -> impl Strategy<Value = Blow> {
 }
 
 fn amount() -> impl Strategy<Value = Amount> {
-    prop_oneof![2 => (0..3_u16).prop_map(Amount::Count), 1 => (0..=100_u8).prop_map(Amount::Percent)]
+    prop_oneof![2 => (0..3_u16).prop_map(Amount::Count), 1 => (0..=100_u16).prop_map(Amount::Percent)]
 }
 
 prop_compose! {
@@ -139,11 +145,17 @@ prop_compose! {
         min_ready in prop_oneof![Just(0), Just(1000)],
         (new, again) in (fates(), fates()),
         (signals_lost, hurries) in (prop::bool::weighted(0.2), any::<bool>()),
+        (canary, bake, live) in (prop_oneof![2 => Just(Amount::Count(0)), 1 => amount()], 0..3000_u64, proptest::option::of((0..8_u16).prop_map(Amount::Count))),
+        (pauses, words) in (prop::bool::weighted(0.3), vec((1..100_000_u64, any::<bool>()), 0..4)),
         blows in prop_oneof![1 => Just(Vec::new()), 3 => vec((0..12_000_u64, blow()), 0..6)],
     ) -> Scenario {
         let (min_ready, deadline) = (Duration::from_millis(min_ready), Duration::from_millis(DEADLINE));
         let reload = Reload { max_surge, max_unavailable, min_ready, deadline, ..Reload::default() };
-        Scenario { old, surplus, reload, new, again, signals_lost, hurries, blows }
+        // Without room beside the old ones there are none.
+        let canary = if matches!(max_surge, Amount::Count(0) | Amount::Percent(0)) { Amount::Count(0) } else { canary };
+        let on_failure = if pauses { OnFailure::Pause } else { OnFailure::Abort };
+        let reload = Reload { canary, bake: Duration::from_millis(bake), on_failure, max_live: live, ..reload };
+        Scenario { old, surplus, reload, new, again, signals_lost, hurries, blows, words }
     }
 }
 
@@ -171,7 +183,7 @@ fn quiet(old: Vec<Old>, blows: Vec<(u64, Blow)>) -> Scenario {
     let reload =
         Reload { max_surge, max_unavailable, min_ready: Duration::ZERO, deadline: Duration::from_millis(DEADLINE), ..Reload::default() };
     let (new, again) = (vec![Fate::Ready(0)], vec![Fate::Ready(0)]);
-    Scenario { old, surplus: 0, reload, new, again, signals_lost: false, hurries: false, blows }
+    Scenario { old, surplus: 0, reload, new, again, signals_lost: false, hurries: false, blows, words: vec![] }
 }
 
 #[test]
@@ -210,12 +222,36 @@ fn every_edge_of_the_drawing_is_walked() {
     diagram::tests::WALKED.take();
     let seeded = |config| TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));
     run(10_000, seeded, |scenario| check::live(&scenario, None));
+    // Too rare for luck: an app that is stopped while its roll is paused.
+    let stopped = quiet(vec![Old::Up; 2], vec![(10, Blow::Pause), (500, Blow::HandleLeft(10))]);
+    check::live(&Scenario { words: vec![(5000, true)], ..stopped }, Some("Overtaken")).unwrap();
     // Too rare for luck: a worker that an earlier roll still drains is started again, and is up at once.
     let restarted = Scenario { new: vec![Fate::Ready(5000)], ..quiet(vec![Old::Draining, Old::Up], vec![(1000, Blow::PersonStarts(0))]) };
     check::live(&restarted, Some("AllNew")).unwrap();
     let walked = diagram::tests::WALKED.take();
     let drawn: BTreeSet<_> = PHASES.iter().chain(WORKERS).map(|edge| (edge.0, edge.2)).collect();
     assert_eq!(drawn.difference(&walked).collect::<Vec<_>>(), Vec::<&(&str, &str)>::new(), "drawn and never walked");
+}
+
+/// Canaries that fail leave the others untouched, whatever the person then says.
+#[test]
+fn canaries_stand_trial_beside_all_old_ones_and_a_pause_waits_for_a_word() {
+    let reload = Reload { canary: Amount::Count(2), bake: Duration::from_secs(2), ..quiet(vec![], vec![]).reload };
+    let trial = |new: Vec<Fate>, on_failure, words| {
+        let reload = Reload { on_failure, ..reload };
+        Scenario { reload, new, words, ..quiet(vec![Old::Up; 4], vec![]) }
+    };
+    let (good, dies) = (vec![Fate::Ready(200)], vec![Fate::Dies(200, 1500)]);
+    let mended = vec![Fate::Ready(200), Fate::Dies(200, 1500), Fate::Ready(200), Fate::Ready(200), Fate::Ready(200), Fate::Ready(200)];
+    check::live(&trial(good, OnFailure::Abort, vec![]), Some("AllNew")).unwrap();
+    check::live(&trial(dies.clone(), OnFailure::Abort, vec![]), Some("AllOld")).unwrap();
+    check::live(&trial(dies, OnFailure::Pause, vec![(5000, false)]), Some("AllOld")).unwrap();
+    check::live(&trial(mended, OnFailure::Pause, vec![(200_000, true)]), Some("AllNew")).unwrap();
+    // A master after another, before the pause and in it.
+    let dies = |at| (at, Blow::MasterDies(0, 700));
+    let blows = vec![dies(0), (300, Blow::Pause), dies(400), (900, Blow::Crash(4)), dies(2000)];
+    let paused = Scenario { blows, words: vec![(90_000, true)], ..trial(vec![Fate::Ready(200)], OnFailure::Abort, vec![]) };
+    check::live(&paused, Some("AllNew")).unwrap();
 }
 
 /// What the world does not disturb ends as a person expects, whatever the bounds, and however often the master dies.

@@ -54,6 +54,8 @@ pub(super) enum Due {
     Blow(super::Blow),
     /// The master is back.
     Back,
+    /// Somebody says a word to a roll that is paused: whether it is `resume`.
+    Word(bool),
     /// The handle's start step brings workers up; and is done.
     HandleStarts,
     HandleUp(Version),

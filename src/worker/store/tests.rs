@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Barrier;
 
 use super::*;
-use crate::config::settings::{Amount, Api, Auth, Hooks, Ready, Reload, Sandbox, Spawn, Timeouts, User, Workers};
+use crate::config::settings::{Api, Auth, Hooks, Ready, Reload, Sandbox, Spawn, Timeouts, User, Workers};
 use crate::names::HookKind;
 use crate::worker::pin::Copy;
 use crate::worker::prepare::prepare;
@@ -58,13 +58,7 @@ impl World {
             on_demand: false,
             success_exit_codes: vec![],
             timeout: Timeouts { start: Duration::from_secs(30), kill: Duration::from_secs(5), restart: Duration::from_millis(100) },
-            reload: Reload {
-                max_surge: Amount::Count(1),
-                max_unavailable: Amount::Count(0),
-                min_ready: Duration::from_secs(1),
-                deadline: Duration::from_secs(600),
-                ..Reload::default()
-            },
+            reload: Reload::default(),
             keep: 5,
             hooks: Hooks::default(),
             sandbox: Sandbox::default(),

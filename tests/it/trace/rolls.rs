@@ -2,14 +2,14 @@
 
 use std::sync::{Arc, Mutex};
 
-use project_cluster::config::settings::{Amount, Reload};
+use project_cluster::config::settings::Reload;
 use project_cluster::names::{AppName, AppUnits, ClusterName, Generation, Instance, Slot};
 use project_cluster::roll::plan::Scope;
 use project_cluster::roll::{Clock, Deps, Keeper, Limits, Roll, Step, Version, Wish, execute, plan};
 use project_cluster::systemd::fake::{App, Service, Times};
 use project_cluster::systemd::{Error, JobEnd, Systemd, Verb};
 use tokio::join;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use super::ground::{Hand, Unit};
 use super::scenarios::{crash, never, ready, stubborn, times, worker};
@@ -74,7 +74,7 @@ async fn play<S: Systemd, H: Hand>(stage: Stage<S, H>, name: &'static str, stopp
 
     let rows = stage.systemd.units(&[units.worker_glob()]).await.unwrap();
     let world = rows.iter().map(|row| (units.instance(&row.name).unwrap(), execute::sight(row))).collect();
-    let reload = Reload { max_surge: Amount::Count(1), max_unavailable: Amount::Count(0), min_ready: phase(), deadline: LONG, ..Reload::default() };
+    let reload = Reload { min_ready: phase(), deadline: LONG, ..Reload::default() };
     let slots = Slot::first(2).collect();
     let (scope, sockets_down) = (Scope::App, &[]);
     let wish = Wish { app: &app, from: OLD, to: NEW, slots: &slots, scope, reload: &reload, sockets_down, world: &world };
@@ -89,6 +89,7 @@ async fn play<S: Systemd, H: Hand>(stage: Stage<S, H>, name: &'static str, stopp
         keeper: Scribe(Arc::clone(&steps), app.clone()),
         sockets: Vec::new(),
         target: watch::channel(None).1,
+        orders: mpsc::channel(1).1,
         handle_since: stage.systemd.active_since(&handle).await.unwrap(),
     };
     let meanwhile = async {

@@ -82,7 +82,7 @@ fn app() -> impl Strategy<Value = App> {
 }
 
 fn amount() -> impl Strategy<Value = Amount> {
-    prop_oneof![2 => (0..3_u16).prop_map(Amount::Count), 1 => (0..=100_u8).prop_map(Amount::Percent)]
+    prop_oneof![2 => (0..3_u16).prop_map(Amount::Count), 1 => (0..=100_u16).prop_map(Amount::Percent)]
 }
 
 fn blow() -> impl Strategy<Value = Blow> {
@@ -209,7 +209,7 @@ impl Life<'_> {
             let (cluster, app) = names();
             let limits = Limits { start: Duration::from_secs(10), stop: Duration::from_secs(5) };
             let (keeper, target) = (Arc::clone(&self.book), self.target.subscribe());
-            let deps = Deps { cluster, app, limits, clock, keeper, handle_since, sockets: vec![SOCKET.into()], target };
+            let deps = Deps { cluster, app, limits, clock, keeper, handle_since, sockets: vec![SOCKET.into()], target, orders: mpsc::channel(1).1 };
             let away = tokio::select! {
                 biased;
                 outcome = execute(Arc::clone(&self.fatal), &mut roll, deps) => return (outcome, dead),
