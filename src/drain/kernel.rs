@@ -88,9 +88,7 @@ pub(super) fn tcp_state(socket: BorrowedFd<'_>) -> Option<u8> {
     let mut state = 0_u8;
     let mut length = 1;
     // SAFETY: the kernel writes at most `length` bytes, one, into `state`, both borrowed mutably. It is the first of `tcp_info`.
-    let told = unsafe {
-        libc::getsockopt(socket.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, (&raw mut state).cast(), &raw mut length)
-    };
+    let told = unsafe { libc::getsockopt(socket.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, (&raw mut state).cast(), &raw mut length) };
     (told == 0 && length == 1).then_some(state)
 }
 
@@ -100,9 +98,8 @@ pub(super) fn hear(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usiz
     let mut from: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
     let mut length = size_of::<libc::sockaddr_nl>() as libc::socklen_t;
     // SAFETY: the kernel writes at most `buffer.len()` bytes into `buffer` and `length` into `from`, both borrowed mutably.
-    let read = unsafe {
-        libc::recvfrom(socket.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0, (&raw mut from).cast(), &raw mut length)
-    };
+    let read =
+        unsafe { libc::recvfrom(socket.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0, (&raw mut from).cast(), &raw mut length) };
     match read {
         ..0 => Err(io::Error::last_os_error()),
         read if from.nl_pid == 0 => Ok(read as usize),
