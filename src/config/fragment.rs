@@ -56,7 +56,7 @@ shape_table! {
     pub struct Timeout = "timeout" {
         /// Until a started worker must be ready.
         start: Time<1, DAY> = "\"30s\"";
-        /// From SIGTERM to SIGKILL.
+        /// From SIGTERM to SIGKILL; 2 s at least where `reload.drain` holds.
         kill: Time<1, HOUR> = "\"5s\"";
         /// From a worker's unexpected end to its next start; doubled from the third end in a row on, up to 30 s.
         restart: Time<0, HOUR> = "\"100ms\"";
