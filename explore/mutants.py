@@ -2,8 +2,11 @@
 """Finds each mistake of mutants.txt: `make mutants`, from anywhere.
 
 A copy of src/roll and explore/ is made below target/, with all mistakes in it, each behind a switch, so that one build serves all. The
-tests must pass with no switch, and one at least must fail with each. The report is docs/mutants.md; exit 1 where one was missed."""
+tests must pass with no switch, and one at least must fail with each. The report is docs/mutants.md; exit 1 where one was missed.
 
+`mutants.py copy` only makes the copy, `mutants.py PROGRAM` runs what was built of it."""
+
+import concurrent.futures
 import os
 import pathlib
 import re
@@ -18,6 +21,8 @@ COPY = TARGET / "mutants"
 REPORT = ROOT / "docs" / "mutants.md"
 # Seconds for all tests with one mistake. Some mistakes never end.
 LIMIT = int(os.environ.get("MUTANT_SECONDS", "120"))
+# How many at once.
+JOBS = int(os.environ.get("MUTANT_JOBS", str(os.cpu_count())))
 SWITCH = """
 /// Whether this mistake is made.
 #[must_use]
@@ -109,23 +114,36 @@ def failed(program, number):
 
 def main():
     mistakes = listed()
-    make_copy(mistakes)
-    program = build()
-    if told := failed(program, 0):
-        sys.exit(f"mutants: without any mistake: {told}")
-    rows, missed = [], 0
-    for number, (name, title, piece, new) in enumerate(mistakes, 1):
-        found = failed(program, number)
-        missed += not found
-        cell = lambda text: text.replace("|", "\\|").replace("\n", " ")
-        old = re.search("«(.*)»", piece, re.DOTALL).group(1)
-        by = "; ".join(f"`{test}`" + (f": {cell(words)}" if "every_state" in test or not words.startswith("assertion") else "") for test, words in found)
-        rows.append(f"| {number} | `{name}` | {title} | `{cell(old)}` | `{cell(new)}` | {by or '**nobody**'} |")
-        print(number, title, "->", ", ".join(test for test, _ in found) or "NOBODY", flush=True)
-    head = REPORT.read_text().split("| | file")[0] if REPORT.exists() else "# Mistakes\n\n"
-    REPORT.write_text(head + "| | file | mistake | as it is | as it would be | found by |\n|---|---|---|---|---|---|\n" + "\n".join(rows) + "\n")
+    asked = sys.argv[1] if len(sys.argv) > 1 else ""
+    if asked in ("", "copy"):
+        make_copy(mistakes)
+    if asked == "copy":
+        return
+    program = asked or build()
+    with concurrent.futures.ThreadPoolExecutor(JOBS) as pool:
+        runs = [pool.submit(failed, program, number) for number in range(len(mistakes) + 1)]
+        if told := runs[0].result():
+            sys.exit(f"mutants: without any mistake: {told}")
+        rows, missed = [], 0
+        for number, ((name, title, piece, new), run) in enumerate(zip(mistakes, runs[1:]), 1):
+            found = run.result()
+            missed += not found
+            old = re.search("«(.*)»", piece, re.DOTALL).group(1)
+            by = "; ".join(f"`{test}`" + (f": {cell(words)}" if "every_state" in test else "") for test, words in found)
+            rows.append(f"| {number} | `{name}` | {title} | `{cell(old)}` | `{cell(new)}` | {by or '**nobody**'} |")
+            print(number, title, "->", ", ".join(test for test, _ in found) or "NOBODY", flush=True)
+    report(rows)
     print(f"mutants: {len(mistakes) - missed} of {len(mistakes)} found")
     sys.exit(1 if missed else 0)
+
+
+def cell(text):
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def report(rows):
+    head = REPORT.read_text().split("| | file")[0] if REPORT.exists() else "# Mistakes\n\n"
+    REPORT.write_text(head + "| | file | mistake | as it is | as it would be | found by |\n|---|---|---|---|---|---|\n" + "\n".join(rows) + "\n")
 
 
 main()
