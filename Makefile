@@ -46,15 +46,15 @@ test: setup lint unit doc
 
 # deny.toml says what of others may be linked: licences, versions, sources.
 lint:
-	$(CARGO) fmt --check
+	$(CARGO) fmt --all --check
 	packaging/copyright.py --check
 	shellcheck packaging/debian/p* packaging/tools.sh tests/packages.sh tests/lint-packages.sh tests/root.sh tests/root-257.sh
 	shellcheck --shell=sh packaging/rpm/p*
-	$(CARGO) clippy --all-targets -- -D warnings
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	PATH="$(tools):$$PATH" $(CARGO) deny --locked check licenses bans sources
 
 unit:
-	$(CARGO) nextest run
+	$(CARGO) nextest run --workspace
 	$(CARGO) test --doc
 
 doc:
@@ -104,6 +104,15 @@ fuzz:
 	tests/setup.sh fuzz
 	PATH="$(tools):$$PATH" TARGET="$(TARGET)" SECONDS_EACH="$(SECONDS_EACH)" fuzz/run.sh
 
+
+# The roll's machine: every state of more and larger worlds than `make test` has time for, an hour's work; and mistakes in it,
+# each of which must be found. They write docs/explored.md and docs/mutants.md.
+.PHONY: explore mutants
+explore:
+	EXPLORE=deep UPDATE_DOCS=1 $(CARGO) test --package explore --lib -- --nocapture every_state
+
+mutants:
+	explore/mutants.py
 
 # The packages: as a packager looks at them, then through install, upgrade, downgrade and purge in bare Debian 12 and 13.
 .PHONY: proof-packages

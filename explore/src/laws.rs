@@ -73,7 +73,8 @@ impl State {
 
     /// The slots that no worker serves as far as was told.
     pub fn unserved(&self, slots: &BTreeSet<Slot>) -> BTreeSet<Slot> {
-        let serves = |slot: &Slot| self.units.all.iter().any(|(worker, unit)| worker.slot == *slot && !unit.retiring && unit.told >= Told::Up);
+        let serves =
+            |slot: &Slot| self.units.all.iter().any(|(worker, unit)| worker.slot == *slot && !unit.retiring && unit.told >= Told::Up);
         slots.iter().filter(|slot| !serves(slot)).copied().collect()
     }
 

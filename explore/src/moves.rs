@@ -37,8 +37,7 @@ pub enum Blow {
 }
 
 impl Blow {
-    pub const ALL: [Self; 8] =
-        [Self::Death, Self::Hurt, Self::Bus, Self::Abort, Self::Resize, Self::Reload, Self::Stop, Self::Late];
+    pub const ALL: [Self; 8] = [Self::Death, Self::Hurt, Self::Bus, Self::Abort, Self::Resize, Self::Reload, Self::Stop, Self::Late];
     pub const KINDS: usize = Self::ALL.len();
 }
 
@@ -61,7 +60,11 @@ pub enum What {
     /// A unit goes on by itself.
     GoesOn(Instance),
     /// The end of a job is told; stale where its unit has gone on since it was read.
-    Told { worker: Instance, verb: Verb, stale: bool },
+    Told {
+        worker: Instance,
+        verb: Verb,
+        stale: bool,
+    },
     Read,
     /// Up for `min_ready`.
     Soaked(Instance),

@@ -184,7 +184,8 @@ impl Search<'_> {
                 Some(Ok(next)) => state = next,
                 _ => break,
             }
-            let known: Vec<String> = state.roll.workers().iter().map(|(worker, known)| format!("{worker} {}", known.stage.name())).collect();
+            let known: Vec<String> =
+                state.roll.workers().iter().map(|(worker, known)| format!("{worker} {}", known.stage.name())).collect();
             text.push_str(&format!("      {} {}\n", state.roll.phase().name(), known.join(", ")));
         }
         text

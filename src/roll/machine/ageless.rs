@@ -36,9 +36,7 @@ impl Roll {
         if let Phase::Forward { until } | Phase::Back { until, .. } = &mut self.phase {
             *until = if *until <= now { now } else { now.saturating_add(self.plan.deadline) };
         }
-        if let Phase::Back { reason, .. }
-        | Phase::Ended(Outcome::AllOld { reason } | Outcome::Mixed { reason, .. }) = &mut self.phase
-        {
+        if let Phase::Back { reason, .. } | Phase::Ended(Outcome::AllOld { reason } | Outcome::Mixed { reason, .. }) = &mut self.phase {
             reason.truncate(1);
         }
     }
