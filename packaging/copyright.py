@@ -23,6 +23,16 @@ PREFERRED = ["MIT", "BSD-3-Clause", "ISC", "Zlib", "Unicode-3.0", "BSL-1.0", "Ap
 NAMES = {"MIT": "Expat"}
 # Those that apply to anything that is linked.
 ALL = {"MIT"}
+# What a crate brings that is not its own, by the crate: files below it, whose, licence (SPDX), and the words of that.
+BROUGHT = {
+    "libsqlite3-sys": ("sqlite3/*", "none is claimed: D. Richard Hipp and the authors of SQLite have given it to all", "blessing"),
+}
+NAMES["blessing"] = "public-domain"
+BLESSING = """ The author disclaims copyright to this source code. In place of a legal notice, here is a blessing:
+ .
+    May you do good and not evil.
+    May you find forgiveness for yourself and forgive others.
+    May you share freely, never taking more than you give."""
 # What begins like a notice and is the text of a licence.
 TEXT = re.compile(r"copyright (notice|owner|holder|license|law|statement|interest)|\[yyyy\]|\{yyyy\}", re.IGNORECASE)
 
@@ -77,6 +87,8 @@ def notices(package):
 
 def text(licence, packages):
     """The words of a licence, as a crate that is under it has them, without its notice."""
+    if licence == "blessing":
+        return BLESSING
     if licence == "Apache-2.0":
         # Debian has it, and wants no copy; other packages bring packaging/LICENSE.Apache-2.0.
         return " The full text is in /usr/share/common-licenses/Apache-2.0, or beside this file."
@@ -120,7 +132,13 @@ def document():
             used.setdefault(licence, []).append(package)
         ALL.update(chosen)
         names = " and ".join(dict.fromkeys(NAMES.get(licence, licence) for licence in chosen))
-        parts.append(stanza(f"crates/{package['name']}-{package['version']}/*", notices(package), names))
+        place = f"crates/{package['name']}-{package['version']}"
+        parts.append(stanza(f"{place}/*", notices(package), names))
+        if brought := BROUGHT.get(package["name"]):
+            below, whose, licence = brought
+            used.setdefault(licence, []).append(package)
+            ALL.add(licence)
+            parts.append(stanza(f"{place}/{below}", [whose], NAMES[licence]))
     for licence in sorted(used):
         parts.append(f"License: {NAMES.get(licence, licence)}\n{text(licence, used[licence])}")
     return "\n\n".join(parts) + "\n"

@@ -60,6 +60,7 @@ rpm: package-tools package-tree-rpm
 tarball: package-crates
 	@test -d "$$($(CARGO:cargo=rustc) --print sysroot)/lib/rustlib/$(MUSL)" || \
 		{ echo "make tarball: the toolchain has no $(MUSL): 'rustup target add $(MUSL)' adds it" >&2; exit 1; }
+	@command -v musl-gcc > /dev/null || { echo "make tarball: musl-gcc compiles SQLite for it: part of musl-tools in Debian" >&2; exit 1; }
 	RUSTFLAGS="$(REMAPPED)" $(CARGO) rustc --locked --release --target $(MUSL) --target-dir $(PACKAGE)/build --bin project-cluster
 	rm -rf $(PACKAGE)/tarball
 	umask 022 && $(MAKE) --no-print-directory install DESTDIR=$(PACKAGE)/tarball BINARY=$(PACKAGE)/build/$(MUSL)/release/project-cluster

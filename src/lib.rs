@@ -19,6 +19,7 @@
 //! | [`handle`] | the steps of `NAME@APP.service`, as root, without master or D-Bus | |
 //! | [`master`] | the process that serves the API and carries rolls out | |
 //! | [`intent`] | what the master remembers | |
+//! | [`store`] | a database that nothing waits for | |
 //! | [`api`] | routes, types, errors | |
 //! | [`cli`] | a client of the API; renders only | |
 //! | [`journal`], [`files`], [`say`], [`status`] | last lines of a unit; files replaced whole; lines for the journal and for `systemctl status` | |
@@ -49,6 +50,7 @@ mod points;
 pub mod roll;
 pub mod say;
 pub mod status;
+pub mod store;
 pub mod systemd;
 pub mod units;
 pub mod worker;

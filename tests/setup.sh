@@ -60,6 +60,7 @@ if [ "${1-}" = fuzz ]; then
     # libFuzzer is C++.
     need g++ command -v c++
 fi
+# Links, and compiles SQLite.
 need gcc command -v cc
 need libc6-dev test -e /usr/include/stdio.h
 
