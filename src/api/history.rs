@@ -55,7 +55,7 @@ pub struct Entry {
     /// How many workers: of `add` more, of `scale` in all.
     pub count: Option<u16>,
     /// Who asked: `"user 1000"` over the unix socket, by the kernel's word; `"token ci"` over TCP, an address where no token is
-    /// asked for. Of a reload by `systemctl` it is `"user 0"`, since systemd runs an app's reload step as root.
+    /// asked for. Of `systemctl reload` it is the cluster's own user, as which the reload step runs: systemd does not tell for whom.
     pub asked_by: Option<String>,
     /// Whether it came by the app's handle: `systemctl reload`.
     pub systemctl: bool,
@@ -63,7 +63,7 @@ pub struct Entry {
     pub begun_ms: u64,
     /// From then until its end, milliseconds; null while it is under way, and where nobody saw its end.
     pub took_ms: Option<u64>,
-    /// How much of that a roll waited for the one before it, milliseconds.
+    /// How much of that passed before its roll began, milliseconds: most of it where another one ran.
     pub waited_ms: Option<u64>,
     /// How it ended.
     pub end: End,

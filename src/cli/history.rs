@@ -18,9 +18,9 @@ const LIMIT: Duration = Duration::from_secs(20);
 /// As many as the master keeps, and tells at once.
 const ALL: usize = 1000;
 /// Columns that the name of an app has where the others leave no more.
-const NAME: usize = 14;
+const NAME: usize = 10;
 /// The fewest columns for how it ended.
-const ENDED: usize = 14;
+const ENDED: usize = 12;
 
 /// What one selector chooses; apps that are none any more have a past, too.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,6 +100,10 @@ fn what(entry: &Entry) -> String {
 
 /// Who asked, a user of this machine by name.
 fn by(entry: &Entry) -> String {
+    if entry.systemctl {
+        // Whoever typed that: its reload step runs as the cluster's own user.
+        return "systemctl".into();
+    }
     let Some(by) = &entry.asked_by else { return "-".into() };
     let user = by.strip_prefix("user ").and_then(|uid| uid.parse().ok()).and_then(show::account);
     harmless(&user.unwrap_or_else(|| by.clone()))
@@ -135,14 +139,14 @@ pub(super) fn rows(entries: &[Entry], width: usize, colours: bool) -> String {
     let columns = [right("ID", 0), left("WHEN", 0), left("APP", 0), left("WHAT", 0), left("BY", 1), right("TOOK", 2), left("END", 0)];
     let row = |entry: &Entry| {
         let app = entry.app.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string);
-        [entry.id.to_string(), time::second(entry.begun_ms), app, what(entry), by(entry), took(entry)]
+        [entry.id.to_string(), time::brief(entry.begun_ms), app, what(entry), by(entry), took(entry)]
     };
     let mut rows: Vec<[String; 6]> = entries.iter().map(row).collect();
     let wide = |rows: &[[String; 6]], at: usize| {
         rows.iter().map(|row| table::width(&row[at])).chain([columns[at].name.len()]).max().unwrap_or(0) + 2
     };
     let others = |rows: &[[String; 6]]| (0..6).map(|at| wide(rows, at)).sum::<usize>();
-    // Long names, many slots and long names of users make room for how it ended.
+    // Long names, many slots and long names of users and tokens make room for how it ended.
     for (at, least) in [(2, NAME), (3, NAME), (4, NAME)] {
         let over = (others(&rows) + ENDED).saturating_sub(width);
         let columns = (wide(&rows, at) - 2).saturating_sub(over).max(least);
@@ -165,14 +169,13 @@ pub(super) fn full(entry: &Entry, colours: bool) -> String {
         // Writing to a string cannot fail.
         let _ = writeln!(out, "  {name:<9} {text}");
     };
-    let way = if entry.systemctl { ", by way of systemctl" } else { "" };
     let by = match by(entry).as_str() {
         "-" => String::new(),
-        by => format!(" by {by}{way}"),
+        by => format!(" by {by}"),
     };
     line("asked", format!("{}{by}", time::second(entry.begun_ms)));
-    let waited = entry.waited_ms.filter(|waited| *waited >= 100).map(table::duration);
-    line("took", took(entry) + &waited.map_or_else(String::new, |waited| format!(", {waited} of it behind the roll before")));
+    let waited = entry.waited_ms.filter(|waited| *waited >= 1000).map(table::duration);
+    line("took", took(entry) + &waited.map_or_else(String::new, |waited| format!(", {waited} of it until its roll began")));
     if let Some(roll) = entry.roll {
         let to = entry.generation.map_or_else(String::new, |generation| format!(", generation {generation}"));
         line("roll", format!("{roll}{to}"));
@@ -218,8 +221,12 @@ mod tests {
         let entries = [
             entry(serde_json::json!({})),
             entry(serde_json::json!({ "app": long, "asked_by": "token a-name-of-a-token-with-32-letter", "verb": "scale", "count": 1024 })),
-            entry(serde_json::json!({ "slots": (1..=300).collect::<Vec<u16>>(), "verb": "restart", "end": "failed", "text": "a\u{1b}[2J\nb" })),
-            entry(serde_json::json!({ "app": null, "verb": "hist\u{1b}ory", "asked_by": null, "took_ms": null, "end": "cut-off", "begun_ms": 1 })),
+            entry(
+                serde_json::json!({ "slots": (1..=300).collect::<Vec<u16>>(), "verb": "restart", "end": "failed", "text": "a\u{1b}[2J\nb" }),
+            ),
+            entry(
+                serde_json::json!({ "app": null, "verb": "hist\u{1b}ory", "asked_by": null, "took_ms": null, "end": "cut-off", "begun_ms": 1 }),
+            ),
         ];
         for width in [80, 120, usize::MAX] {
             let text = rows(&entries, width, false);
@@ -227,7 +234,8 @@ mod tests {
             assert!(text.lines().all(|line| table::width(line) <= width), "{text}");
             assert!(!text.contains('\u{1b}'));
         }
-        assert!(rows(&entries, 80, false).contains("failed: a"));
+        let narrow = rows(&entries, 80, false);
+        assert!(narrow.contains("failed: a") && narrow.lines().next().is_some_and(|head| head.contains("TOOK")), "{narrow}");
         assert!(entries.iter().all(|entry| !full(entry, false).contains('\u{1b}')));
     }
 }

@@ -15,6 +15,20 @@ pub fn second(unix_ms: u64) -> String {
     shown(local(unix_ms), local(now_ms()), true)
 }
 
+/// In a narrow column: `14:02:11`, on another day of this year `11-23 14:02`, else `2025-11-23`.
+pub fn brief(unix_ms: u64) -> String {
+    brief_of(local(unix_ms), local(now_ms()))
+}
+
+fn brief_of(at: Parts, now: Parts) -> String {
+    let [year, month, day, hour, minute, _] = at;
+    match () {
+        () if at[..3] == now[..3] => shown(at, now, true),
+        () if year == now[0] => format!("{month:02}-{day:02} {hour:02}:{minute:02}"),
+        () => format!("{year}-{month:02}-{day:02}"),
+    }
+}
+
 /// `14:02 (12 min ago)`, on another day than today `2026-11-23 14:02 (1 d 3 h ago)`.
 pub fn since(unix_ms: u64) -> String {
     let now = now_ms();
@@ -54,9 +68,9 @@ pub(super) fn since_when(text: &str) -> Result<u64, String> {
         return Ok(now.saturating_sub(ago));
     }
     let today = local(now);
-    parts(text, today).map(|parts| unix_ms(parts, local)).ok_or_else(|| {
-        "write 10m or 1h30m (so long ago), 14:00, 2026-11-24, 2026-11-24 14:00, today or yesterday".to_owned()
-    })
+    parts(text, today)
+        .map(|parts| unix_ms(parts, local))
+        .ok_or_else(|| "write 10m or 1h30m (so long ago), 14:00, 2026-11-24, 2026-11-24 14:00, today or yesterday".to_owned())
 }
 
 /// `today`, `yesterday`, a day, a time of today, or both.
@@ -134,6 +148,9 @@ mod tests {
         assert_eq!(shown([2026, 11, 24, 9, 5, 7], now, true), "09:05:07");
         assert_eq!(shown([2026, 11, 24, 9, 5, 7], now, false), "09:05");
         assert_eq!(shown([2026, 11, 23, 23, 59, 59], now, true), "2026-11-23 23:59:59");
+        assert_eq!(brief_of([2026, 11, 24, 9, 5, 7], now), "09:05:07");
+        assert_eq!(brief_of([2026, 11, 23, 23, 59, 59], now), "11-23 23:59");
+        assert_eq!(brief_of([2025, 11, 24, 9, 5, 7], now), "2025-11-24");
         let then = local(now_ms());
         assert!((2020..2200).contains(&then[0]) && (1..=12).contains(&then[1]), "{then:?}");
     }

@@ -80,7 +80,10 @@ fn a_roll_ends_all_that_it_carried_out() {
     // One of which nothing was written stands for what it carried out.
     roll_ended(&database, &roll(71, "done", json!({ "slots": [2] })), 100, 5000).unwrap();
     let entry = &all(&database)[0];
-    assert_eq!((entry.verb.as_str(), entry.asked_by.as_deref(), entry.begun_ms, entry.took_ms), ("restart", Some("token ci"), 4960, Some(40)));
+    assert_eq!(
+        (entry.verb.as_str(), entry.asked_by.as_deref(), entry.begun_ms, entry.took_ms),
+        ("restart", Some("token ci"), 4960, Some(40))
+    );
 }
 
 #[test]
@@ -93,7 +96,12 @@ fn what_a_master_before_left_open_is_settled_by_what_this_one_knows() {
             carried_by(&database, key, of).unwrap();
         }
     }
-    let rolls = [roll(70, "running", json!({})), roll(69, "done", json!({})), roll(80, "waiting", json!({ "app": "mail" })), roll(60, "done", json!({}))];
+    let rolls = [
+        roll(70, "running", json!({})),
+        roll(69, "done", json!({})),
+        roll(80, "waiting", json!({ "app": "mail" })),
+        roll(60, "done", json!({})),
+    ];
     settle(&database, &rolls, 100, 5000).unwrap();
     let ends: Vec<_> = all(&database).iter().rev().map(|entry| (entry.end, entry.roll)).collect();
     assert_eq!(
@@ -130,7 +138,8 @@ fn parts() {
         asked(&database, &order(key, app, Act::new("start"))).unwrap();
     }
     (TABLES.told)(&database, "something is missing").unwrap();
-    let ids = |part: Part| list(&database, &Part { limit: part.limit.max(1), ..part }).unwrap().iter().map(|entry| entry.id).collect::<Vec<_>>();
+    let ids =
+        |part: Part| list(&database, &Part { limit: part.limit.max(1), ..part }).unwrap().iter().map(|entry| entry.id).collect::<Vec<_>>();
     let many = Part { limit: 10, ..Part::default() };
     let (api, bg): (AppName, AppName) = ("api".parse().unwrap(), "bg".parse().unwrap());
     assert_eq!(ids(many.clone()), [5, 4, 3, 2, 1]);
@@ -172,4 +181,29 @@ fn what_somebody_else_wrote_is_told_as_far_as_it_makes_sense() {
     let entry = one(&database, 1).unwrap().unwrap();
     assert_eq!((entry.app, entry.slots, entry.count, entry.begun_ms, entry.took_ms), (None, None, None, 0, None));
     assert_eq!((entry.end, entry.verb.as_str(), entry.roll, entry.steps), (End::CutOff, "\u{fffd}\u{1b}", None, Vec::new()));
+}
+
+#[tokio::test]
+async fn a_database_of_each_format_is_read_and_says_what_it_said() {
+    for format in 1..=TABLES.migrations.len() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("store.sqlite");
+        let specimen = format!("{}/tests/fixtures/formats/store-{format}.sqlite", env!("CARGO_MANIFEST_DIR"));
+        std::fs::copy(specimen, &path).unwrap();
+        let store = crate::store::Store::new(path, TABLES, || {});
+        let entries = store.read(|connection| list(connection, &Part { limit: 10, ..Part::default() })).await.unwrap();
+        let told: Vec<_> = entries.iter().map(|entry| (entry.id, entry.verb.as_str(), entry.asked_by.as_deref(), entry.end)).collect();
+        let expected = [
+            (3, "restart", Some("192.0.2.7"), End::Running),
+            (2, "scale", Some("token ci"), End::Refused),
+            (1, "reload", Some("user 0"), End::Done),
+        ];
+        assert_eq!(told, expected, "format {format}");
+        let reload = store.read(|connection| one(connection, 1)).await.unwrap().unwrap();
+        assert_eq!((reload.took_ms, reload.systemctl, reload.steps.len(), reload.steps[1].at_ms), (Some(352), true, 2, 340));
+        // And it can be gone on with.
+        store.write(|connection| settle(connection, &[], 0, 0));
+        let entries = store.read(|connection| list(connection, &Part { limit: 1, ..Part::default() })).await.unwrap();
+        assert_eq!((entries[0].end, store.trouble()), (End::CutOff, None));
+    }
 }

@@ -32,7 +32,8 @@ pub(super) fn number(number: u64) -> i64 {
 
 /// The first bytes of a text, whole characters.
 fn short(text: &str, bytes: usize) -> &str {
-    &text[..text.floor_char_boundary(bytes)]
+    let end = (0..=bytes.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
+    &text[..end.unwrap_or(0)]
 }
 
 /// Somebody asked.
@@ -146,7 +147,8 @@ pub fn settle(connection: &Connection, rolls: &[types::Roll], at: u64, now_ms: u
     for roll in rolls {
         let (app, id) = (roll.app.as_str(), number(roll.id));
         // Asked for, and the master before did not live to write down which roll carries it out.
-        let bound = connection.query_row("SELECT count(*) FROM entry WHERE app = ?1 AND roll = ?2", params![app, id], |row| row.get::<_, i64>(0))?;
+        let bound = connection
+            .query_row("SELECT count(*) FROM entry WHERE app = ?1 AND roll = ?2", params![app, id], |row| row.get::<_, i64>(0))?;
         if bound == 0 && roll.under_way() {
             connection.execute("UPDATE entry SET roll = ?2 WHERE app = ?1 AND roll IS NULL AND state = 'running'", params![app, id])?;
         }
@@ -154,8 +156,7 @@ pub fn settle(connection: &Connection, rolls: &[types::Roll], at: u64, now_ms: u
             roll_ended(connection, roll, at, now_ms)?;
         }
     }
-    let going: Vec<(&str, i64)> =
-        rolls.iter().filter(|roll| roll.under_way()).map(|roll| (roll.app.as_str(), number(roll.id))).collect();
+    let going: Vec<(&str, i64)> = rolls.iter().filter(|roll| roll.under_way()).map(|roll| (roll.app.as_str(), number(roll.id))).collect();
     let mut statement = connection.prepare("SELECT id, app, roll FROM entry WHERE state = 'running'")?;
     let open: Vec<(i64, Option<String>, Option<i64>)> =
         statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?.collect::<rusqlite::Result<_>>()?;

@@ -79,8 +79,13 @@ impl<S: Systemd> Master<S> {
         let (end, text) = match &done {
             // Its end is that of the roll.
             Ok(Done { roll: Some(roll), .. }) if roll.under_way() => {
-                let (key, roll) = (asked.key, roll.id);
-                store.write(move |connection| history::carried_by(connection, key, roll));
+                let (key, id, at, now) = (asked.key, roll.id, at(), unix_ms());
+                // It may have ended since that was read, and nobody tells so twice.
+                let over = lock(&self.rolls).get(app, id).filter(|roll| !roll.under_way());
+                store.write(move |connection| {
+                    history::carried_by(connection, key, id)?;
+                    over.as_ref().map_or(Ok(()), |roll| history::roll_ended(connection, roll, at, now))
+                });
                 return done;
             }
             Ok(done) => (End::Done, done.message.clone()),
@@ -122,7 +127,10 @@ impl<S: Systemd> Master<S> {
         let entry = self.read_history(move |connection| history::one(connection, id)).await?;
         let sees = |entry: &Entry| seen.is_none_or(|seen| entry.app.as_ref().is_some_and(|app| seen.contains(app)));
         entry.filter(sees).ok_or_else(|| {
-            let why = format!("there is no entry {id} in the history, which keeps the last {}. `project-cluster history` lists them", history::MOST);
+            let why = format!(
+                "there is no entry {id} in the history, which keeps the last {}. `project-cluster history` lists them",
+                history::MOST
+            );
             Refusal::new(Code::NotFound, why).at("entry")
         })
     }

@@ -103,10 +103,7 @@ impl Store {
     ///
     /// # Errors
     /// Why it cannot be read, for people.
-    pub async fn read<T: Send + 'static>(
-        &self,
-        what: impl Fn(&Connection) -> rusqlite::Result<T> + Send + 'static,
-    ) -> Result<T, String> {
+    pub async fn read<T: Send + 'static>(&self, what: impl Fn(&Connection) -> rusqlite::Result<T> + Send + 'static) -> Result<T, String> {
         let (job, answer) = Reading::new(what);
         self.put(Box::new(job));
         match tokio::time::timeout(ANSWER, answer).await {
@@ -260,8 +257,11 @@ impl Shared {
         }
         let (lost, why) = (state.lost, state.trouble.clone().unwrap_or_default());
         // Where that cannot be written the next time has more to say.
-        if (self.tables.told)(connection, &format!("what happened before this is not here, {lost} times something could not be written: {why}"))
-            .is_ok()
+        if (self.tables.told)(
+            connection,
+            &format!("what happened before this is not here, {lost} times something could not be written: {why}"),
+        )
+        .is_ok()
         {
             say!(Notice, "what happens is written down again; {lost} times something was not: {why}");
             (state.lost, state.trouble) = (0, None);

@@ -42,9 +42,7 @@ fn write(store: &Store, text: &str) {
 }
 
 async fn words(store: &Store) -> Result<Vec<String>, String> {
-    store
-        .read(|connection| connection.prepare("SELECT text FROM word ORDER BY id")?.query_map([], |row| row.get(0))?.collect())
-        .await
+    store.read(|connection| connection.prepare("SELECT text FROM word ORDER BY id")?.query_map([], |row| row.get(0))?.collect()).await
 }
 
 #[tokio::test]
@@ -177,7 +175,10 @@ async fn whatever_is_damaged_goes_aside_with_its_log_and_the_last_few_are_kept()
         std::fs::remove_file(place.path()).unwrap();
     }
     let names = place.names();
-    assert!(!names.iter().any(|name| name.contains("damaged-1")) && names.iter().filter(|name| !name.ends_with("-wal")).count() == 5, "{names:?}");
+    assert!(
+        !names.iter().any(|name| name.contains("damaged-1")) && names.iter().filter(|name| !name.ends_with("-wal")).count() == 5,
+        "{names:?}"
+    );
     assert!(names.iter().filter(|name| name.ends_with("-wal")).count() <= 5, "{names:?}");
 }
 
@@ -238,8 +239,7 @@ fn the_queue_has_an_end_and_its_thread_too() {
     assert!(store.close(SOON) && RESTS.load(Ordering::Relaxed) >= 1);
     let done = DONE.load(Ordering::Relaxed);
     assert!((QUEUE - 1..=QUEUE).contains(&done), "{done}");
-    let told: String =
-        rusqlite::Connection::open(place.path()).unwrap().query_row("SELECT text FROM word", [], |row| row.get(0)).unwrap();
+    let told: String = rusqlite::Connection::open(place.path()).unwrap().query_row("SELECT text FROM word", [], |row| row.get(0)).unwrap();
     assert!(told.contains(&format!("{} times something could not be written", QUEUE + 10 - done)), "{told}");
     assert_eq!(store.trouble(), None);
 }
@@ -248,7 +248,8 @@ fn the_queue_has_an_end_and_its_thread_too() {
 async fn what_goes_gives_its_pages_back() {
     let place = Place::new();
     let store = place.store();
-    let pages = async || store.read(|connection| connection.pragma_query_value(None, "page_count", |row| row.get::<_, i64>(0))).await.unwrap();
+    let pages =
+        async || store.read(|connection| connection.pragma_query_value(None, "page_count", |row| row.get::<_, i64>(0))).await.unwrap();
     for _ in 0..100 {
         write(&store, &"x".repeat(4000));
     }

@@ -59,13 +59,14 @@ fn it_says_who_asked_for_what_and_what_came_of_it() {
 
     let entries = history(&cluster, &[]);
     let all: Vec<Value> = entries.iter().rev().map(told).collect();
+    let own = format!("user {}", cluster.run(&["id", "-u", "project-cluster"]).ok().trim());
     assert_eq!(
         json!(all),
         json!([
             ["api", "reload", null, null, "user 0", false, "done"],
             ["api", "scale", null, 3, "user 0", false, "done"],
-            // systemd runs the reload step of the handle, as root, whoever asked for it.
-            ["api", "reload", null, null, "user 0", true, "done"],
+            // systemd runs the reload step of the handle, as the cluster's user, whoever asked for it.
+            ["api", "reload", null, null, own, true, "done"],
             ["api", "restart", [2], null, "token ci", false, "done"],
             ["bg", "stop", null, null, "user 0", false, "done"],
             ["bg", "reload", null, null, "user 0", false, "refused"],
@@ -91,7 +92,7 @@ fn it_says_who_asked_for_what_and_what_came_of_it() {
     assert!(row(1).starts_with("api reload root ") && row(1).contains("failed: api:0"), "{table}");
     assert!(row(2).starts_with("api restart 02 token ci ") && row(2).ends_with(" done"), "{table}");
     let full = cluster.cli(&["history", "--id", "3"]).ok();
-    assert!(full.contains("by root, by way of systemctl") && full.contains("api:01 (generation 3) is ready"), "{full}");
+    assert!(full.contains(" by systemctl\n") && full.contains("api:01 (generation 3) is ready"), "{full}");
     // Of a worker: what was asked of its app, and of itself.
     let worker: Vec<Value> = history(&cluster, &["api:02"]).iter().map(|entry| entry["id"].clone()).collect();
     assert_eq!(worker, [7, 4, 3, 2, 1]);
@@ -207,6 +208,9 @@ fn on_a_full_disk_workers_are_replaced_and_what_is_lost_is_said() {
     cluster.cli(&["reset", "api"]).ok();
     let entries = history(&cluster, &[]);
     assert!(entries.iter().any(|entry| entry["verb"] == "reset" && entry["end"] == "done"), "{entries:#?}");
-    assert!(entries.iter().any(|entry| entry["verb"] == "history" && text(entry).contains("times something could not be written")), "{entries:#?}");
+    assert!(
+        entries.iter().any(|entry| entry["verb"] == "history" && text(entry).contains("times something could not be written")),
+        "{entries:#?}"
+    );
     assert!(serde_json::from_str::<Value>(&health()).unwrap()["history"].is_null());
 }

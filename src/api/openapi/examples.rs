@@ -15,7 +15,13 @@ use crate::api::types::{App, AppState, Done, Health, Roll, RollEnd, RollState, S
 use crate::names::Generation;
 
 pub(super) fn health() -> Value {
-    json!(Health { name: "project-cluster".into(), version: env!("CARGO_PKG_VERSION").into(), pid: 812, uptime_ms: 86_400_000, history: None })
+    json!(Health {
+        name: "project-cluster".into(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        pid: 812,
+        uptime_ms: 86_400_000,
+        history: None
+    })
 }
 
 fn api() -> App {

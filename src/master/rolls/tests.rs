@@ -22,6 +22,7 @@ use crate::worker::published::{Published, Told};
 mod back;
 mod deaths;
 mod hooks;
+mod past;
 mod remembering;
 mod steer;
 mod stops;
