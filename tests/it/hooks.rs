@@ -114,7 +114,12 @@ fn after_and_failed_tell_and_change_nothing() {
 
 #[test]
 fn a_hook_has_its_time_and_ends_with_its_app() {
-    let cluster = shop(2, &format!("{MIGRATE}reload.hooks.timeout = \"1s\""));
+    let cluster = shop(2, MIGRATE);
+    let limited = |limit: &str| {
+        cluster.config(&app("api", 2, "node app.js 3000", &format!("listen = 3000\n{MIGRATE}reload.hooks.timeout = \"{limit}\"")));
+        cluster.cli(&["install"]).ok();
+    };
+    limited("1s");
     let sleeps = || cluster.sh("pgrep -x sleep || :").ok();
     deploy(&cluster, "v2", "sleep 1000 & sleep 1001");
     let failed = cluster.cli(&["reload", "api"]).exits(1);
@@ -126,8 +131,7 @@ fn a_hook_has_its_time_and_ends_with_its_app() {
     assert_eq!((sleeps(), loaded(&cluster), cluster.generations("api")), (String::new(), vec![], vec![1]));
 
     // By hand it is told to be done with.
-    cluster.config(&app("api", 2, "node app.js 3000", &format!("listen = 3000\n{MIGRATE}")));
-    cluster.cli(&["install"]).ok();
+    limited("5m");
     let waits = cluster.spawn(&["project-cluster", "reload", "api"]);
     let unit = "project-cluster-api:before@3.service";
     let runs = || cluster.state(unit) == "activating" && sleeps().lines().count() == 2;

@@ -7,7 +7,7 @@ use tokio::time::timeout;
 
 use super::carry::{LOOK_AGAIN, heard};
 use super::recorder::Recorder;
-use super::{clock, lock, unix_ms};
+use super::{lock, unix_ms};
 use crate::api::events::Kind;
 use crate::api::types::{Hook, HookState};
 use crate::config::settings;
@@ -48,6 +48,7 @@ impl<S: Systemd> Master<S> {
         let record = lock(&self.rolls).get(&name, ticket.0);
         let known = record.and_then(|record| record.hooks.into_iter().find(|hook| hook.kind == kind));
         let begun = known.as_ref().map(|known| known.state);
+        let since_ms = known.as_ref().map_or_else(unix_ms, |known| known.since_ms);
         match known.map(|known| (known.state, known.reason)) {
             Some((HookState::Done, _)) => return Came::Well,
             Some((HookState::Failed, reason)) => return Came::Failed(reason.unwrap_or_default()),
@@ -55,8 +56,8 @@ impl<S: Systemd> Master<S> {
         }
         let to = roll.plan().to;
         let unit = units.hook(kind, HookInstance { generation: to.generation, pin: to.pin });
-        let (since, since_ms) = (clock(), unix_ms());
-        let since = since.now();
+        // Of one that is taken up by the wall clock, which may have been set.
+        let since = keeper.clock.now().saturating_sub(unix_ms().saturating_sub(since_ms));
         if begun.is_none() {
             let hook = Hook { kind, unit: unit.clone(), state: HookState::Running, since_ms, took_ms: None, reason: None };
             lock(&self.rolls).change(&name, ticket, |record| record.hooks.push(hook));
@@ -82,7 +83,7 @@ impl<S: Systemd> Master<S> {
         if came == Came::Left {
             hook::clear(&*self.systemd, &unit, limits).await;
         }
-        let took_ms = clock().now().saturating_sub(since);
+        let took_ms = keeper.clock.now().saturating_sub(since);
         if let Came::Failed(why) = &mut came {
             for line in self.journal.last_lines(&unit, keeper.begin * 1000, LINES).await {
                 why.push_str(&format!("\n{line}"));

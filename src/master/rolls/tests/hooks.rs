@@ -8,7 +8,7 @@ const HOOKED: &str = "[apps.api]\nworkers = 3\ncommand = \"/usr/bin/node x.js\"\
 
 /// Where this hook fails, or takes so long.
 async fn hooked(fails: &'static str, takes: Duration) -> Stage {
-    Stage::with(HOOKED, move |unit| match unit.split_once(':') {
+    Stage::with(HOOKED, move |unit| match unit.split_once("-api:") {
         Some((_, hook)) if hook.starts_with(fails) && !fails.is_empty() => App::crashing(takes),
         Some(_) => App::ready_after(takes),
         None => App::ready_after(Duration::from_millis(100)),
