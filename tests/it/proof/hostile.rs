@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::cluster::{Cluster, SOON};
-use crate::hostile::{UNIT, bounded_stop, stage, stop, stop_unnoticed};
+use crate::hostile::{UNIT, bounded_stop, stage, stop, stop_unnoticed, stop_unnoticed_or_told};
 use crate::support::wait_for;
 
 /// Room for a hundred thousand descriptors.
@@ -11,17 +11,17 @@ const WIDE: &str = "systemd.LimitNOFILE = 220000";
 
 #[test]
 fn a_hundred_thousand_descriptors() {
-    stop_unnoticed(&stage("descriptors", WIDE), |_| {});
+    stop_unnoticed_or_told(&stage("descriptors", WIDE));
 }
 
 #[test]
 fn an_epoll_set_of_a_hundred_thousand() {
-    stop_unnoticed(&stage("megabytes", WIDE), |_| {});
+    stop_unnoticed_or_told(&stage("megabytes", WIDE));
 }
 
 #[test]
 fn thousands_of_epoll_sets_in_epoll_sets() {
-    stop_unnoticed(&stage("nested", WIDE), |_| {});
+    stop_unnoticed_or_told(&stage("nested", WIDE));
 }
 
 #[test]
