@@ -96,7 +96,7 @@ fn deploy(sandbox: &Sandbox, load: &Load) -> Result<(), String> {
     let slow = slow.stop();
     let by_old: u64 = slow.pids().iter().filter(|(pid, _)| old.values().any(|old| old.to_string() == **pid)).map(|(_, count)| count).sum();
     println!(
-        "  reports: {} asked for, {} answered, {by_old} of them by workers of version 1 that were leaving or left; {} failed",
+        "  reports: {} asked for, {} answered, {by_old} of them by version 1, whose workers have left; {} failed",
         slow.sent,
         slow.ok,
         slow.failed()

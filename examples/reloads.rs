@@ -33,6 +33,13 @@ const GRACEFUL: [Server; 2] = [
         "env = { PYTHONPATH = \"/usr/local/lib/uvicorn\" }",
     ),
 ];
+/// Whose the losses of the graceful ones are.
+const OWN: &str = "\
+Graceful by themselves (`drain_by = \"self\"`), under the same load on connections that stay busy. Beside each the same server
+alone, without this program, that gets one SIGTERM under that load. What fails is a request that a client sends as its connection is
+closed: Go's `Shutdown` closes connections that are idle at that moment and announces no end to them, uvicorn closes behind an answer without
+`Connection: close`. Clients repeat such requests where they may; wrk does not.";
+
 const HANDLERS_MS: [u32; 3] = [0, 20, 200];
 const CONNECTIONS: u32 = 64;
 const WORKERS: usize = 2;
@@ -83,15 +90,7 @@ fn main() -> Result<(), String> {
         }
     }
     tell(String::new());
-    tell(
-        "Graceful by themselves (`drain_by = \"self\"`), under the same load on connections that stay busy. Beside each the same server"
-            .into(),
-    );
-    tell(
-        "alone, without this program, that gets one SIGTERM under that load: a server that closes a connection while the client's next"
-            .into(),
-    );
-    tell("request is on its way loses that request, whoever sends the signal, and a client that may not repeat it has lost it.".into());
+    tell(OWN.into());
     tell(String::new());
     tell(
         "| server | handler | sent | failed | a reload took | of what kind | a reload and connection | alone: connections that it broke |"

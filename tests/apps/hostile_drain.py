@@ -203,17 +203,23 @@ def others_socket():
 def attacks():
     """Stops whoever drains it, who is of the same user by then."""
 
+    # It hides in /proc, and takes signals: what is new and may be signalled is it.
+    def mine(pid, number):
+        try:
+            os.kill(pid, number)
+            return True
+        except OSError:
+            return False
+
+    near = range(os.getpid() + 1, os.getpid() + 3000)
+    known = [pid for pid in near if mine(pid, 0)]
+
     def stop_it():
         while True:
-            for pid in filter(str.isdigit, os.listdir("/proc")):
-                try:
-                    with open(f"/proc/{pid}/comm") as file:
-                        if file.read() == "pc-drain\n":
-                            os.kill(int(pid), signal.SIGSTOP)
-                            print("stopped it", flush=True)
-                            return
-                except OSError:
-                    pass
+            for pid in near:
+                if pid not in known and mine(pid, signal.SIGSTOP):
+                    print("stopped it", flush=True)
+                    return
 
     in_thread(stop_it)
 
@@ -366,5 +372,8 @@ def unshared_files():
 
 
 if os.environ.get("PROJECT_CLUSTER_SLOT") == "1":
+    # Not in its unit: who drains it would be as patient.
+    if sys.argv[1] != "attacks":
+        os.nice(19)
     globals()[sys.argv[1]]()
 serve()

@@ -40,7 +40,8 @@ impl Qemu {
             .arg(files.join("kernel"))
             .arg("-initrd")
             .arg(files.join("initramfs"))
-            .args(["-append", "console=ttyS0 quiet panic=1 rw mitigations=off"])
+            // Where the machine gets no processor for a while its kernel would take the timer for a broken one, and panic.
+            .args(["-append", "console=ttyS0 quiet panic=1 rw mitigations=off no_timer_check"])
             .args(["-add-fd", &format!("fd={},set=1", disk.as_raw_fd())])
             .args(["-blockdev", &base, "-blockdev", "driver=raw,node-name=base,read-only=on,file=file"])
             .args(["-blockdev", "driver=file,node-name=changes,filename=/dev/fdset/1,locking=off"])

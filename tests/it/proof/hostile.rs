@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::cluster::{Cluster, SOON};
-use crate::hostile::{UNIT, bounded_stop, stage, stop, stop_unnoticed};
+use crate::hostile::{UNIT, bounded_stop, stage, stop, stop_unnoticed, stop_unnoticed_or_told};
 use crate::support::wait_for;
 
 /// Room for a hundred thousand descriptors.
@@ -11,17 +11,17 @@ const WIDE: &str = "systemd.LimitNOFILE = 220000";
 
 #[test]
 fn a_hundred_thousand_descriptors() {
-    stop_unnoticed(&stage("descriptors", WIDE), |_| {});
+    stop_unnoticed_or_told(&stage("descriptors", WIDE));
 }
 
 #[test]
 fn an_epoll_set_of_a_hundred_thousand() {
-    stop_unnoticed(&stage("megabytes", WIDE), |_| {});
+    stop_unnoticed_or_told(&stage("megabytes", WIDE));
 }
 
 #[test]
 fn thousands_of_epoll_sets_in_epoll_sets() {
-    stop_unnoticed(&stage("nested", WIDE), |_| {});
+    stop_unnoticed_or_told(&stage("nested", WIDE));
 }
 
 #[test]
@@ -66,7 +66,10 @@ fn a_thread_with_descriptors_of_its_own() {
 
 #[test]
 fn the_helper_is_stopped_by_the_worker() {
-    let end = bounded_stop(&stage("attacks", ""), |_| {});
+    let cluster = stage("attacks", "");
+    let held = hold(&cluster, 24);
+    let end = bounded_stop(&cluster, |_| {});
+    drop(held);
     assert!(end.journal.contains("stopped it") && end.journal.contains("Stopping timed out"), "{}", end.journal);
 }
 
@@ -78,7 +81,7 @@ fn no_room_for_another_descriptor() {
 #[test]
 fn a_fork_bomb_at_its_limit() {
     let cluster = stage("bomb", "systemd.LimitNPROC = 150");
-    cluster.wait_until("the bomb is at its limit", SOON, || cluster.pids_of_unit(UNIT).len() > 60);
+    cluster.wait_until("the bomb is at its limit", 4 * SOON, || cluster.pids_of_unit(UNIT).len() > 60);
     stop(&cluster, |_| {});
 }
 
@@ -107,7 +110,7 @@ fn numbers_of_processes_that_become_others_outside() {
     let reuses = cluster.spawn(&["python3", "-c", REUSER, &group, &main.to_string()]);
     cluster.wait_until("numbers are used again", SOON, || reuses.stdout().contains("begun"));
     stop(&cluster, |_| {});
-    cluster.wait_until("it has looked", SOON, || reuses.stdout().contains("lost"));
+    cluster.wait_until("it has looked", 4 * SOON, || reuses.stdout().contains("lost"));
     let said = reuses.stdout();
     println!("{}", said.trim().replace('\n', "; "));
     assert!(said.contains("lost 0 of ") && !said.contains("lost 0 of 0 "), "{said}");
@@ -175,7 +178,9 @@ fn ten_thousand_connections_that_never_end() {
         || cluster.sh("ss -Htn state established 'sport = :3000' | wc -l").ok().trim().parse::<usize>().is_ok_and(|open| open >= 9_900);
     cluster.wait_until("the kernel has all of them", SOON, accepted);
     let end = stop(&cluster, |_| {});
-    assert!(end.journal.contains("still open"), "{}", end.journal);
+    // On a slow machine so many are not looked at in time, and that is told.
+    let told = ["still open", "not all of it could be looked at"];
+    assert!(told.iter().any(|told| end.journal.contains(told)), "{}", end.journal);
     drop(held);
 }
 
