@@ -70,7 +70,9 @@ impl Outcome {
             RollState::Failed if verb == "abort" && roll.end == Some(RollEnd::AllOld) => {
                 Self { app, outcome: End::Done, code: None, message: "the old workers serve as before".into(), roll: None, failure: None }
             }
-            _ if roll.stands_still() => Self { code: Some("paused".into()), ..Self::bad(&app, End::Paused, paused(&roll), Failure::Failed) },
+            _ if roll.stands_still() => {
+                Self { code: Some("paused".into()), ..Self::bad(&app, End::Paused, paused(&roll), Failure::Failed) }
+            }
             RollState::Failed => Self { code: Some("failed".into()), ..Self::bad(&app, End::Failed, failed(&roll), Failure::Failed) },
             RollState::Waiting | RollState::Running | RollState::Paused => Self::open(&app, verb),
         };

@@ -234,8 +234,10 @@ async fn add<S: Systemd>(
     Query(Add { wait, watch, count }): Query<Add>,
 ) -> Result<Response, Refusal> {
     let app = known(&master, &caller, &path.app)?;
-    carry_out(master, &caller, app, Patience { wait, watch, back: false }, async move |master, app| master.change(&app, &Change::Add(count.0)).await)
-        .await
+    carry_out(master, &caller, app, Patience { wait, watch, back: false }, async move |master, app| {
+        master.change(&app, &Change::Add(count.0)).await
+    })
+    .await
 }
 
 async fn scale<S: Systemd>(
@@ -245,8 +247,10 @@ async fn scale<S: Systemd>(
     Query(Scale { wait, watch, count }): Query<Scale>,
 ) -> Result<Response, Refusal> {
     let app = known(&master, &caller, &path.app)?;
-    carry_out(master, &caller, app, Patience { wait, watch, back: false }, async move |master, app| master.change(&app, &Change::Scale(count.0)).await)
-        .await
+    carry_out(master, &caller, app, Patience { wait, watch, back: false }, async move |master, app| {
+        master.change(&app, &Change::Scale(count.0)).await
+    })
+    .await
 }
 
 async fn remove<S: Systemd>(
@@ -260,7 +264,8 @@ async fn remove<S: Systemd>(
         Which::Slots(slots) => Change::Remove(slots),
         Which::All => Change::Scale(0),
     };
-    carry_out(master, &caller, app, Patience { wait, watch, back: false }, async move |master, app| master.change(&app, &change).await).await
+    carry_out(master, &caller, app, Patience { wait, watch, back: false }, async move |master, app| master.change(&app, &change).await)
+        .await
 }
 
 async fn reset<S: Systemd>(
