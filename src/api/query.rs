@@ -172,7 +172,7 @@ mod tests {
         }
         assert_eq!(read::<Share>("10%").unwrap().0, Amount::Percent(10));
         assert_eq!(read::<Share>("2").unwrap().0, Amount::Count(2));
-        for text in ["", "%", "101%", "1025", "-1", "+1", "1.5", "a"] {
+        for text in ["", "%", "101%", "1025", "-1", "+1", "01", "05%", "1.5", "a"] {
             assert!(read::<Share>(text).is_err(), "{text}");
         }
         assert!(read::<Limit>("0").is_err() && read::<Limit>("1001").is_err() && read::<Limit>("1000").is_ok());

@@ -530,7 +530,8 @@ impl Roll {
     /// As in a list: a roll of a thousand workers has four thousand steps.
     #[must_use]
     pub fn without_steps(&self) -> Self {
-        let Self { app, id, asked_by, generation, pin, slots, state, sequence, ready, target, steps: _, hooks, reason, end, took_ms, cut } = self;
+        let Self { app, id, asked_by, generation, pin, slots, state, sequence, ready, target, steps: _, hooks, reason, end, took_ms, cut } =
+            self;
         Self {
             app: app.clone(),
             id: *id,

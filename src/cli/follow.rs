@@ -142,7 +142,10 @@ pub(super) async fn tell_standing(client: &Client, name: &AppName) {
         Some(held) => {
             let why = held.reason.lines().next().map(harmless).unwrap_or_default();
             let since = time::moment(held.since_ms);
-            status::tell(&format!("held since {since}, because generation {} failed: {why}; `project-cluster show {name}`", held.generation));
+            status::tell(&format!(
+                "held since {since}, because generation {} failed: {why}; `project-cluster show {name}`",
+                held.generation
+            ));
         }
         None => status::tell_up(name),
     }

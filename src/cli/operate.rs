@@ -74,7 +74,11 @@ pub(crate) async fn steer(context: &Context, verb: &str, select: &[String], wait
         match roll {
             Some(roll) => errands.push(Errand::of_roll(name, verb, roll.id)),
             None if all => {}
-            None => return Err(Failure::Failed(format!("{name}: no roll is under way, so there is none to {verb}. `project-cluster show {name}`"))),
+            None => {
+                return Err(Failure::Failed(format!(
+                    "{name}: no roll is under way, so there is none to {verb}. `project-cluster show {name}`"
+                )));
+            }
         }
     }
     if errands.is_empty() {

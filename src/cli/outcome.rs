@@ -73,7 +73,9 @@ impl Outcome {
             RollState::Failed if verb == "abort" && roll.end == Some(RollEnd::AllOld) => {
                 Self { app, outcome: End::Done, code: None, message: "the old workers serve as before".into(), roll: None, failure: None }
             }
-            _ if roll.stands_still() => Self { code: Some("paused".into()), ..Self::bad(&app, End::Paused, paused(&roll), Failure::Failed) },
+            _ if roll.stands_still() => {
+                Self { code: Some("paused".into()), ..Self::bad(&app, End::Paused, paused(&roll), Failure::Failed) }
+            }
             RollState::Failed => Self { code: Some("failed".into()), ..Self::bad(&app, End::Failed, failed(&roll), Failure::Failed) },
             RollState::Waiting | RollState::Running | RollState::Paused => Self::open(&app, verb),
         };
@@ -83,7 +85,8 @@ impl Outcome {
     /// A roll that is done and whose old workers still drain; they are not waited for any longer.
     pub fn drains(roll: Roll) -> Self {
         let app = roll.app.to_string();
-        let message = format!("done, and old workers still drain; not waiting any longer. `project-cluster show {app}` tells how they stand");
+        let message =
+            format!("done, and old workers still drain; not waiting any longer. `project-cluster show {app}` tells how they stand");
         Self { roll: Some(roll), ..Self::bad(&app, End::Begun, message, Failure::Failed) }
     }
 

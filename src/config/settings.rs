@@ -414,9 +414,9 @@ pub enum Amount {
 }
 
 impl Amount {
-    /// `2` or `10%`, at most so many workers and so many percent.
+    /// `2` or `10%`, without needless zeros, at most so many workers and so many percent.
     pub fn parse(text: &str, workers: u16, percent: u16) -> Option<Self> {
-        let number = |text: &str| text.parse::<u16>().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()));
+        let number = |text: &str| text.parse::<u16>().ok().filter(|number| number.to_string() == text);
         match text.strip_suffix('%') {
             Some(text) => number(text).filter(|share| *share <= percent).map(Self::Percent),
             None => number(text).filter(|count| *count <= workers).map(Self::Count),

@@ -228,8 +228,8 @@ pub async fn execute<S: Systemd, K: Keeper>(systemd: Arc<S>, roll: &mut Roll, mu
         }
         // What was seen is told before the roll is written down, so that a master to come knows it: who is to blame, say.
         tell_seen(&mut actions, roll, &mut deps.keeper);
-        if written
-            && let Err(why) = deps.keeper.persist(roll)
+        let unwritten = if written { deps.keeper.persist(roll).err() } else { None };
+        if let Some(why) = &unwritten
             && matches!(roll.phase(), Phase::Forward { .. })
         {
             // Whoever comes after us could not tell what we did: the less we do, the better.
@@ -242,8 +242,10 @@ pub async fn execute<S: Systemd, K: Keeper>(systemd: Arc<S>, roll: &mut Roll, mu
             tell_seen(&mut actions, roll, &mut deps.keeper);
         }
         if let Some((heeds, answer)) = answer {
+            let forgotten = unwritten.is_some() && matches!(roll.phase(), Phase::Paused { .. });
+            let why = "its roll is paused, but that cannot be written down: a master that is restarted would go on with it";
             // Who asked may have gone.
-            let _ = answer.send(heeds);
+            let _ = answer.send(if forgotten { Err(why) } else { heeds });
         }
         for action in actions {
             let (verb, worker, limit) = match action {

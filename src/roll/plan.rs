@@ -9,8 +9,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::stage::{Sight, World};
-use crate::config::settings::Reload;
 pub use crate::config::settings::OnFailure;
+use crate::config::settings::Reload;
 use crate::names::{AppName, Generation, Instance, Slot};
 use crate::systemd::ActiveState;
 

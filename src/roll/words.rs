@@ -168,7 +168,9 @@ impl Step {
             Self::Stuck(worker, why) => format!("{} cannot be stopped: {why}", who(worker)),
             Self::GoingBack(why) => format!("going back: {why}"),
             Self::Resized(count) => format!("{count} workers are wanted from now on"),
-            Self::Baking(count, ms) => format!("{} ready, and watched until ready for {} s", canaries(*count, "is", "are"), ms.div_ceil(1000)),
+            Self::Baking(count, ms) => {
+                format!("{} ready, and watched until ready for {} s", canaries(*count, "is", "are"), ms.div_ceil(1000))
+            }
             Self::Passed(count) => format!("{} passed, the rest follows", canaries(*count, "has", "have")),
             Self::Paused(why) => format!("paused: {why}"),
             Self::Resumed => "goes on".into(),

@@ -177,6 +177,7 @@ pub fn no_more_workers_live_than_max_live_says_those_on_their_way_down_too() {
     // Another reload, while the last of the generation before the last may still be on its way down.
     let said = cluster.cli(&["reload", "api"]).ok();
     assert!(said.contains("done: generation 4, 3 of 3 ready"), "{said}");
-    let refused = cluster.sh("sed -i 's/max_live = 4/max_live = 3/' /etc/project-cluster/cluster.toml; project-cluster check || exit 0").stderr;
+    let refused =
+        cluster.sh("sed -i 's/max_live = 4/max_live = 3/' /etc/project-cluster/cluster.toml; project-cluster check || exit 0").stderr;
     assert!(refused.contains("max_live lets 3 workers live, and a roll of 3 needs 4"), "{refused}");
 }

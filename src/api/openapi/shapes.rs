@@ -46,7 +46,7 @@ shape!([] To, "To", json_schema!({
     "type": "string", "pattern": "^(previous|[1-9][0-9]{0,18})$", "examples": ["previous", "4"]
 }));
 shape!([] Share, "Share", json_schema!({
-    "type": "string", "pattern": "^([0-9]{1,3}|10[01][0-9]|102[0-4]|(100|[0-9]{1,2})%)$", "examples": ["2", "10%"]
+    "type": "string", "pattern": "^(0|[1-9][0-9]{0,2}|10[01][0-9]|102[0-4]|(100|[1-9]?[0-9])%)$", "examples": ["2", "10%"]
 }));
 shape!([const MIN: u16, const MAX: u16] Number<MIN, MAX>, "Number", json_schema!({ "type": "integer", "minimum": MIN, "maximum": MAX }));
 

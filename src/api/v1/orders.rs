@@ -250,7 +250,8 @@ async fn sleep<S: Systemd>(
     Query(Whole { wait, watch }): Query<Whole>,
 ) -> Result<Response, Refusal> {
     let app = known(&master, &caller, &path.app)?;
-    carry_out(master, &caller, app, Patience { wait, watch, back: false }, Act::new("sleep"), async |master, app| master.sleep(&app).await).await
+    carry_out(master, &caller, app, Patience { wait, watch, back: false }, Act::new("sleep"), async |master, app| master.sleep(&app).await)
+        .await
 }
 
 async fn add<S: Systemd>(
@@ -261,8 +262,10 @@ async fn add<S: Systemd>(
 ) -> Result<Response, Refusal> {
     let app = known(&master, &caller, &path.app)?;
     let act = Act::new("add").count(count.0);
-    carry_out(master, &caller, app, Patience { wait, watch, back: false }, act, async move |master, app| master.change(&app, &Change::Add(count.0)).await)
-        .await
+    carry_out(master, &caller, app, Patience { wait, watch, back: false }, act, async move |master, app| {
+        master.change(&app, &Change::Add(count.0)).await
+    })
+    .await
 }
 
 async fn scale<S: Systemd>(
@@ -273,8 +276,10 @@ async fn scale<S: Systemd>(
 ) -> Result<Response, Refusal> {
     let app = known(&master, &caller, &path.app)?;
     let act = Act::new("scale").count(count.0);
-    carry_out(master, &caller, app, Patience { wait, watch, back: false }, act, async move |master, app| master.change(&app, &Change::Scale(count.0)).await)
-        .await
+    carry_out(master, &caller, app, Patience { wait, watch, back: false }, act, async move |master, app| {
+        master.change(&app, &Change::Scale(count.0)).await
+    })
+    .await
 }
 
 async fn remove<S: Systemd>(
@@ -289,7 +294,8 @@ async fn remove<S: Systemd>(
         Which::Slots(slots) => (act.of(Some(&slots)), Change::Remove(slots)),
         Which::All => (act, Change::Scale(0)),
     };
-    carry_out(master, &caller, app, Patience { wait, watch, back: false }, act, async move |master, app| master.change(&app, &change).await).await
+    carry_out(master, &caller, app, Patience { wait, watch, back: false }, act, async move |master, app| master.change(&app, &change).await)
+        .await
 }
 
 async fn reset<S: Systemd>(
@@ -313,7 +319,10 @@ async fn apply<S: Systemd>(
     // Its client may have installed this app a moment ago.
     master.renew_settings();
     let app = known(&master, &caller, &path.app)?;
-    carry_out(master, &caller, app, Patience { wait, watch, back: false }, Act::new("apply"), async move |master, app| master.apply(&app, start).await).await
+    carry_out(master, &caller, app, Patience { wait, watch, back: false }, Act::new("apply"), async move |master, app| {
+        master.apply(&app, start).await
+    })
+    .await
 }
 
 /// Carries out an order to its end, and answers as its client waits. A failure that no client hears is said; the history has

@@ -158,7 +158,8 @@ impl<S: Systemd> Master<S> {
         if let (Spawn::Child { ports, .. }, true) = (&app.spawn, plan.canary > plan.surge) {
             let extra = ports.map_or(0, |(first, last)| usize::from(last - first) + 1);
             if extra < plan.canary {
-                let why = format!("{name}: {} canaries need a port each beside those of the old workers, and `ports` has {extra}", plan.canary);
+                let why =
+                    format!("{name}: {} canaries need a port each beside those of the old workers, and `ports` has {extra}", plan.canary);
                 return Err(conflict(format!("{why}. Ask for fewer, or write more `ports`, then `sudo project-cluster install`")));
             }
         }
@@ -288,10 +289,14 @@ fn refused(name: &AppName, units: &AppUnits<'_>, why: &plan::Refusal) -> String 
         plan::Refusal::NoneWanted => format!("{name}: {why}. `project-cluster stop {name}` stops it"),
         plan::Refusal::NotNew { .. } => format!("{name}: {why}"),
         plan::Refusal::NoRoom => {
-            format!("{name}: {why}. Write max_surge = 1 in [apps.{name}.reload], then `sudo project-cluster install`; or without: `project-cluster reload {name} --canary 0`")
+            format!(
+                "{name}: {why}. Write max_surge = 1 in [apps.{name}.reload], then `sudo project-cluster install`; or without: `project-cluster reload {name} --canary 0`"
+            )
         }
         plan::Refusal::Hasty { .. } => {
-            format!("{name}: {why}. Watch them for less: `project-cluster reload {name} --bake 30s`; or write a longer `deadline` in [apps.{name}.reload]")
+            format!(
+                "{name}: {why}. Watch them for less: `project-cluster reload {name} --bake 30s`; or write a longer `deadline` in [apps.{name}.reload]"
+            )
         }
     }
 }

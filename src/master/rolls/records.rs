@@ -145,10 +145,11 @@ impl Rolls {
         hears
     }
 
-    /// Where the roll of this number hears them; none where it is not the one that runs.
-    pub(in crate::master) fn steer(&self, app: &AppName, id: u64) -> Option<mpsc::Sender<Asked>> {
-        let rolls = self.apps.get(app)?;
-        rolls.orders.clone().filter(|_| rolls.queue.running() == Some(Ticket(id)))
+    /// Where the roll of this number hears them; none where it is not the one that runs, and within that none where it has
+    /// only just begun.
+    pub(in crate::master) fn steer(&self, app: &AppName, id: u64) -> Option<Option<mpsc::Sender<Asked>>> {
+        let rolls = self.apps.get(app).filter(|rolls| rolls.queue.running() == Some(Ticket(id)))?;
+        Some(rolls.orders.clone())
     }
 
     /// The roll that is paused.
@@ -177,7 +178,9 @@ impl Rolls {
 
     /// The roll that ran has ended. What waited behind it begins now.
     pub(super) fn ended(&mut self, app: &AppName) -> Option<(Ticket, Order)> {
-        self.of(app).queue.ended()
+        let rolls = self.of(app);
+        rolls.orders = None;
+        rolls.queue.ended()
     }
 
     /// The app was stopped: what waits is not wanted any more.

@@ -10,6 +10,8 @@ use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::task::JoinHandle;
+
 use super::lock;
 use crate::files;
 use crate::master::Master;
@@ -24,7 +26,7 @@ const TAKEN: Duration = Duration::from_secs(30);
 impl<S: Systemd> Master<S> {
     /// Lets the app's handle show this roll.
     pub(super) async fn show(self: &Arc<Self>, units: &AppUnits<'_>, ticket: Ticket) {
-        self.mark(units, ticket.0).await;
+        drop(self.mark(units, ticket.0).await);
     }
 
     /// Lets the status of the app's handle tell how the app stands, where no roll does: behind the end of a hold, say.
@@ -36,19 +38,23 @@ impl<S: Systemd> Master<S> {
             world.get(&units.handle()).is_some_and(|seen| seen.state.active == ActiveState::Active && seen.state.job.is_none())
         };
         if idle && !lock(&self.rolls).under_way(name) {
-            self.mark(&units, 0).await;
+            // To its end: a person's reload right behind this must not become one with it, and nothing reloaded.
+            if let Some(told) = self.mark(&units, 0).await {
+                let _ = tokio::time::timeout(TAKEN, told).await;
+            }
         }
     }
 
-    async fn mark(self: &Arc<Self>, units: &AppUnits<'_>, number: u64) {
+    async fn mark(self: &Arc<Self>, units: &AppUnits<'_>, number: u64) -> Option<JoinHandle<()>> {
         let (path, handle) = (self.places.shown(units.app), units.handle());
         let unshown = |why: &dyn Display| say!(Info, "{handle} does not show this roll: {why}");
         if let Err(why) = files::replace(&path, number.to_string().as_bytes(), 0o600) {
-            return unshown(&format_args!("{}: {why}", path.display()));
+            unshown(&format_args!("{}: {why}", path.display()));
+            return None;
         }
         let (master, app) = (Arc::clone(self), units.app.clone());
         let shows = handle.clone();
-        tokio::spawn(async move {
+        let job = tokio::spawn(async move {
             if let Err(why) = master.systemd.job(Verb::Reload, &shows, TAKEN).await {
                 say!(Info, "{shows} may not show the roll of {app}: {why}");
             }
@@ -60,6 +66,7 @@ impl<S: Systemd> Master<S> {
         });
         // That request goes out first.
         tokio::task::yield_now().await;
+        Some(job)
     }
 
     /// A mark of the master before, where no step is there to take it.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::lock;
 use crate::api::error::{Code, Refusal};
@@ -17,6 +18,9 @@ use crate::systemd::{ActiveState, Systemd};
 
 /// A roll reads systemd before it heeds anything, and that has a deadline of its own, as has what it read just before.
 const HEARD: Duration = Duration::from_secs(60);
+
+/// How soon a roll that has just begun is asked again.
+const BEGINS: Duration = Duration::from_millis(20);
 
 /// What a person may ask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,13 +51,22 @@ impl<S: Systemd> Master<S> {
     /// When it is not the roll under way, or cannot heed that as it stands.
     pub async fn steer(self: &Arc<Self>, name: &AppName, id: u64, order: Order) -> Result<Done, Refusal> {
         let known = self.roll(name, id, None, Duration::ZERO).await?;
-        let conflict = |why: &str| Refusal::new(Code::Conflict, format!("{name}: {why}. `project-cluster show {name}` tells how it stands"));
-        let asks = lock(&self.rolls).steer(name, id).ok_or_else(|| {
-            conflict(match known.state {
-                RollState::Waiting => "this roll has not begun, it waits for the one before it, and only one that is under way can be steered",
-                _ => "its roll has ended",
-            })
-        })?;
+        let begun = Instant::now();
+        let conflict =
+            |why: &str| Refusal::new(Code::Conflict, format!("{name}: {why}. `project-cluster show {name}` tells how it stands"));
+        let asks = loop {
+            let asks = lock(&self.rolls).steer(name, id).ok_or_else(|| {
+                conflict(match known.state {
+                    RollState::Waiting => "this roll has not begun, it waits for the one before it, and only one under way can be steered",
+                    _ => "its roll has ended",
+                })
+            })?;
+            match asks {
+                Some(asks) => break asks,
+                None if begun.elapsed() > HEARD => return Err(conflict("its roll does not begin")),
+                None => tokio::time::sleep(BEGINS).await,
+            }
+        };
         let (answer, answered) = oneshot::channel();
         let asked = Asked { order: order.by(under_way::asker()), answer };
         let heard = async {
@@ -65,7 +78,8 @@ impl<S: Systemd> Master<S> {
             Ok(Some(Err(why))) => return Err(conflict(why)),
             Ok(None) => return Err(conflict("its roll has just ended")),
             Err(_) => {
-                let why = format!("{name}: its roll waits for systemd and has not heeded this yet; it may still. `project-cluster show {name}`");
+                let why =
+                    format!("{name}: its roll waits for systemd and has not heeded this yet; it may still. `project-cluster show {name}`");
                 return Err(Refusal::new(Code::Unavailable, why));
             }
         }

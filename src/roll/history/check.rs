@@ -299,7 +299,8 @@ impl History<'_> {
         let actions = self.roll.step(event, now);
         let call = |action: &Action| matches!(action, Action::Start(_) | Action::Stop(_));
         let turn = |step: &Step| matches!(step, Step::Paused(_) | Step::Resumed | Step::Baking(..) | Step::Passed(_));
-        let written = |action: &Action| call(action) || matches!(action, Action::Ended(_)) || matches!(action, Action::Progress(step) if turn(step));
+        let written =
+            |action: &Action| call(action) || matches!(action, Action::Ended(_)) || matches!(action, Action::Progress(step) if turn(step));
         if actions.iter().any(written) {
             self.kept = self.roll.clone();
         }

@@ -192,7 +192,8 @@ impl History<'_> {
             return Err(format!("invariant 1: without {instance} only {ready} are ready"));
         }
         // Beside another old one that serves its slot, one is needed no more, canaries or not.
-        let doubled = || self.remaining().any(|other| other != instance && other.slot == instance.slot && !self.is_new(other) && self.told_up(other));
+        let doubled =
+            || self.remaining().any(|other| other != instance && other.slot == instance.slot && !self.is_new(other) && self.told_up(other));
         if !back && !self.is_new(instance) && !self.basis.passed && self.basis.slots.contains(&instance.slot) && !doubled() {
             return Err(format!("{instance} goes before the canaries have passed"));
         }

@@ -66,8 +66,7 @@ impl Roll {
             _ => None,
         };
         let canaries = self.canaries().map(|(worker, known)| Canary { worker: *worker, ready_for: ready_for(known), ends: known.ends });
-        let watched =
-            Watched { app: &self.plan.app, wanted: self.canaries_wanted(), bake: self.trial_ms(), canaries: canaries.collect() };
+        let watched = Watched { app: &self.plan.app, wanted: self.canaries_wanted(), bake: self.trial_ms(), canaries: canaries.collect() };
         let (wanted, ready) = (watched.wanted, watched.canaries.iter().filter(|canary| canary.ready_for.is_some()).count());
         match Steady.judge(&watched) {
             Verdict::Good => {

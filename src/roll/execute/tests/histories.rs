@@ -209,7 +209,17 @@ impl Life<'_> {
             let (cluster, app) = names();
             let limits = Limits { start: Duration::from_secs(10), stop: Duration::from_secs(5) };
             let (keeper, target) = (Arc::clone(&self.book), self.target.subscribe());
-            let deps = Deps { cluster, app, limits, clock, keeper, handle_since, sockets: vec![SOCKET.into()], target, orders: mpsc::channel(1).1 };
+            let deps = Deps {
+                cluster,
+                app,
+                limits,
+                clock,
+                keeper,
+                handle_since,
+                sockets: vec![SOCKET.into()],
+                target,
+                orders: mpsc::channel(1).1,
+            };
             let away = tokio::select! {
                 biased;
                 outcome = execute(Arc::clone(&self.fatal), &mut roll, deps) => return (outcome, dead),
@@ -315,7 +325,13 @@ fn a_master_that_comes_back_makes_no_move_on_what_it_remembers() {
     let quick = App { stop: Some(ms(1)), ..App::ready_after(ms(0)) };
     let scenario = Scenario {
         old: vec![false, true, true, false],
-        reload: Reload { max_surge: Amount::Count(2), max_unavailable: Amount::Count(1), min_ready: ms(1000), deadline: DEADLINE, ..Reload::default() },
+        reload: Reload {
+            max_surge: Amount::Count(2),
+            max_unavailable: Amount::Count(1),
+            min_ready: ms(1000),
+            deadline: DEADLINE,
+            ..Reload::default()
+        },
         new: vec![quick; 6],
         again: vec![quick; 6],
         hurries: false,

@@ -94,7 +94,10 @@ async fn a_paused_roll_does_nothing_until_it_is_resumed() {
         // Longer than its deadline: that stands still.
         tokio::time::sleep(Duration::from_secs(3600)).await;
         assert_eq!(stage.calls(), calls);
-        assert_eq!(stage.active(), [all(4, 4)[1..].to_vec(), all(5, 2)].concat().into_iter().collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>());
+        assert_eq!(
+            stage.active(),
+            [all(4, 4)[1..].to_vec(), all(5, 2)].concat().into_iter().collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>()
+        );
         assert_eq!(stage.steer(Steer::Resume).await, Ok(()));
         assert!(matches!(stage.kept().phase(), Phase::Forward { .. }));
     };
