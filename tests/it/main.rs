@@ -16,6 +16,7 @@ mod demand;
 mod documents;
 mod door;
 mod events;
+mod faults;
 mod glance;
 mod handle;
 mod install;

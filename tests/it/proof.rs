@@ -1,4 +1,4 @@
-//! What `make proof` shows and `make test` has no time for: runtimes that start slowly, and every point of a roll.
+//! What `make proof` shows and `make test` has no time for: runtimes that start slowly, what takes long.
 //! `.config/nextest.toml` leaves this module out of the default profile; the profile `proof` runs it and nothing else.
 
 mod rootless;
@@ -6,11 +6,6 @@ mod rootless;
 use std::collections::BTreeSet;
 
 use super::cluster::{SOON, app, installed};
-
-#[test]
-fn a_master_killed_at_every_point_of_a_roll() {
-    super::deaths::all();
-}
 
 #[test]
 fn a_bus_that_hangs_for_longer_than_a_call_may_take() {

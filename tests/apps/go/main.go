@@ -2,12 +2,17 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"log"
+	"net"
 	"net/http"
 	"os"
+	"os/signal"
 	"strconv"
 	"strings"
+	"sync"
+	"syscall"
 	"time"
 )
 
@@ -37,5 +42,37 @@ func main() {
 		}
 		fmt.Fprint(w, body)
 	})
-	log.Fatal(http.ListenAndServe(os.Getenv("HOST")+":"+port, nil))
+	address := os.Getenv("HOST") + ":" + port
+	if code, err := strconv.Atoi(os.Getenv("GRACEFUL")); err == nil {
+		graceful(address, code)
+	}
+	log.Fatal(http.ListenAndServe(address, nil))
+}
+
+// graceful ends with that code when SIGTERM came and all that was accepted has its answer.
+func graceful(address string, code int) {
+	var open sync.WaitGroup
+	server := &http.Server{Addr: address}
+	server.ConnState = func(_ net.Conn, state http.ConnState) {
+		switch state {
+		case http.StateNew:
+			open.Add(1)
+		case http.StateClosed:
+			open.Done()
+		}
+	}
+	ended := make(chan os.Signal, 1)
+	signal.Notify(ended, syscall.SIGTERM)
+	go func() {
+		<-ended
+		server.Shutdown(context.Background())
+	}()
+	// It returns when nothing is accepted any more, and all that was is counted.
+	if err := server.ListenAndServe(); err != http.ErrServerClosed {
+		log.Fatal(err)
+	}
+	open.Wait()
+	ms, _ := strconv.Atoi(os.Getenv("LINGERS"))
+	time.Sleep(time.Duration(ms) * time.Millisecond)
+	os.Exit(code)
 }

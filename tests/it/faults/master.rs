@@ -1,0 +1,128 @@
+//! What happens to the master in a roll.
+
+use super::super::cluster::{ADDRESS, SOON};
+use super::super::deaths;
+use super::stage::{ALL_NEW, Lost, MASTER, Stage, record, stage};
+
+/// The master that is there, and the wait for another one.
+fn another(stage: &Stage, master: Option<i32>) {
+    stage.wait_until("another master is there", 2 * SOON, || stage.main_pid(MASTER).is_some_and(|new| Some(new) != master));
+}
+
+#[test]
+fn killed_in_the_middle() {
+    let stage = stage("");
+    let reload = stage.half_way();
+    stage.kill(stage.main_pid(MASTER).unwrap(), "KILL");
+    stage.ends("`kill -9`", reload, 0, ALL_NEW, Lost::Nothing);
+}
+
+#[test]
+fn killed_at_every_step_of_every_kind_of_roll() {
+    let cluster = deaths::stage_of(
+        "const server = require('http').createServer((_, answer) => answer.setHeader('Connection', 'close').end('v1 '));
+        process.on('SIGTERM', () => server.close(() => process.exit(0)));
+        server.listen(3000);",
+    );
+    let load = cluster.load(ADDRESS).connections(2).pause(std::time::Duration::from_millis(10)).start();
+    let points = deaths::all(&cluster);
+    let report = load.stop();
+    report.none_failed(1000);
+    let end = "as asked: all new where the version is good, all old and held where not";
+    record(&format!("`kill -9` at each step: {points} points of reloads, failing reloads, restarts, scalings"), &report, &Lost::Nothing, end, "0, and 1 where it fails");
+}
+
+#[test]
+fn killed_again_and_again() {
+    let stage = stage("");
+    stage.write(format!("/run/systemd/system/{MASTER}.d/quick.conf"), "[Service]\nRestartSec=20ms\n");
+    stage.systemctl(&["daemon-reload"]).ok();
+    let reload = stage.half_way();
+    for _ in 0..6 {
+        let master = stage.main_pid(MASTER);
+        if let Some(pid) = master {
+            stage.run(&["kill", "-9", &pid.to_string()]);
+        }
+        another(&stage, master);
+    }
+    stage.ends("`kill -9`, six times in a row", reload, 0, ALL_NEW, Lost::Nothing);
+}
+
+#[test]
+fn restarted() {
+    let stage = stage("");
+    let reload = stage.half_way();
+    stage.systemctl(&["restart", MASTER]).ok();
+    stage.ends("`systemctl restart`", reload, 0, ALL_NEW, Lost::Nothing);
+}
+
+#[test]
+fn stopped_and_started_by_who_asks() {
+    let stage = stage("");
+    let reload = stage.half_way();
+    stage.systemctl(&["stop", MASTER]).ok();
+    stage.ends("`systemctl stop`", reload, 0, ALL_NEW, Lost::Nothing);
+}
+
+#[test]
+fn halted_and_resumed() {
+    let stage = stage("");
+    let reload = stage.half_way();
+    let (master, halted) = (stage.main_pid(MASTER).unwrap(), std::time::Instant::now());
+    stage.kill(master, "STOP");
+    stage.wait_until("3 s are over", SOON, || halted.elapsed().as_secs() >= 3);
+    stage.kill(master, "CONT");
+    stage.ends("SIGSTOP for 3 s", reload, 0, ALL_NEW, Lost::Nothing);
+}
+
+#[test]
+fn halted_until_the_watchdog_bites() {
+    let stage = stage("");
+    stage.write(format!("/run/systemd/system/{MASTER}.d/quick.conf"), "[Service]\nWatchdogSec=2s\n");
+    stage.systemctl(&["daemon-reload"]).ok();
+    stage.systemctl(&["restart", MASTER]).ok();
+    let reload = stage.half_way();
+    let master = stage.main_pid(MASTER);
+    stage.kill(master.unwrap(), "STOP");
+    another(&stage, master);
+    assert!(stage.journal_of(MASTER).contains("Watchdog timeout"), "{}", stage.journal_of(MASTER));
+    stage.ends("SIGSTOP until its watchdog (2 s here) ends it", reload, 0, ALL_NEW, Lost::Nothing);
+}
+
+#[test]
+fn without_a_free_descriptor() {
+    let stage = stage("");
+    let reload = stage.half_way();
+    let master = stage.main_pid(MASTER).unwrap();
+    // What is open stays so; nothing more can be opened.
+    stage.sh(&format!("prlimit --pid {master} --nofile=$(ls /proc/{master}/fd | wc -l):1024")).ok();
+    stage.wait_until("it says so, or is through", SOON, || stage.journal_of(MASTER).contains("Too many open files") || !reload.runs());
+    let short = std::time::Instant::now();
+    stage.wait_until("2 s are over", SOON, || short.elapsed().as_secs() >= 2);
+    stage.sh(&format!("prlimit --pid {master} --nofile=1024:1024")).ok();
+    stage.ends("no free descriptor for 2 s", reload, 0, ALL_NEW, Lost::Nothing);
+}
+
+#[test]
+fn replaced_and_restarted() {
+    let stage = stage("");
+    let reload = stage.half_way();
+    let before = stage.sh("stat -c %i /usr/bin/project-cluster").ok();
+    // What an upgrade does, where /usr/bin cannot be written: another file under the same name.
+    stage.sh("cp /usr/bin/project-cluster /srv/next; mount --bind /srv/next /usr/bin/project-cluster").ok();
+    assert_ne!(stage.sh("stat -c %i /usr/bin/project-cluster").ok(), before);
+    stage.systemctl(&["restart", MASTER]).ok();
+    stage.ends("its program replaced, and restarted", reload, 0, ALL_NEW, Lost::Nothing);
+}
+
+#[test]
+fn killed_and_its_notes_torn() {
+    let stage = stage("");
+    let reload = stage.half_way();
+    stage.systemctl(&["kill", "-s", "STOP", MASTER]).ok();
+    stage.sh("for file in /run/project-cluster/state/roll-*.json; do echo '{\"torn' > $file; done").ok();
+    stage.systemctl(&["kill", "-s", "KILL", MASTER]).ok();
+    let output = stage.ended(reload);
+    println!("{}{}", output.stdout, output.stderr);
+    stage.settles("`kill -9`, and the file of the roll torn", &format!("exit {}", output.code), ALL_NEW, Lost::Nothing);
+}
