@@ -1,9 +1,12 @@
-// A plain net/http server.
+// A plain net/http server. With GRACEFUL in its environment it ends what it has begun when SIGTERM comes.
 package main
 
 import (
 	"context"
+	"crypto/rand"
+	"crypto/sha256"
 	"fmt"
+	"io"
 	"log"
 	"net"
 	"net/http"
@@ -12,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -42,17 +46,47 @@ func main() {
 		}
 		fmt.Fprint(w, body)
 	})
-	address := os.Getenv("HOST") + ":" + port
-	if code, err := strconv.Atoi(os.Getenv("GRACEFUL")); err == nil {
-		graceful(address, code)
+	http.HandleFunc("/echo/", echo())
+	var listener net.Listener
+	var err error
+	if port == "fds" {
+		listener, err = net.FileListener(os.NewFile(3, "inherited"))
+	} else {
+		listener, err = net.Listen("tcp", os.Getenv("HOST")+":"+port)
 	}
-	log.Fatal(http.ListenAndServe(address, nil))
+	if err != nil {
+		log.Fatal(err)
+	}
+	if code := os.Getenv("GRACEFUL"); code != "" {
+		graceful(listener, code)
+	}
+	log.Fatal(http.Serve(listener, nil))
+}
+
+// echo is what echo/echo.js does.
+func echo() http.HandlerFunc {
+	me := make([]byte, 8)
+	rand.Read(me)
+	var had atomic.Uint64
+	return func(w http.ResponseWriter, r *http.Request) {
+		words := strings.Split(r.URL.Path, "/")
+		body, err := io.ReadAll(r.Body)
+		if err != nil || len(words) != 4 {
+			http.Error(w, "no", http.StatusBadRequest)
+			return
+		}
+		number := had.Add(1)
+		ms, _ := strconv.Atoi(words[2])
+		time.Sleep(time.Duration(ms) * time.Millisecond)
+		fmt.Fprintf(w, "%s %x %x %d\n", words[3], sha256.Sum256(body), me, number)
+	}
 }
 
 // graceful ends with that code when SIGTERM came and all that was accepted has its answer.
-func graceful(address string, code int) {
+func graceful(listener net.Listener, text string) {
+	code, _ := strconv.Atoi(text)
 	var open sync.WaitGroup
-	server := &http.Server{Addr: address}
+	server := &http.Server{}
 	server.ConnState = func(_ net.Conn, state http.ConnState) {
 		switch state {
 		case http.StateNew:
@@ -68,7 +102,7 @@ func graceful(address string, code int) {
 		server.Shutdown(context.Background())
 	}()
 	// It returns when nothing is accepted any more, and all that was is counted.
-	if err := server.ListenAndServe(); err != http.ErrServerClosed {
+	if err := server.Serve(listener); err != http.ErrServerClosed {
 		log.Fatal(err)
 	}
 	open.Wait()

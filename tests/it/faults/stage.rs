@@ -161,8 +161,10 @@ impl Stage {
         self.wait_until(&format!("{fault}: nothing rolls any more"), 2 * SOON, || {
             self.cli_answers() && self.app("api")["roll"]["state"] != "running"
         });
-        self.wait_until(&format!("{fault}: nobody is on the way"), SOON, || {
-            self.units("project-cluster-api@*", &["activating", "deactivating"]).is_empty()
+        // Who cannot start is tried again and again, in a mix.
+        let on_the_way: &[&str] = if end == MIXED { &["deactivating"] } else { &["activating", "deactivating"] };
+        self.wait_until(&format!("{fault}: nobody is on the way"), 2 * SOON, || {
+            self.units("project-cluster-api@*", on_the_way).is_empty()
         });
         let (state, workers) = (self.state(HANDLE), self.workers("api"));
         let held = !self.app("api")["held"].is_null();
@@ -178,8 +180,12 @@ impl Stage {
             let mut slots: Vec<&str> = workers.iter().map(|unit| instance(unit).split('.').next().unwrap()).collect();
             slots.sort_unstable();
             slots.dedup();
-            assert_eq!((slots.len(), workers.len()), (self.target, self.target), "{fault}: {workers:?}");
-            assert_eq!(self.units("project-cluster-api@*", &["failed"]), Vec::<String>::new(), "{fault}");
+            assert_eq!(slots.len(), self.target, "{fault}: each slot is served: {workers:?}");
+            // In a mix one may stand beside the one that was to replace it.
+            assert!(workers.len() == self.target || end == MIXED, "{fault}: {workers:?}");
+            if end != MIXED {
+                assert_eq!(self.units("project-cluster-api@*", &["failed"]), Vec::<String>::new(), "{fault}");
+            }
             self.load.wait_for_answers(10);
             if !matches!(lost, Lost::Closed(_)) {
                 assert_eq!(socket(&self.cluster), self.inode, "{fault}: the socket is the same");
