@@ -1,5 +1,5 @@
 //! The soak: plain Node, Go, asyncio and axum servers that are reloaded again and again under load, one fault every half a
-//! minute. `make soak`, as root; SECONDS, REPLACEMENTS and REQUESTS are how long at least.
+//! minute. `make soak`, as root; SOAK_SECONDS, REPLACEMENTS and REQUESTS are how long at least.
 //!
 //! It fails when a request fails, is executed twice or is answered with anything but its own answer, when a reload fails, or
 //! when descriptors, memory and units are not at the end what they were at the start.
@@ -51,7 +51,7 @@ impl Length {
             Ok(text) if !text.is_empty() => text.parse::<u64>().map(Some).map_err(|why| format!("{name}={text}: {why}")),
             _ => Ok(None),
         };
-        let [seconds, replacements, requests] = [number("SECONDS")?, number("REPLACEMENTS")?, number("REQUESTS")?];
+        let [seconds, replacements, requests] = [number("SOAK_SECONDS")?, number("REPLACEMENTS")?, number("REQUESTS")?];
         let full = seconds.is_none() && replacements.is_none() && requests.is_none();
         let or = |given: Option<u64>, default: u64| given.unwrap_or(if full { default } else { 0 });
         Ok(Self {

@@ -210,7 +210,7 @@ impl Stage {
 
 /// The inode of the app's listening socket.
 fn socket(cluster: &Sandbox) -> String {
-    cluster.sh("ss -Hltnxe | grep -E ':3000 |/api.sock' | grep -oE 'ino:[0-9]+| [0-9]+ +\\* 0' | sort -u").ok()
+    cluster.sh("ss -Hltne 'sport = :3000' | grep -o 'ino:[0-9]*' || :; ss -Hlx | awk '$5 ~ \"^/run/shop/\" { print $5, $6 }'").ok()
 }
 
 /// No request failed but those that may.
