@@ -48,12 +48,13 @@ impl Sum {
         self.counts.values().map(|(answers, highest)| highest.saturating_sub(*answers)).sum()
     }
 
-    /// More than can be, by a process that counts wrongly: never.
+    /// How many processes have answered.
     pub fn processes(&self) -> usize {
         self.counts.len()
     }
 
-    fn add(&mut self, other: &Self) {
+    /// Both together.
+    pub fn add(&mut self, other: &Self) {
         self.sent += other.sent;
         self.ok += other.ok;
         self.failed += other.failed;

@@ -8,6 +8,16 @@ use std::collections::BTreeSet;
 use super::cluster::{SOON, app, installed};
 
 #[test]
+fn a_daemon_reload_and_new_buses_in_a_roll_change_nothing() {
+    super::upheaval::a_daemon_reload_and_new_buses_in_a_roll_change_nothing();
+}
+
+#[test]
+fn hands_on_workers_in_a_roll() {
+    super::meddling::hands_on_workers_in_a_roll();
+}
+
+#[test]
 fn a_bus_that_hangs_for_longer_than_a_call_may_take() {
     super::upheaval::a_bus_that_hangs();
 }

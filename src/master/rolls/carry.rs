@@ -165,7 +165,8 @@ impl<S: Systemd> Master<S> {
                 let who: Vec<String> =
                     who.iter().map(|(worker, stage)| format!("{}: {}", words::who(units.app, worker), stage.name())).collect();
                 let mend = again.unwrap_or_else(|| format!("`project-cluster reload {}` replaces them all, once it is mended", units.app));
-                (reason.clone(), format!(". Left in a mix: {}. {mend}", who.join(", ")))
+                // A line of its own: each is cut, and who is left matters more than the whole of why.
+                (reason.clone(), format!("\nLeft in a mix: {}. {mend}", who.join(", ")))
             }
         };
         let mut lines = String::new();

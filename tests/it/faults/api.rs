@@ -16,8 +16,8 @@ for index in range(1000):
         held.append(one)
     except OSError as why:
         print(index, why, flush=True)
-print('held', flush=True)
-time.sleep(4)
+print('held', held[-1].recv(99).decode().split()[1], flush=True)
+time.sleep(2)
 ";
 
 #[test]
@@ -25,7 +25,7 @@ fn a_thousand_idle_connections() {
     let stage = stage("");
     let reload = stage.begun();
     let crowd = stage.spawn(&["python3", "-c", IDLE]);
-    stage.wait_until("no place is left", SOON, || crowd.stdout().contains("held"));
+    stage.wait_until("no place is left", SOON, || crowd.stdout().contains("held 503"));
     // Who comes now finds none until the crowd's time is over, and asks again.
     let second = stage.spawn(&["systemctl", "reload", HANDLE]);
     stage.ended(reload).exits(0);

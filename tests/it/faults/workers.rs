@@ -34,7 +34,7 @@ fn new_ones_die_within_min_ready() {
     let stage = stage("reload.min_ready = \"1s\"");
     let reload = stage.deploys("(sleep 0.4; kill $$) & export GRACEFUL=3; exec hello-go 3000");
     let said = stage.ends("new ones end with 3 within `min_ready`", reload, 1, HELD, Lost::Nothing);
-    assert!(said.stderr.contains("exited with 3"), "{}", said.stderr);
+    assert!(said.stderr.contains("api:01 (generation 2) left"), "{}", said.stderr);
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn new_ones_find_their_own_port_taken() {
 #[test]
 fn the_extra_port_of_a_roll_is_taken() {
     let child = "spawn = \"child\"\nport = 3000\nports = \"4100-4100\"\nenv = { GRACEFUL = \"0\" }";
-    let other = app("other", 1, "hello-go 3001", "listen = 3001");
+    let other = app("other", 1, "hello-go 3010", "listen = 3010");
     let cluster = installed(&format!("{}{other}", app("api", 2, "hello-go", child)));
     cluster.cli(&["install", "--now"]).ok();
     cluster.sh("systemd-run -q -u foreign hello-go 4100").ok();
