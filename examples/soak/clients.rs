@@ -3,8 +3,8 @@
 //! So it shows what was answered wrongly, and what was executed without an answer: a process's count has a gap there.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::fmt;
+use std::fs::File;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};

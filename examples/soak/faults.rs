@@ -13,13 +13,19 @@ const FAULTS: [(&str, &str); 12] = [
     ("`daemon-reload`", "systemctl daemon-reload"),
     ("`systemctl restart dbus`", "systemctl restart dbus.service"),
     ("`daemon-reexec`", "systemctl daemon-reexec"),
-    ("SIGSTOP of the master for 3 s", "systemctl kill -s STOP project-cluster.service; sleep 3; systemctl kill -s CONT project-cluster.service"),
+    (
+        "SIGSTOP of the master for 3 s",
+        "systemctl kill -s STOP project-cluster.service; sleep 3; systemctl kill -s CONT project-cluster.service",
+    ),
     ("`systemctl restart polkit`", "systemctl restart polkit.service"),
     ("`systemctl restart systemd-journald`", "systemctl restart systemd-journald.service"),
     ("`install`", "project-cluster install"),
     ("`systemctl restart` of the master", "systemctl restart project-cluster.service"),
     ("20 clients ask for the same reload", "for i in $(seq 20); do project-cluster reload node & done; wait"),
-    ("100 readers of events that never read, for 5 s", "python3 -c \"\nimport socket, time\nheld = []\nfor _ in range(100):\n    one = socket.socket(socket.AF_UNIX)\n    one.connect('/run/project-cluster/api.sock')\n    one.sendall(b'GET /v1/events HTTP/1.1\\r\\nHost: localhost\\r\\n\\r\\n')\n    held.append(one)\ntime.sleep(5)\n\""),
+    (
+        "100 readers of events that never read, for 5 s",
+        "python3 -c \"\nimport socket, time\nheld = []\nfor _ in range(100):\n    one = socket.socket(socket.AF_UNIX)\n    one.connect('/run/project-cluster/api.sock')\n    one.sendall(b'GET /v1/events HTTP/1.1\\r\\nHost: localhost\\r\\n\\r\\n')\n    held.append(one)\ntime.sleep(5)\n\"",
+    ),
     ("`systemctl stop` of the master", "systemctl stop project-cluster.service"),
 ];
 

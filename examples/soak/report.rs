@@ -49,7 +49,13 @@ impl Told {
         let mut text = String::new();
         let requests: u64 = self.sums.iter().map(|sum| sum.sent).sum();
         // Writing to a string does not fail.
-        let _ = writeln!(text, "{} workers replaced under {requests} requests in {:.0} s, {} faults.\n", self.replaced, self.took.as_secs_f64(), self.faults.len());
+        let _ = writeln!(
+            text,
+            "{} workers replaced under {requests} requests in {:.0} s, {} faults.\n",
+            self.replaced,
+            self.took.as_secs_f64(),
+            self.faults.len()
+        );
         text += "| server | requests | answered | failed | garbled | executed without an answer | processes seen | slowest |\n|---|---|---|---|---|---|---|---|\n";
         for (name, sum) in self.names.iter().zip(&self.sums) {
             let _ = writeln!(

@@ -167,7 +167,9 @@ fn the_app_is_removed() {
     let said = told(&output);
     assert_ne!(output.code, 0);
     let (cluster, load) = stage.into_parts();
-    cluster.wait_until("nothing of it is left", SOON, || cluster.units("project-cluster-api*", &["active", "activating", "deactivating", "failed"]).is_empty());
+    cluster.wait_until("nothing of it is left", SOON, || {
+        cluster.units("project-cluster-api*", &["active", "activating", "deactivating", "failed"]).is_empty()
+    });
     assert_eq!(cluster.workers("other").len(), 1);
     record("`apply` without the app", &load.stop(), &Lost::Closed("the app was removed"), STOPPED, &said);
 }

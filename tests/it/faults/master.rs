@@ -29,7 +29,13 @@ fn killed_at_every_step_of_every_kind_of_roll() {
     let report = load.stop();
     report.none_failed(1000);
     let end = "as asked: all new where the version is good, all old and held where not";
-    record(&format!("`kill -9` at each step: {points} points of reloads, failing reloads, restarts, scalings"), &report, &Lost::Nothing, end, "0, and 1 where it fails");
+    record(
+        &format!("`kill -9` at each step: {points} points of reloads, failing reloads, restarts, scalings"),
+        &report,
+        &Lost::Nothing,
+        end,
+        "0, and 1 where it fails",
+    );
 }
 
 #[test]

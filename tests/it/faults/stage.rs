@@ -163,9 +163,7 @@ impl Stage {
         });
         // Who cannot start is tried again and again, in a mix.
         let on_the_way: &[&str] = if end == MIXED { &["deactivating"] } else { &["activating", "deactivating"] };
-        self.wait_until(&format!("{fault}: nobody is on the way"), 2 * SOON, || {
-            self.units("project-cluster-api@*", on_the_way).is_empty()
-        });
+        self.wait_until(&format!("{fault}: nobody is on the way"), 2 * SOON, || self.units("project-cluster-api@*", on_the_way).is_empty());
         let (state, workers) = (self.state(HANDLE), self.workers("api"));
         let held = !self.app("api")["held"].is_null();
         let generations = self.generations("api");
@@ -220,7 +218,11 @@ fn judge(fault: &str, report: &Report, lost: &Lost) {
     match lost {
         Lost::Nothing => assert_eq!(report.failed(), 0, "{fault}: {report}\n{:#?}", report.samples),
         Lost::Cut(most, whose) => {
-            assert!(only(&["eof", "reset"]) && report.failed() <= *most, "{fault}: {most} of {whose} at most: {report}\n{:#?}", report.samples);
+            assert!(
+                only(&["eof", "reset"]) && report.failed() <= *most,
+                "{fault}: {most} of {whose} at most: {report}\n{:#?}",
+                report.samples
+            );
         }
         Lost::Closed(whose) => assert!(only(&["eof", "reset", "refused"]), "{fault}: of {whose}: {report}\n{:#?}", report.samples),
     }

@@ -102,7 +102,10 @@ fn the_template_is_masked() {
 
 #[test]
 fn the_template_is_edited() {
-    all_new_in_spite_of("the workers' unit edited", &format!("sed -i 's/^TimeoutStopSec=.*/TimeoutStopSec=7s/' {TEMPLATE}; systemctl daemon-reload"));
+    all_new_in_spite_of(
+        "the workers' unit edited",
+        &format!("sed -i 's/^TimeoutStopSec=.*/TimeoutStopSec=7s/' {TEMPLATE}; systemctl daemon-reload"),
+    );
 }
 
 #[test]
@@ -228,7 +231,10 @@ fn the_socket_is_restarted() {
 
 #[test]
 fn the_socket_is_reloaded_or_killed() {
-    all_new_in_spite_of("`systemctl reload` and `kill` of the socket, which has neither", &format!("systemctl reload {SOCKET}; systemctl kill {SOCKET}"));
+    all_new_in_spite_of(
+        "`systemctl reload` and `kill` of the socket, which has neither",
+        &format!("systemctl reload {SOCKET}; systemctl kill {SOCKET}"),
+    );
 }
 
 #[test]
@@ -261,7 +267,13 @@ fn the_target_is_stopped() {
     assert_eq!((cluster.workers("api").len(), cluster.generations("api").len()), (3, 1));
     load.wait_for_answers(20);
     let lost = Lost::Closed("all was stopped");
-    record("`systemctl stop` of the target, and a start", &load.stop(), &lost, "stopped, then one generation", &format!("exit {}", output.code));
+    record(
+        "`systemctl stop` of the target, and a start",
+        &load.stop(),
+        &lost,
+        "stopped, then one generation",
+        &format!("exit {}", output.code),
+    );
 }
 
 #[test]
@@ -284,7 +296,10 @@ fn the_target_is_restarted() {
 
 #[test]
 fn the_target_is_reloaded_or_killed() {
-    all_new_in_spite_of("`systemctl reload` and `kill` of the target, which has neither", &format!("systemctl reload {TARGET}; systemctl kill {TARGET}"));
+    all_new_in_spite_of(
+        "`systemctl reload` and `kill` of the target, which has neither",
+        &format!("systemctl reload {TARGET}; systemctl kill {TARGET}"),
+    );
 }
 
 /// Clients whose request is never over.
@@ -315,7 +330,11 @@ fn a_reboot_in_the_middle() {
     after.wait_for_answers(50);
     after.stop().none_failed(50);
     cluster.wait_until("nothing rolls", SOON, || cluster.app("api")["roll"]["state"] != "running");
-    let end = format!("one generation, {}; down within {:.1} s", if cluster.generations("api") == [1] { "the old one" } else { "the new one" }, took.as_secs_f64());
+    let end = format!(
+        "one generation, {}; down within {:.1} s",
+        if cluster.generations("api") == [1] { "the old one" } else { "the new one" },
+        took.as_secs_f64()
+    );
     record("a reboot", &report, &Lost::Closed("the machine went down"), &end, "nobody");
 }
 

@@ -177,7 +177,9 @@ fn old_ones_leave_children_that_hold_the_socket() {
 #[test]
 fn a_new_one_closes_the_socket() {
     let stage = stage("");
-    let closes = node("server.listen(3000); if (process.env.PROJECT_CLUSTER_SLOT === '2') setTimeout(() => server.close(() => setInterval(() => {}, 1000)), 50);");
+    let closes = node(
+        "server.listen(3000); if (process.env.PROJECT_CLUSTER_SLOT === '2') setTimeout(() => server.close(() => setInterval(() => {}, 1000)), 50);",
+    );
     let reload = stage.deploys(&closes);
     stage.ends("a new one closes the inherited socket and lives on", reload, 0, ALL_NEW, Lost::Nothing);
 }
@@ -188,7 +190,9 @@ fn new_ones_unlink_the_socket() {
     let other = app("other", 1, "hello-go 3001", "listen = 3001");
     let cluster = installed(&format!("{}{other}", app("api", 3, "sh app.sh", &format!("listen = \"{path}\""))));
     // `close` of Node's server unlinks the path, too.
-    let unlinks = node(&format!("try {{ require('fs').unlinkSync('{path}'); }} catch (why) {{ console.log(String(why)); }} server.listen('{path}');"));
+    let unlinks = node(&format!(
+        "try {{ require('fs').unlinkSync('{path}'); }} catch (why) {{ console.log(String(why)); }} server.listen('{path}');"
+    ));
     ["v1", "v2"].iter().for_each(|release| cluster.write(format!("/srv/shop/{release}/app.sh"), &unlinks));
     cluster.cli(&["install", "--now"]).ok();
     let file = cluster.sh(&format!("stat -c %i {path}")).ok();
