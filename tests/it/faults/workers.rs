@@ -105,7 +105,7 @@ fn an_old_one_is_killed_on_its_way_down() {
     let reload = stage.half_way();
     stage.wait_until("it retires", SOON, || stage.state(&worker(1, 1)) == "deactivating");
     stage.systemctl(&["kill", "-s", "KILL", &worker(1, 1)]).ok();
-    stage.ends("`kill -9` of an old one on its way down", reload, 0, ALL_NEW, Lost::Cut(3, "in the killed one"));
+    stage.ends("`kill -9` of an old one on its way down", reload, 0, ALL_NEW, Lost::Cut(4, "in the killed one"));
 }
 
 #[test]
@@ -113,7 +113,7 @@ fn an_old_one_is_killed_before_its_turn() {
     let stage = stage("");
     let reload = stage.half_way();
     stage.kill(pid(&stage, 3, 1), "KILL");
-    stage.ends("`kill -9` of an old one", reload, 0, ALL_NEW, Lost::Cut(3, "in the killed one"));
+    stage.ends("`kill -9` of an old one", reload, 0, ALL_NEW, Lost::Cut(4, "in the killed one"));
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn all_old_ones_die_in_the_middle() {
     for unit in stage.workers("api").iter().filter(|unit| unit.contains(".1.1.")) {
         stage.systemctl(&["kill", "-s", "KILL", unit]);
     }
-    stage.ends("`kill -9` of all old ones at once", reload, 0, ALL_NEW, Lost::Cut(9, "in the killed ones"));
+    stage.ends("`kill -9` of all old ones at once", reload, 0, ALL_NEW, Lost::Cut(12, "in the killed ones"));
 }
 
 #[test]
@@ -131,14 +131,14 @@ fn a_new_one_is_killed() {
     let stage = stage("reload.min_ready = \"1s\"");
     let reload = stage.half_way();
     stage.kill(pid(&stage, 1, 2), "KILL");
-    stage.ends("`kill -9` of a new one within `min_ready`", reload, 1, HELD, Lost::Cut(3, "in the killed one"));
+    stage.ends("`kill -9` of a new one within `min_ready`", reload, 1, HELD, Lost::Cut(4, "in the killed one"));
 }
 
 #[test]
 fn old_ones_ignore_sigterm() {
     let stage = stage_of(3, "timeout.kill = \"500ms\"", "exec node /srv/apps/broken/stubborn.js 3000");
     let reload = stage.half_way();
-    stage.ends("old ones ignore SIGTERM until `timeout.kill`", reload, 0, ALL_NEW, Lost::Cut(9, "in those that had to be killed"));
+    stage.ends("old ones ignore SIGTERM until `timeout.kill`", reload, 0, ALL_NEW, Lost::Cut(12, "in those that had to be killed"));
 }
 
 #[test]
