@@ -12,13 +12,14 @@ mod tests;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them, in the order of `docs/fuzzing.md`.
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 12] = [
     ("config", crate::config::fuzz::config),
     ("names", crate::names::fuzz::names),
     ("words", crate::units::fuzz::words),
     ("pins", crate::worker::fuzz::pins),
     ("proc", crate::worker::fuzz::proc),
     ("sockets", crate::worker::fuzz::sockets),
+    ("drain", crate::drain::fuzz::drain),
     ("state", crate::master::fuzz::state),
     ("requests", crate::api::fuzz::requests),
     ("answers", crate::cli::fuzz::answers),

@@ -15,6 +15,7 @@
 //! | [`systemd`] | the narrow trait, D-Bus, a fake that behaves | |
 //! | [`roll`] | the plan and the machine of a rolling reload; its executor | P but for `execute` |
 //! | [`worker`] | `prepare`, `exec`, bind swap, readiness: the steps of one worker | |
+//! | [`drain`] | a worker drained from outside, before its SIGTERM | |
 //! | [`health`] | when a worker that keeps ending starts again, and from when on that is a crash loop | P |
 //! | [`handle`] | the steps of `NAME@APP.service`, as root, without master or D-Bus | |
 //! | [`master`] | the process that serves the API and carries rolls out | |
@@ -32,6 +33,7 @@
 pub mod api;
 pub mod cli;
 pub mod config;
+pub mod drain;
 pub mod files;
 pub mod formats;
 #[doc(hidden)]

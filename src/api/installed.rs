@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::caller::Caller;
-use crate::config::settings::{self, Amount, Listen, Ready, Sandbox, Settings, Spawn, User, Workers};
+use crate::config::settings::{self, Amount, DrainBy, Listen, Ready, Sandbox, Settings, Spawn, User, Workers};
 use crate::names::{AppName, ClusterName};
 
 /// What `install` validated, defaults and all.
@@ -85,6 +85,10 @@ pub struct ReloadConfig {
     pub min_ready_ms: u64,
     /// Of one roll, milliseconds.
     pub deadline_ms: u64,
+    /// How long a worker that is to stop may take to end its connections before SIGTERM, milliseconds.
+    pub drain_ms: u64,
+    /// Who sees to it.
+    pub drain_by: DrainBy,
 }
 
 fn ms(time: Duration) -> u64 {
@@ -119,6 +123,8 @@ impl From<&settings::App> for AppConfig {
                 max_unavailable: app.reload.max_unavailable,
                 min_ready_ms: ms(app.reload.min_ready),
                 deadline_ms: ms(app.reload.deadline),
+                drain_ms: ms(app.reload.drain),
+                drain_by: app.reload.drain_by,
             },
             sandbox: app.sandbox,
             systemd: app.systemd,

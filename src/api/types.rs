@@ -345,6 +345,10 @@ pub struct Roll {
     pub reason: Option<String>,
     /// How long it has taken or took, milliseconds.
     pub took_ms: u64,
+    /// Connections of workers that it has stopped which were still open when their time to drain was over; workers drain on
+    /// behind the roll's end.
+    #[serde(default)]
+    pub cut: u32,
 }
 
 /// One step of a roll.
@@ -423,7 +427,7 @@ impl Roll {
     /// As in a list: a roll of a thousand workers has four thousand steps.
     #[must_use]
     pub fn without_steps(&self) -> Self {
-        let Self { app, id, asked_by, generation, slots, state, sequence, ready, target, steps: _, reason, took_ms } = self;
+        let Self { app, id, asked_by, generation, slots, state, sequence, ready, target, steps: _, reason, took_ms, cut } = self;
         Self {
             app: app.clone(),
             id: *id,
@@ -437,6 +441,7 @@ impl Roll {
             steps: Vec::new(),
             reason: reason.clone(),
             took_ms: *took_ms,
+            cut: *cut,
         }
     }
 }

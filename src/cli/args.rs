@@ -199,7 +199,7 @@ pub struct Install {
 #[derive(Debug, Args)]
 pub struct Apply {
     /// Show what would be done and what would change in the units, and change nothing
-    #[arg(long, conflicts_with_all = ["no_wait", "timeout"])]
+    #[arg(long, conflicts_with_all = ["no_wait", "timeout", "wait_drained"])]
     pub diff: bool,
     #[command(flatten)]
     /// How it is waited for
@@ -259,6 +259,9 @@ pub struct Wait {
     /// Wait at most so long, all in all (`30s`, `1m30s`); what was begun goes on [default: until it ends]
     #[arg(long, value_name = "TIME", value_parser = patience)]
     pub timeout: Option<Duration>,
+    /// Wait also until the workers that were replaced are gone: they drain behind the end of a roll
+    #[arg(long, conflicts_with = "no_wait")]
+    pub wait_drained: bool,
 }
 
 /// Options of `add`.

@@ -280,6 +280,7 @@ mod tests {
             steps: vec![],
             reason: None,
             took_ms: 0,
+            cut: 0,
         });
         Row { app: "api".into(), verb: verb.into(), bounds: Some(BOUNDS), seen: Some(app), over: false }
     }

@@ -7,9 +7,9 @@ use tokio::sync::watch;
 
 use super::args::Wait;
 use super::client::{AWAY, Client};
-use super::follow::{follow, to};
+use super::follow::{Late, drained, follow, to};
 use super::outcome::Outcome;
-use crate::api::types::{App, AppState, Done};
+use crate::api::types::{App, AppState, Done, RollState};
 use crate::journal::harmless;
 use crate::names::Slot;
 
@@ -82,7 +82,12 @@ impl Errand {
                 say(&format!("the roll{} has begun. Watch it: `project-cluster show {}`", to(&roll), self.app));
                 Outcome::of(Done { roll: Some(roll), ..done })
             }
-            Some(roll) => match follow(client, roll, stop, say).await {
+            Some(roll) => match follow(client, roll, stop, &say).await {
+                (roll, None) if wait.wait_drained && roll.state == RollState::Done => match drained(client, roll, stop, &say).await {
+                    (roll, None) => Outcome::of_roll(roll, &self.verb),
+                    (roll, Some(Late::Time)) => Outcome::drains(roll),
+                    (roll, Some(Late::Error(error))) => Outcome::lost(roll, &error),
+                },
                 (roll, None) => Outcome::of_roll(roll, &self.verb),
                 (roll, Some(error)) => Outcome::lost(roll, &error),
             },
@@ -111,7 +116,7 @@ mod tests {
     use crate::cli::outcome::{End, end};
     use serde_json::{Value, json};
 
-    const WAIT: Wait = Wait { no_wait: false, timeout: None };
+    const WAIT: Wait = Wait { no_wait: false, timeout: None, wait_drained: false };
 
     /// How an errand ends whose master gives these answers, and no further one.
     async fn ends(answers: &[(u16, Value)], limit: Option<Duration>) -> (Outcome, Vec<String>) {

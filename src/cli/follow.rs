@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 use super::client::{AWAY, Client, Error, PAUSE};
 use super::table;
-use crate::api::types::{Roll, RollState, Step};
+use crate::api::types::{App, Roll, RollState, Step, WorkerState};
 use crate::journal::harmless;
 use crate::names::{Slot, Uid};
 use crate::status;
@@ -60,6 +60,58 @@ pub(super) async fn follow(client: &Client, mut roll: Roll, stop: &mut watch::Re
             }
         }
     }
+}
+
+/// Why it is not known that all have drained.
+pub(super) enum Late {
+    /// Nobody waits any longer.
+    Time,
+    /// The master does not say.
+    Error(Error),
+}
+
+/// Waits, behind a roll's end, until the workers that it has replaced are gone; the roll as it stands then.
+pub(super) async fn drained(client: &Client, mut roll: Roll, stop: &mut watch::Receiver<bool>, say: impl Fn(&str)) -> (Roll, Option<Late>) {
+    let name = roll.app.clone();
+    let mut told = Told::default();
+    told.new_ones(&roll, false);
+    let mut waits = None;
+    loop {
+        let asked = async {
+            let app: App = client.insist(Method::GET, &format!("/v1/apps/{name}"), AWAY).await?;
+            let roll: Roll = client.insist(Method::GET, &format!("/v1/apps/{name}/rolls/{}", roll.id), AWAY).await?;
+            Ok::<_, Error>((app, roll))
+        };
+        let (app, now) = match asked.await {
+            Ok(answer) => answer,
+            Err(error) => return (roll, Some(Late::Error(error))),
+        };
+        roll = now;
+        for step in told.new_ones(&roll, false) {
+            say(&format!("{:>8}  {}", table::duration(step.at_ms), harmless(&step.text)));
+        }
+        let leaving = app.workers.iter().filter(|row| matches!(row.state, WorkerState::Retiring | WorkerState::Stopping)).count();
+        if leaving == 0 {
+            say(&format!("          drained: {}", if roll.cut == 0 { "nothing was cut".to_owned() } else { cut(&roll) }));
+            return (roll, None);
+        }
+        if waits != Some(leaving) {
+            say(&format!("          {leaving} drain{}", if leaving == 1 { "s" } else { "" }));
+            waits = Some(leaving);
+        }
+        if *stop.borrow() || client.left().is_some_and(|left| left.is_zero()) {
+            return (roll, Some(Late::Time));
+        }
+        tokio::select! {
+            () = tokio::time::sleep(PAUSE) => {}
+            Ok(()) = stop.changed() => {}
+        }
+    }
+}
+
+/// `3 connections were still open`.
+pub(super) fn cut(roll: &Roll) -> String {
+    if roll.cut == 1 { "1 connection was still open".into() } else { format!("{} connections were still open", roll.cut) }
 }
 
 /// How it stands: `generation 7, 3 of 3 ready`. Of single workers that is said without figures where it is one thing of all.

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::client::Error;
-use super::follow::to;
+use super::follow::{cut, to};
 use super::{Failure, table};
 use crate::api::types::{Done, Roll, RollState};
 use crate::journal::harmless;
@@ -63,11 +63,21 @@ impl Outcome {
     pub fn of_roll(roll: Roll, verb: &str) -> Self {
         let app = roll.app.to_string();
         let ended = match roll.state {
-            RollState::Done => Self { app, outcome: End::Done, code: None, message: "done".into(), roll: None, failure: None },
+            RollState::Done => {
+                let message = if roll.cut == 0 { "done".to_owned() } else { format!("done; {}", cut(&roll)) };
+                Self { app, outcome: End::Done, code: None, message, roll: None, failure: None }
+            }
             RollState::Failed => Self { code: Some("failed".into()), ..Self::bad(&app, End::Failed, failed(&roll), Failure::Failed) },
             RollState::Waiting | RollState::Running => Self::open(&app, verb),
         };
         Self { roll: Some(roll), ..ended }
+    }
+
+    /// A roll that is done and whose old workers still drain; they are not waited for any longer.
+    pub fn drains(roll: Roll) -> Self {
+        let app = roll.app.to_string();
+        let message = format!("done, and old workers still drain; not waiting any longer. `project-cluster show {app}` tells how they stand");
+        Self { roll: Some(roll), ..Self::bad(&app, End::Begun, message, Failure::Failed) }
     }
 
     /// A roll of which is not known how it ended.

@@ -174,6 +174,37 @@ impl Shape for Auth {
     }
 }
 
+/// Who drains a worker that is to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DrainBy {
+    /// We do.
+    Outside,
+    /// The app does.
+    Itself,
+}
+
+inline_schema!([] DrainBy, |_generator| json_schema!({ "enum": ["outside", "self"] }));
+
+impl Shape for DrainBy {
+    fn type_name() -> String {
+        "\"outside\" or \"self\"".into()
+    }
+    fn read(node: &Node, findings: &mut Findings) -> Option<Self> {
+        match &node.kind {
+            Kind::Text(text) if text == "outside" => Some(Self::Outside),
+            Kind::Text(text) if text == "self" => Some(Self::Itself),
+            Kind::Text(_) => {
+                findings.error("bad-choice", &node.place, "nobody drains so", format!("expected {}", Self::type_name()));
+                None
+            }
+            _ => {
+                wrong_type::<Self>(node, findings);
+                None
+            }
+        }
+    }
+}
+
 /// A range of ports, both ends included.
 #[derive(Debug, Clone, Copy)]
 pub struct Ports(pub u16, pub u16);

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use schemars::json_schema;
 
-use super::choices::{AddressText, Auth, Listens, Mode, Ports, Ready, Spawn};
+use super::choices::{AddressText, Auth, DrainBy, Listens, Mode, Ports, Ready, Spawn};
 use super::finding::Findings;
 use super::key::{At, KeyDoc, Shape, shape_table, table, wrong_type};
 use super::settings::Workers;
@@ -74,6 +74,10 @@ shape_table! {
         min_ready: Time<0, HOUR> = "\"1s\"";
         /// Of one whole roll; longer than `min_ready`.
         deadline: Time<1000, DAY> = "\"10m\"";
+        /// How long a worker that is to stop may take to end its connections, before SIGTERM: it gets no new ones meanwhile. 0 is SIGTERM at once. When the whole app stops it is `timeout.kill` at most.
+        drain: Time<0, HOUR> = "\"30s\"";
+        /// `"outside"`: we see to it that a worker gets no new connections, whatever its app; `"self"`: the app ends gracefully at SIGTERM, within `timeout.kill`.
+        drain_by: DrainBy = "\"outside\"";
     }
 }
 

@@ -241,7 +241,69 @@ pub struct Reload {
     pub min_ready: Duration,
     /// Of one roll. Default 10 min.
     pub deadline: Duration,
+    /// How long a worker that is stopped may take to end its connections before SIGTERM. Default 30 s; 0: SIGTERM at once.
+    #[serde(default = "drain")]
+    pub drain: Duration,
+    /// Who sees to it that they end. Default [`DrainBy::Outside`].
+    #[serde(default)]
+    pub drain_by: DrainBy,
 }
+
+impl Default for Reload {
+    fn default() -> Self {
+        Self {
+            max_surge: Amount::Count(1),
+            max_unavailable: Amount::Count(0),
+            min_ready: Duration::from_secs(1),
+            deadline: Duration::from_secs(600),
+            drain: DRAIN,
+            drain_by: DrainBy::Outside,
+        }
+    }
+}
+
+/// Where settings of an older program do not say; its units drain nothing until the next `install`.
+fn drain() -> Duration {
+    DRAIN
+}
+
+/// The default of `drain`.
+pub const DRAIN: Duration = Duration::from_secs(30);
+
+/// Who drains a worker.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum DrainBy {
+    /// We: its shared sockets are taken out of its epoll sets before SIGTERM.
+    #[default]
+    Outside,
+    /// The app itself, at SIGTERM, within `timeout.kill`.
+    #[serde(rename = "self")]
+    Itself,
+}
+
+impl App {
+    /// How long its workers are drained before SIGTERM; none where they are not.
+    pub fn drain(&self) -> Option<Duration> {
+        let drained = self.reload.drain_by == DrainBy::Outside && !self.listen.is_empty();
+        Some(self.reload.drain).filter(|drain| drained && !drain.is_zero())
+    }
+
+    /// The longest that a worker takes from being asked to stop to its SIGKILL.
+    pub fn stop_limit(&self) -> Duration {
+        self.drain().unwrap_or_default().saturating_add(self.kill_limit())
+    }
+
+    /// From SIGTERM to SIGKILL as its unit has it: systemd's one limit covers the start of the step that drains, too, before
+    /// that has asked for more.
+    pub fn kill_limit(&self) -> Duration {
+        if self.drain().is_some() { self.timeout.kill.max(LEAST_KILL) } else { self.timeout.kill }
+    }
+}
+
+/// A program starts within that, on a machine that has other things to do.
+const LEAST_KILL: Duration = Duration::from_secs(2);
 
 /// A number of workers, or a share of the target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

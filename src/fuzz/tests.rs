@@ -121,4 +121,4 @@ macro_rules! short {
     };
 }
 
-short!(config names words pins proc sockets state requests answers shown journal);
+short!(config names words pins proc sockets drain state requests answers shown journal);

@@ -98,7 +98,7 @@ pub(super) async fn run(handle: &Handle<'_>, cluster: &ClusterName) -> Result<()
     // At once, before systemd tries them again: what follows takes a moment. The stop step does it again, and tells why
     // where it cannot.
     let units: Vec<String> = workers.iter().map(|instance| handle.units.worker(instance)).collect();
-    let _ = handle.stop_all(&units, settings.timeout.kill + SLACK).await;
+    let _ = handle.stop_all(&units, settings.kill_limit() * 2 + SLACK).await;
     let unit = handle.units.worker(instance);
     let mut text = format!("{app}: none of {} workers got ready. {unit}: {why}", workers.len());
     for line in Journal::of(place::here().manager).last_lines(&unit, begun, LINES).await {
@@ -139,7 +139,7 @@ async fn sockets(handle: &Handle<'_>, settings: &App) -> Result<(), Error> {
     let old = systemd::stop::running(&handle.systemd, &old).await?;
     if !old.is_empty() {
         say!(Warning, "{}: these outlived their closed socket and are stopped: {}", handle.units.app, old.join(", "));
-        handle.stop_workers(settings.timeout.kill * 2 + SLACK).await?;
+        handle.stop_workers(settings.kill_limit() * 2 + SLACK).await?;
     }
     // Where it is not active a stop of it would only be work for systemd: while the sockets are closed nobody wakes it.
     if handle.active(&handle.units.trigger()).await? != ActiveState::Inactive {

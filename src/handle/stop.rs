@@ -38,7 +38,7 @@ pub(super) async fn run(handle: &Handle<'_>, cluster: &ClusterName) -> Result<()
     status::tell(if case == Case::Restart { "stops all workers, the sockets stay" } else { "stops" });
     // While a socket listens, traffic starts its `Service=` again and cancels a stop: sockets first. What they may have to
     // wait for is a worker that is on its way down already, and takes its time.
-    let limit = handle.app.map_or(UNKNOWN_KILL, |app| app.timeout.kill * 2) + SLACK;
+    let limit = handle.app.map_or(UNKNOWN_KILL, |app| app.kill_limit() * 2) + SLACK;
     let mut sockets = Vec::new();
     if matches!(case, Case::Stop | Case::FailedStart) {
         // As systemd has loaded them: also those that the settings no longer know.

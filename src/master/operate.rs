@@ -59,10 +59,10 @@ impl<S: Systemd> Master<S> {
         match self.reachable(&units, app)? {
             (true, true) => return self.converge(name, Order::default()).await,
             // It was started when no worker was wanted, and its port is closed: for systemd there is nothing to start.
-            (true, false) => self.handle_job(Verb::Stop, &units, app.timeout.kill * 2 + SLACK).await?,
+            (true, false) => self.handle_job(Verb::Stop, &units, app.kill_limit() * 2 + SLACK).await?,
             (false, _) => {}
         }
-        self.handle_job(Verb::Start, &units, app.timeout.start * 3 + app.timeout.kill * 2 + SLACK).await?;
+        self.handle_job(Verb::Start, &units, app.timeout.start * 3 + app.kill_limit() * 2 + SLACK).await?;
         let (ready, target) = (lock(&self.world).ready(&units), wanted.len());
         Ok(Done::new(name, format!("{ready} of {target} ready")))
     }
@@ -95,7 +95,7 @@ impl<S: Systemd> Master<S> {
         let settings = self.settings();
         let app = Self::app_settings(&settings, name)?;
         let units = AppUnits::new(&settings.name, name);
-        let limit = app.timeout.kill * 2 + SLACK;
+        let limit = app.kill_limit() * 2 + SLACK;
         // One that failed to start and of which nothing is left stays so marked; a stop that failed is mended by this.
         let held = lock(&self.world).active(&units.handle()) == ActiveState::Failed && self.left(&units, app).is_empty();
         self.handle_job(Verb::Stop, &units, limit).await?;
@@ -158,7 +158,7 @@ impl<S: Systemd> Master<S> {
         let mark = self.places.sleep(name);
         crate::files::replace(&mark, b"", 0o600)
             .map_err(|why| Refusal::new(Code::Failed, format!("the mark {} cannot be written: {why}", mark.display())))?;
-        let ended = self.handle_job(Verb::Stop, &units, app.timeout.kill * 2 + SLACK).await;
+        let ended = self.handle_job(Verb::Stop, &units, app.kill_limit() * 2 + SLACK).await;
         // Left where no stop step ran; the next stop would leave the port open.
         let _ = std::fs::remove_file(&mark);
         ended?;

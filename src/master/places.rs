@@ -43,6 +43,10 @@ impl Places {
     pub fn crashes(&self, app: &AppName) -> PathBuf {
         self.run.join(format!("crashes/{app}"))
     }
+    /// Directory of the records of an app's drains, which root writes.
+    pub fn drained(&self, app: &AppName) -> PathBuf {
+        self.run.join(format!("drained/{app}"))
+    }
     /// Who serves, for a master to come.
     pub fn serving(&self) -> PathBuf {
         self.run.join("state/serving.json")
@@ -81,6 +85,7 @@ mod tests {
         assert_eq!(places.token_hash(), paths.token_hash(&cluster));
         assert_eq!(places.tokens(), paths.tokens(&cluster));
         assert_eq!(places.crashes(&app), paths.crashes(&cluster, &app));
+        assert_eq!(places.drained(&app), paths.drained(&cluster, &app));
         assert_eq!(places.intent(), paths.intent(&cluster));
         assert_eq!(places.sleep(&app), paths.sleep_mark(&cluster, &app));
         assert_eq!(places.shown(&app), paths.shown_mark(&cluster, &app));

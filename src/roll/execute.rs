@@ -16,7 +16,7 @@ use super::machine::{Phase, Roll};
 use super::plan::{Scope, Target};
 use super::stage::{Sight, World};
 use super::words::{Action, Event, Outcome, Step};
-use crate::config::settings::Timeouts;
+use crate::config::settings::App;
 use crate::names::{AppName, AppUnits, ClusterName, Instance, anew};
 use crate::systemd::{ActiveState, Change, Details, Error, JobEnd, Systemd, UnitState, Verb};
 
@@ -41,10 +41,10 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Those of an app with these time limits.
-    pub fn of(timeout: &Timeouts) -> Self {
+    /// Those of an app.
+    pub fn of(app: &App) -> Self {
         // A start that fails ends with SIGTERM and SIGKILL before its job does.
-        Self { start: timeout.start + timeout.kill + SLACK, stop: timeout.kill + SLACK }
+        Self { start: app.timeout.start + app.kill_limit() + SLACK, stop: app.stop_limit() + SLACK }
     }
 }
 

@@ -16,7 +16,7 @@ use super::error::{self, Error, Priority, say};
 use super::inherited::{self, Sockets};
 use super::pin::Copy;
 use super::{swap, sys};
-use crate::config::settings::DEFAULT_PATH;
+use crate::config::settings::{DEFAULT_PATH, Ready};
 use crate::names::Uid;
 
 /// Becomes the app that `$RUNTIME_DIRECTORY/pin.json` describes. Returns only when that failed, with the reason.
@@ -144,6 +144,10 @@ fn hidden_by(path: &Path) -> Option<&'static str> {
 /// The app's environment: what systemd set, what we add, what the configuration says, the later winning.
 pub fn environment(systemd: impl IntoIterator<Item = (OsString, OsString)>, copy: &Copy) -> BTreeMap<OsString, OsString> {
     let mut all: BTreeMap<OsString, OsString> = systemd.into_iter().collect();
+    // For the step that drains; the app has no use for it, and would find nobody there.
+    if copy.pin.ready != Ready::Notify && !all.contains_key(OsStr::new("WATCHDOG_USEC")) && !all.contains_key(OsStr::new("FDSTORE")) {
+        all.remove(OsStr::new("NOTIFY_SOCKET"));
+    }
     let uid = Uid { app: copy.app.clone(), slot: copy.instance.slot };
     let port = copy.port.map(|port| ("PORT", port.to_string()));
     let ours = [

@@ -91,6 +91,10 @@ impl Paths {
     pub fn crashes(&self, cluster: &ClusterName, app: &AppName) -> PathBuf {
         self.runtime(cluster).join("crashes").join(app.as_str())
     }
+    /// Directory of the records of an app's drains, likewise.
+    pub fn drained(&self, cluster: &ClusterName, app: &AppName) -> PathBuf {
+        self.runtime(cluster).join("drained").join(app.as_str())
+    }
     /// `NAME-APP`, which holds the runtime directories of an app's workers.
     pub fn workers(&self, cluster: &ClusterName, app: &AppName) -> PathBuf {
         self.run.join(AppUnits::new(cluster, app).prefix())

@@ -68,6 +68,8 @@ pub enum Waiting {
     Poll(u64, u64),
     /// `select` with readers at this address, descriptors below this number.
     Select(u64, u64),
+    /// `epoll_wait` of this descriptor.
+    Epoll(i32),
 }
 
 /// Reads `/proc/PID/task/TID/syscall`: number and six arguments, or `running`.
@@ -80,12 +82,53 @@ pub fn waiting(line: &str) -> Option<Waiting> {
         libc::SYS_accept | libc::SYS_accept4 => Some(Waiting::Accept(first as i32)),
         libc::SYS_ppoll => Some(Waiting::Poll(first, second)),
         libc::SYS_pselect6 => Some(Waiting::Select(second, first)),
+        libc::SYS_epoll_pwait | libc::SYS_epoll_pwait2 => Some(Waiting::Epoll(first as i32)),
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_epoll_wait => Some(Waiting::Epoll(first as i32)),
         #[cfg(target_arch = "x86_64")]
         libc::SYS_poll => Some(Waiting::Poll(first, second)),
         #[cfg(target_arch = "x86_64")]
         libc::SYS_select => Some(Waiting::Select(second, first)),
         _ => None,
     }
+}
+
+/// Whether a thread sleeps, in whatever call, by the same line.
+pub fn is_asleep(line: &str) -> bool {
+    line.split_ascii_whitespace().next().is_some_and(|word| word.parse::<i64>().is_ok())
+}
+
+/// How often and how long a thread has run, of `/proc/PID/task/TID/schedstat`: the same twice, and it has not run between.
+pub fn runs(schedstat: &str) -> Option<(u64, u64)> {
+    let mut words = schedstat.split_ascii_whitespace().map(str::parse);
+    let (Some(Ok(time)), Some(_), Some(Ok(turns))) = (words.next(), words.next(), words.next()) else { return None };
+    Some((time, turns))
+}
+
+/// The letter of a process's state in `/proc/PID/stat`; its name, which it chooses, may hold anything.
+pub fn state(stat: &str) -> Option<char> {
+    stat.rsplit_once(") ")?.1.chars().next()
+}
+
+/// Who a process is, by `/proc/PID/status`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity {
+    /// Real, effective, saved and file system user.
+    pub uids: [u32; 4],
+    /// The same of its group.
+    pub gids: [u32; 4],
+    /// Its permitted capabilities.
+    pub permitted: u64,
+}
+
+/// Reads `/proc/PID/status`.
+pub fn identity(status: &str) -> Option<Identity> {
+    let four = |name| -> Option<[u32; 4]> {
+        let words = status.lines().find_map(|line| line.strip_prefix(name))?.split_ascii_whitespace();
+        words.map(|word| word.parse().ok()).collect::<Option<Vec<_>>>()?.try_into().ok()
+    };
+    let permitted = u64::from_str_radix(field(status, "CapPrm:")?, 16).ok()?;
+    Some(Identity { uids: four("Uid:")?, gids: four("Gid:")?, permitted })
 }
 
 /// The descriptors in the bytes of `pollfd`s that wait for reading.
@@ -126,6 +169,17 @@ pub fn tcp_listeners(table: &str) -> impl Iterator<Item = (SocketAddr, u64)> {
     })
 }
 
+/// The connections of a local port in `/proc/PID/net/tcp` or `tcp6` that still carry something (`ESTABLISHED`, `FIN_WAIT1`,
+/// `CLOSE_WAIT`), by their inodes.
+pub fn tcp_connections(table: &str, port: u16) -> impl Iterator<Item = u64> {
+    table.lines().skip(1).filter_map(move |line| {
+        let words: Vec<_> = line.split_ascii_whitespace().collect();
+        let [_, local, _, "01" | "04" | "08", _, _, _, _, _, inode, ..] = words[..] else { return None };
+        let here = u16::from_str_radix(local.rsplit_once(':')?.1, 16) == Ok(port);
+        inode.parse().ok().filter(|inode| here && *inode != 0)
+    })
+}
+
 /// The listening stream sockets of `/proc/PID/net/unix` that have a path, with their inodes.
 pub fn unix_listeners(table: &str) -> impl Iterator<Item = (&str, u64)> {
     table.lines().skip(1).filter_map(|line| {
@@ -135,6 +189,15 @@ pub fn unix_listeners(table: &str) -> impl Iterator<Item = (&str, u64)> {
         // __SO_ACCEPTCON, and SOCK_STREAM.
         let listens = u32::from_str_radix(flags, 16).ok()? & 0x1_0000 != 0 && kind == "0001";
         Some((&line[at..], inode.parse().ok().filter(|_| listens)?))
+    })
+}
+
+/// The connected stream sockets of `/proc/PID/net/unix` that have a path: those that were accepted there, with their inodes.
+pub fn unix_connections(table: &str) -> impl Iterator<Item = (&str, u64)> {
+    table.lines().skip(1).filter_map(|line| {
+        let at = line.find('/')?;
+        let [_, _, _, _, "0001", "03", inode] = line[..at].split_ascii_whitespace().collect::<Vec<_>>()[..] else { return None };
+        Some((&line[at..], inode.parse().ok()?))
     })
 }
 

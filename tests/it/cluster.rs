@@ -51,7 +51,9 @@ pub fn node(workers: u16) -> String {
 pub fn app(name: &str, workers: u16, command: &str, more: &str) -> String {
     let soak = if more.contains("min_ready") { "" } else { "reload.min_ready = \"200ms\"\n" };
     let kill = if more.contains("timeout.kill") { "" } else { "timeout.kill = \"2s\"\n" };
-    format!("[apps.{name}]\nworkers = {workers}\ncommand = \"{command}\"\ncwd = \"/srv/shop/current\"\n{kill}{soak}{more}\n")
+    // Clients that keep their connections, as the tests' do, would hold each old worker for half a minute.
+    let drain = if more.contains("drain") { "" } else { "reload.drain = \"2s\"\n" };
+    format!("[apps.{name}]\nworkers = {workers}\ncommand = \"{command}\"\ncwd = \"/srv/shop/current\"\n{kill}{soak}{drain}{more}\n")
 }
 
 /// Plain Node workers on port 3000 that run `app.js` of the release: [`HELLO`] in v1.

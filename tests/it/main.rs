@@ -15,6 +15,7 @@ mod deaths;
 mod demand;
 mod documents;
 mod door;
+mod drain;
 mod events;
 mod faults;
 mod glance;

@@ -39,6 +39,7 @@ pub fn app(command: &str) -> App {
             max_unavailable: Amount::Count(0),
             min_ready: Duration::from_secs(1),
             deadline: Duration::from_secs(600),
+            ..Reload::default()
         },
         sandbox: Sandbox::default(),
         systemd: BTreeMap::new(),

@@ -155,12 +155,29 @@ fn trap_19_the_step_that_knows_why_ends_before_systemd_does() {
     assert_eq!(one(text(&full, "full-speaks@.service"), "Service", "TimeoutStartSec"), "30s");
 }
 
-/// Whoever may speak to systemd puts off its own SIGKILL: none but those whose readiness it is.
+/// Whoever may speak to systemd puts off its own SIGKILL: none but those whose readiness it is. The step that drains speaks as
+/// well; then the socket is hidden from the app.
 #[test]
 fn only_apps_that_say_that_they_are_ready_are_heard() {
     each_app(|tree, units, _, app| {
-        let heard = values(worker(tree, units), "Service", "NotifyAccess");
-        assert_eq!(!heard.is_empty(), app.ready == Ready::Notify, "{}", units.app);
+        let worker = worker(tree, units);
+        let (heard, says) = (!values(worker, "Service", "NotifyAccess").is_empty(), app.ready == Ready::Notify);
+        assert_eq!(heard, says || app.drain().is_some(), "{}", units.app);
+        let hidden = values(worker, "Service", "InaccessiblePaths").contains(&"-/run/systemd/notify".to_owned());
+        assert_eq!(hidden, heard && !says && !app.systemd.contains_key("WatchdogSec"), "{}", units.app);
+    });
+}
+
+/// One limit of systemd's for the step that drains and for SIGTERM to SIGKILL: the step begins within it and asks for more.
+#[test]
+fn trap_20_a_drain_does_not_make_the_way_from_sigterm_to_sigkill_longer() {
+    each_app(|tree, units, _, app| {
+        let worker = worker(tree, units);
+        let steps = values(worker, "Service", "ExecStop");
+        assert_eq!(steps.len(), usize::from(app.drain().is_some()), "{}", units.app);
+        assert!(steps.iter().all(|step| step.starts_with("-+/") && step.ends_with(" %i")), "{steps:?}");
+        let limit = if app.drain().is_some() { app.timeout.kill.max(std::time::Duration::from_secs(2)) } else { app.timeout.kill };
+        assert_eq!(app.kill_limit(), limit);
     });
 }
 

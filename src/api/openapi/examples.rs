@@ -57,6 +57,7 @@ fn a_roll(state: RollState) -> Roll {
         steps: vec![step(12, "api:01 (generation 4) starts"), step(340, "api:01 (generation 4) is ready")],
         reason: None,
         took_ms: 340,
+        cut: 0,
     }
 }
 

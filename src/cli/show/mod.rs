@@ -10,7 +10,7 @@ mod sockets;
 mod text;
 mod units;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::Duration;
@@ -24,6 +24,7 @@ use super::{Choice, Context, Failure, logs, marks, print, print_json, selection,
 use crate::api::events::{By, Cause, Event, Kind};
 use crate::api::types::{App, Worker};
 use crate::config::settings::{self, Ready, Settings};
+use crate::drain::record::{self, How};
 use crate::files;
 use crate::names::{AppName, AppUnits, Generation};
 use crate::worker::pin::Pin;
@@ -53,7 +54,12 @@ pub struct Facts {
     ready_by: Option<&'static str>,
     /// Until a started worker must be ready, milliseconds.
     start_ms: Option<u64>,
-    /// From SIGTERM, which a worker gets at once when it is to go, to SIGKILL, milliseconds.
+    /// How long a worker that is to go may take to end its connections, while it gets no new ones, before SIGTERM, milliseconds;
+    /// 0 where that comes at once.
+    drain_ms: Option<u64>,
+    /// How its live workers were seen to accept: those that do not by `epoll` get SIGTERM at once.
+    accepts: Vec<How>,
+    /// From SIGTERM to SIGKILL, milliseconds.
     kill_ms: Option<u64>,
     /// From a worker's unexpected end to its next start, milliseconds.
     restart_ms: Option<u64>,
@@ -157,6 +163,11 @@ async fn facts(context: &Context, app: &App, choice: &Choice, rows: &[&Worker], 
     if let Some(settings) = settings {
         facts.configured(settings);
     }
+    let directory = context.place.paths.drained(&context.cluster, &app.name);
+    let rows = if worker { rows.to_vec() } else { app.workers.iter().collect() };
+    let instances = rows.iter().filter_map(|row| names.instance(row.unit.as_deref()?));
+    let accepts: BTreeSet<How> = instances.filter_map(|instance| record::read_in(&directory, &instance).ok()?).map(|record| record.how).collect();
+    facts.accepts = accepts.into_iter().collect();
     facts
 }
 
@@ -171,6 +182,7 @@ impl Facts {
             Ready::None => "none",
         });
         (self.start_ms, self.kill_ms, self.restart_ms) = (ms(app.timeout.start), ms(app.timeout.kill), ms(app.timeout.restart));
+        self.drain_ms = ms(app.drain().unwrap_or_default());
         (self.min_ready_ms, self.deadline_ms) = (ms(app.reload.min_ready), ms(app.reload.deadline));
     }
 }
@@ -234,6 +246,8 @@ pub(super) mod golden {
                 since_ms: Some(since_ms),
                 ready_by: Some("listen"),
                 start_ms: Some(30_000),
+                drain_ms: Some(30_000),
+                accepts: vec![How::Epoll],
                 kill_ms: Some(5000),
                 restart_ms: Some(100),
                 min_ready_ms: Some(1000),

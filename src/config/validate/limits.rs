@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use crate::config::choices;
 use crate::config::finding::Findings;
 use crate::config::fragment::{Reload, Timeout};
 use crate::config::key::Key;
-use crate::config::settings::{self, Amount, Timeouts};
+use crate::config::settings::{self, Amount, DrainBy, Timeouts};
 use crate::config::source::Place;
 use crate::config::values::Time;
 
@@ -35,6 +36,13 @@ fn lay_reload(reload: &mut settings::Reload, table: &Reload) {
     }
     lay(&mut reload.min_ready, &table.min_ready);
     lay(&mut reload.deadline, &table.deadline);
+    lay(&mut reload.drain, &table.drain);
+    if let Some(by) = table.drain_by.value() {
+        reload.drain_by = match by {
+            choices::DrainBy::Outside => DrainBy::Outside,
+            choices::DrainBy::Itself => DrainBy::Itself,
+        };
+    }
 }
 
 fn zero(amount: Amount) -> bool {
@@ -48,12 +56,7 @@ fn place(table: &Reload, whole: &Place) -> Place {
 
 /// The cluster's own `[reload]`, judged by itself so that its mistakes are told once and not for every app.
 pub(super) fn defaults(key: &Key<Reload>, findings: &mut Findings) -> settings::Reload {
-    let mut reload = settings::Reload {
-        max_surge: Amount::Count(1),
-        max_unavailable: Amount::Count(0),
-        min_ready: Duration::from_secs(1),
-        deadline: Duration::from_secs(600),
-    };
+    let mut reload = settings::Reload::default();
     if let Some(at) = key.get() {
         lay_reload(&mut reload, &at.value);
         judge(&reload, &at.value, &at.key, None, findings);

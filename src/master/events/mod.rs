@@ -36,6 +36,9 @@ use super::{Master, lock};
 use crate::api::error::{Code, Refusal};
 use crate::api::events::{By, Event, Happening, Kind};
 use crate::config::settings::Settings;
+use crate::drain::record::End;
+use crate::drain;
+use crate::roll::words;
 use crate::names::{AppName, AppUnits, Generation};
 use crate::systemd::{ActiveState, Systemd, Verb};
 
@@ -134,10 +137,29 @@ impl<S: Systemd> Master<S> {
             let scene = Scene { settings, before, after: &after, asked };
             let told = between::between(&scene);
             self.strays.see(&scene, &told);
-            told.happenings.into_iter().for_each(|what| self.events.tell(what));
+            for mut what in told.happenings {
+                self.tell_drain(settings, &mut what);
+                self.events.tell(what);
+            }
             self.keep_serving(settings);
         }
         asked.settle(ended, &after);
+    }
+
+    /// Adds to the stop of a worker what became of its drain, where that is worth a word, and to the roll that stopped it.
+    fn tell_drain(&self, settings: &Settings, what: &mut Happening) {
+        let (Kind::WorkerStop, Some(app), Some(unit)) = (what.kind, &what.app, &what.unit) else { return };
+        let Some(instance) = AppUnits::new(&settings.name, app).instance(unit) else { return };
+        let Ok(Some(record)) = drain::record::read_in(&self.places.drained(app), &instance) else { return };
+        if matches!(record.end, None | Some(End::Empty)) {
+            return;
+        }
+        let cut = record.open.filter(|_| matches!(record.end, Some(End::Cut | End::Hurried)));
+        if let Some(roll) = what.roll {
+            let text = format!("{}: {record}", words::who(app, &instance));
+            lock(&self.rolls).later(app, roll, text, cut.unwrap_or(0));
+        }
+        what.text.push_str(&format!("; {record}"));
     }
 
     /// Tells that the master is up.

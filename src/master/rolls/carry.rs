@@ -52,7 +52,7 @@ impl<S: Systemd> Master<S> {
             culprit: Arc::clone(&culprit),
             path: self.places.roll(&name),
         };
-        let limits = Limits::of(&app.timeout);
+        let limits = Limits::of(app);
         let sockets = app.listen.iter().map(|listen| units.socket(&listen.address)).collect();
         // What was asked for while no master was there counts as well.
         self.retarget(&name);
@@ -90,7 +90,8 @@ impl<S: Systemd> Master<S> {
             rolls.fail(&name, waiting, why);
         }
         let next = rolls.ended(&name);
-        rolls.change(&name, ticket, |known| *known = record);
+        // The rest of it may have grown meanwhile, by workers that have drained.
+        rolls.change(&name, ticket, |known| (known.state, known.reason, known.took_ms) = (record.state, record.reason, record.took_ms));
         drop(rolls);
         self.follow_up(&name, next);
     }
@@ -111,7 +112,7 @@ impl<S: Systemd> Master<S> {
             // One of its steps is at work; systemd bounds it. A signal of its end may get lost.
             let _ = tokio::time::timeout(LOOK_AGAIN, heard(&mut changes, &handle)).await;
         };
-        let limit = Limits::of(&app.timeout).stop;
+        let limit = Limits::of(app).stop;
         let lives =
             |unit: &str| rows.iter().any(|row| row.name == unit && !matches!(row.active, ActiveState::Inactive | ActiveState::Failed));
         for (worker, _) in roll.workers().iter().filter(|(_, known)| known.fresh) {

@@ -3,7 +3,7 @@
 //! Pure but for the clock that numbers them. It must not know how a roll is carried out.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch as channel;
 
@@ -30,6 +30,8 @@ pub struct Rolls {
 struct AppRolls {
     queue: Queue<Order>,
     records: VecDeque<types::Roll>,
+    /// The roll that was stepped last, when, and what its own clock showed then.
+    stepped: Option<(u64, Instant, u64)>,
     /// Where the roll that runs hears which slots are wanted.
     target: channel::Sender<Option<Target>>,
 }
@@ -46,6 +48,7 @@ impl Rolls {
         self.apps.entry(app.clone()).or_insert_with(|| AppRolls {
             queue: Queue::after(unix_ms()),
             records: VecDeque::new(),
+            stepped: None,
             target: channel::Sender::new(None),
         })
     }
@@ -169,10 +172,26 @@ impl Rolls {
 
     /// Adds a step to a record and tells it; `served` are how many slots new workers serve, of how many.
     pub(super) fn step(&mut self, app: &AppName, ticket: Ticket, served: (usize, usize), step: types::Step) {
+        self.of(app).stepped = Some((ticket.0, Instant::now(), step.at_ms));
         self.change(app, ticket, |record| {
             (record.ready, record.target, record.took_ms) = (figure(served.0), figure(served.1), step.at_ms);
             if record.steps.len() < STEPS {
                 record.steps.push(step);
+            }
+        });
+    }
+}
+
+impl Rolls {
+    /// What became of a worker that the roll has stopped, perhaps long after its end; `cut` connections of it were cut.
+    pub(in crate::master) fn later(&mut self, app: &AppName, roll: u64, text: String, cut: u32) {
+        let stepped = self.of(app).stepped.filter(|(id, ..)| *id == roll);
+        let since = |at: Instant| u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.change(app, Ticket(roll), |record| {
+            let at_ms = stepped.map_or(record.took_ms, |(_, at, ms)| ms.saturating_add(since(at)));
+            record.cut = record.cut.saturating_add(cut);
+            if record.steps.len() < STEPS {
+                record.steps.push(types::Step { at_ms, text });
             }
         });
     }
@@ -192,6 +211,7 @@ fn record(app: &AppName, ticket: Ticket, state: RollState) -> types::Roll {
         steps: Vec::new(),
         reason: None,
         took_ms: 0,
+        cut: 0,
     }
 }
 

@@ -85,6 +85,7 @@ impl Stage {
             max_unavailable: Amount::Count(0),
             min_ready: ms(1000),
             deadline: Duration::from_secs(600),
+            ..Reload::default()
         };
         let (slots, scope) = (Slot::first(4).collect(), Scope::App);
         let wish = Wish { app: &app, from: OLD, to: NEW, slots: &slots, scope, reload: &reload, sockets_down: &[], world: &world };

@@ -142,7 +142,7 @@ prop_compose! {
         blows in prop_oneof![1 => Just(Vec::new()), 3 => vec((0..12_000_u64, blow()), 0..6)],
     ) -> Scenario {
         let (min_ready, deadline) = (Duration::from_millis(min_ready), Duration::from_millis(DEADLINE));
-        let reload = Reload { max_surge, max_unavailable, min_ready, deadline };
+        let reload = Reload { max_surge, max_unavailable, min_ready, deadline, ..Reload::default() };
         Scenario { old, surplus, reload, new, again, signals_lost, hurries, blows }
     }
 }
@@ -168,7 +168,7 @@ fn the_invariants_hold_in_ten_thousand_random_histories() {
 /// One that goes well, but for this.
 fn quiet(old: Vec<Old>, blows: Vec<(u64, Blow)>) -> Scenario {
     let (max_surge, max_unavailable) = (Amount::Count(1), Amount::Count(0));
-    let reload = Reload { max_surge, max_unavailable, min_ready: Duration::ZERO, deadline: Duration::from_millis(DEADLINE) };
+    let reload = Reload { max_surge, max_unavailable, min_ready: Duration::ZERO, deadline: Duration::from_millis(DEADLINE), ..Reload::default() };
     let (new, again) = (vec![Fate::Ready(0)], vec![Fate::Ready(0)]);
     Scenario { old, surplus: 0, reload, new, again, signals_lost: false, hurries: false, blows }
 }

@@ -117,8 +117,8 @@ pub(super) fn drop_in(one: &One<'_>) -> String {
     ini.section("Unit")
         .set("Description", format!("project-cluster: {name} of {cluster}, {workers} ({})", text::percent(&command)))
         .section("Service")
-        .say("Time for the workers to end by themselves (timeout.kill), once more for those that did not, and a reserve.")
-        .set("TimeoutStopSec", text::span(stop_limit(app.timeout.kill)));
+        .say("Time for the workers to drain (timeout.kill at most), once more to end after SIGTERM, and a reserve.")
+        .set("TimeoutStopSec", text::span(stop_limit(app.kill_limit())));
     ini.finish()
 }
 

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::config::settings::{Ready, User};
+use crate::config::settings::{App, Ready, User};
 use crate::health;
 use crate::units::model::Host;
 use crate::units::text;
@@ -33,6 +33,11 @@ pub(super) fn service(one: &One<'_>, host: &Host) -> String {
         .section("Service");
     if app.ready == Ready::Notify {
         ini.set("Type", "notify").say("The app's main process and our own steps, no child of the app.").set("NotifyAccess", "exec");
+    } else if app.drain().is_some() {
+        ini.set("Type", "exec").say("For the step that drains, which asks for time. The app itself cannot reach the socket.").set("NotifyAccess", "exec");
+        if !host.is_user() && !hears(app) {
+            ini.set("InaccessiblePaths", "-/run/systemd/notify");
+        }
     } else {
         // None but who must: whoever may speak can put off its own SIGKILL for ever (EXTEND_TIMEOUT_USEC=).
         ini.set("Type", "exec");
@@ -59,7 +64,7 @@ pub(super) fn service(one: &One<'_>, host: &Host) -> String {
         .say("For ever; the first step waits longer from the third end in a row on. systemd's own RestartSteps= never forget.")
         .set("Restart", "always")
         .set("RestartSec", text::span(app.timeout.restart))
-        .set("TimeoutStopSec", text::limit(app.timeout.kill))
+        .set("TimeoutStopSec", text::limit(app.kill_limit()))
         .say("SIGTERM to the main process, SIGKILL to all that is left.")
         .set("KillMode", "mixed")
         .set("SuccessExitStatus", success(&app.success_exit_codes))
@@ -80,6 +85,11 @@ pub(super) fn service(one: &One<'_>, host: &Host) -> String {
         directives(&mut ini, &app.systemd);
     }
     ini.finish()
+}
+
+/// Whether the app speaks to systemd by itself, though it need not: as its own directives say.
+fn hears(app: &App) -> bool {
+    ["WatchdogSec", "FileDescriptorStoreMax"].iter().any(|key| app.systemd.contains_key(*key))
 }
 
 /// Who it runs as.
@@ -127,6 +137,16 @@ fn steps(ini: &mut Ini, one: &One<'_>, host: &Host, program: &str) {
         "ExecStartPost",
         format!("{root}{program} worker ready --cluster {cluster} --app {name} --timeout-ms {} %i", limit.as_millis()),
     );
+    if let Some(drain) = app.drain() {
+        ini.say("Takes its sockets out of its epoll sets and waits for its connections. What it fails at is no failure of the worker.").set(
+            "ExecStop",
+            format!(
+                "-{root}{program} drain --cluster {cluster} --app {name} --drain-ms {} --kill-ms {} %i",
+                drain.as_millis(),
+                app.timeout.kill.as_millis()
+            ),
+        );
+    }
     let whole = if app.ready == Ready::Notify {
         ini.say("systemd itself waits for the app; the first step asks for more where it waits.");
         limit

@@ -36,9 +36,24 @@ fn waiting_threads() {
     assert_eq!(waiting(select), Some(Waiting::Select(0x7ffe_a781_ba00, 4)));
     let poll = "7 0x7fa37374c750 0x1 0xffffffff 0x1 0x0 0x0 0x7ffd91bd9338 0x7fa37391a230";
     assert_eq!(waiting(poll), Some(Waiting::Poll(0x7fa3_7374_c750, 1)));
-    for line in ["running", "-1 0x7ffd91bd9338 0x7fa37391a230", "", "288", "288 3 4", "232 0x3 0x4 0x5 0x6 0x0 0x0 0x1 0x2"] {
+    let epoll = "232 0x3 0x4 0x5 0x6 0x0 0x0 0x1 0x2";
+    assert_eq!((waiting(epoll), waiting("281 0xd 0x4")), (Some(Waiting::Epoll(3)), Some(Waiting::Epoll(13))));
+    for line in ["running", "-1 0x7ffd91bd9338 0x7fa37391a230", "", "288", "288 3 4"] {
         assert_eq!(waiting(line), None, "{line:?}");
     }
+    assert!([accept, select, epoll, "-1 0x7ffd91bd9338 0x7fa37391a230"].iter().all(|line| is_asleep(line)));
+    assert!(!is_asleep("running") && !is_asleep("") && !is_asleep("x 0x1"));
+}
+
+#[test]
+fn what_a_thread_and_a_process_are_like() {
+    assert_eq!(runs("52840189 1093 47\n"), Some((52_840_189, 47)));
+    assert_eq!([runs(""), runs("1 2"), runs("1 2 x")], [None; 3]);
+    assert_eq!(state("77 (a) R (b) T 1 77 77 0 -1"), Some('T'));
+    assert_eq!([state(""), state("77 (a"), state("77 (a) ")], [None; 3]);
+    let status = "Name:\tnode\nUid:\t61\t61\t61\t61\nGid:\t62\t62\t62\t62\nCapInh:\t0\nCapPrm:\t0000000000000400\n";
+    assert_eq!(identity(status), Some(Identity { uids: [61; 4], gids: [62; 4], permitted: 0x400 }));
+    assert_eq!([identity(""), identity(&status.replace("Gid", "gid")), identity(&status.replace("62\n", "\n"))], [None; 3]);
 }
 
 #[test]
@@ -62,6 +77,8 @@ fn listening_tcp_sockets() {
 2: 0100007F:84CF 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 104763 1 000000009b67a36c 100 0 0 10 0                    \n";
     let found: Vec<_> = tcp_listeners(v4).map(|(address, inode)| (address.to_string(), inode)).collect();
     assert_eq!(found, [("0.0.0.0:33997".into(), 104_765), ("127.0.0.1:33999".into(), 104_763)]);
+    let open: Vec<_> = tcp_connections(v4, 33_999).collect();
+    assert_eq!((open, tcp_connections(v4, 33_997).count(), tcp_connections("head\n0: x\n\n", 1).count()), (vec![5], 0, 0));
     let v6 = "  sl  local_address                         remote_address                        st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n   \
 0: 00000000000000000000000000000000:84CC 00000000000000000000000000000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 104766 1 0000000065894b9c 100 0 0 10 0\n   \
 1: 00000000000000000000000001000000:84CE 00000000000000000000000000000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 104764 1 00000000acffe1d4 100 0 0 10 0\n";
@@ -80,6 +97,7 @@ fn listening_unix_sockets() {
 000000006aff8306: 00000002 00000000 00000000 0001 03 104770 /run/connected\n\
 000000006aff8307: 00000002 00000000 00010000 0001 01 104771 @abstract/x\n";
     assert_eq!(unix_listeners(table).collect::<Vec<_>>(), [("/tmp/fix a.sock", 104_767), ("/run/x", 77)]);
+    assert_eq!(unix_connections(table).collect::<Vec<_>>(), [("/run/connected", 104_770)]);
 }
 
 #[test]

@@ -98,15 +98,21 @@ pub fn accepted(processes: &BTreeSet<u32>, wanted: &BTreeSet<u64>) -> BTreeSet<u
 fn blocked(process: u32, descriptors: &Descriptors) -> impl Iterator<Item = u64> {
     let threads = fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten().take(MAX_THREADS);
     let waiting = threads.filter_map(|thread| procfs::waiting(&fs::read_to_string(thread.path().join("syscall")).ok()?));
-    let waited = waiting.flat_map(move |waiting| match waiting {
+    let waited = waiting.flat_map(move |waiting| waited_for(process, waiting));
+    waited.filter_map(|fd| descriptors.sockets.get(&fd).copied())
+}
+
+/// The descriptors that a thread waits for in `accept`, `poll` or `select`.
+pub(crate) fn waited_for(process: u32, waiting: Waiting) -> Vec<i32> {
+    match waiting {
         Waiting::Accept(fd) => vec![fd],
         Waiting::Poll(address, count) => procfs::polled(&memory(process, address, count.saturating_mul(8).min(MAX_POLL))).collect(),
         Waiting::Select(address, limit) => {
             let limit = limit.min(MAX_POLL);
             procfs::selected(&memory(process, address, limit.div_ceil(8)), limit).collect()
         }
-    });
-    waited.filter_map(|fd| descriptors.sockets.get(&fd).copied())
+        Waiting::Epoll(_) => Vec::new(),
+    }
 }
 
 fn memory(process: u32, address: u64, length: u64) -> Vec<u8> {

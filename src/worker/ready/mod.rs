@@ -7,15 +7,15 @@
 
 mod diagnose;
 pub(in crate::worker) mod http;
-pub(in crate::worker) mod look;
-pub(in crate::worker) mod members;
+pub(crate) mod look;
+pub(crate) mod members;
 mod probe;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::Read as _;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,7 @@ pub use probe::run_probe;
 
 use super::error::Error;
 use super::files;
-use super::inherited::{Sockets, read_copy};
+use super::inherited::{Socket, Sockets, read_copy};
 use super::paths::Paths;
 use super::pin::Copy;
 use super::store::Store;
@@ -55,8 +55,9 @@ pub fn run(cluster: &ClusterName, app: &AppName, instance: &str, paths: &Paths, 
     let opened = opened.and_then(|file| file.metadata().map(|metadata| (file, metadata)));
     let (opened, owner) = opened.map_err(|error| Error::new(format!("{} cannot be opened: {error}", directory.display())))?;
     let mark = Store::open(cluster, paths).ready_mark(app, instance.generation)?;
+    let record = crate::drain::record::open(&paths.drained(cluster, app), &paths.workers(cluster, app), &instance).ok();
     if process::effective_uid() == 0 {
-        process::drop_to(owner.uid(), owner.gid(), process::CAP_SYS_PTRACE)
+        process::drop_to(owner.uid(), owner.gid(), &[process::CAP_SYS_PTRACE])
             .map_err(|error| Error::new(format!("root's rights cannot be given up: {error}; is `ExecStartPost=+` of {unit} changed?")))?;
     }
     let copy = read_copy(&directory)?;
@@ -77,7 +78,11 @@ pub fn run(cluster: &ClusterName, app: &AppName, instance: &str, paths: &Paths, 
         // systemd itself waited for READY=1, and for the command's own ExecStartPost=.
         (Ready::Notify | Ready::Exec(_), ..) => wait.alive()?,
     }
-    mark.set(wait.nonblocking())
+    mark.set(wait.nonblocking())?;
+    if let Some(record) = record.filter(|_| !copy.pin.listen.is_empty()) {
+        wait.tell_how_it_drains(&record);
+    }
+    Ok(())
 }
 
 /// What the line says that tells of an end before readiness: what the app wrote before it says more.
@@ -134,10 +139,23 @@ impl Wait {
         Ok(!self.remaining().is_zero())
     }
 
+    /// The shared sockets, as far as they are known.
+    fn sockets(&self) -> Vec<Socket> {
+        let sockets: Option<Sockets> = files::read_json(&self.directory.join(Sockets::FILE)).unwrap_or_default();
+        sockets.into_iter().flat_map(|sockets| sockets.sockets).collect()
+    }
+
+    /// Leaves word of how the worker accepts, and so how it will drain. It is ready whatever becomes of that.
+    fn tell_how_it_drains(&self, record: &File) {
+        if let Some(how) = crate::drain::accepts(self.main, &self.sockets()) {
+            let text = serde_json::to_vec(&crate::drain::record::Record::serving(how)).unwrap_or_default();
+            let _ = record.write_all_at(&text, 0);
+        }
+    }
+
     /// Whether the app made its shared sockets non-blocking.
     fn nonblocking(&self) -> bool {
-        let sockets: Option<Sockets> = files::read_json(&self.directory.join(Sockets::FILE)).unwrap_or_default();
-        let wanted: BTreeSet<u64> = sockets.into_iter().flat_map(|sockets| sockets.sockets).map(|socket| socket.inode).collect();
+        let wanted: BTreeSet<u64> = self.sockets().into_iter().map(|socket| socket.inode).collect();
         !wanted.is_empty() && look::nonblocking(self.main, &wanted)
     }
 

@@ -62,6 +62,7 @@ impl World {
                 max_unavailable: Amount::Count(0),
                 min_ready: Duration::from_secs(1),
                 deadline: Duration::from_secs(600),
+                ..Reload::default()
             },
             sandbox: Sandbox::default(),
             systemd: BTreeMap::new(),

@@ -10,6 +10,10 @@ use super::{check, check_long, retry};
 
 /// The capability that lets a process look into others (`capabilities(7)`).
 pub const CAP_SYS_PTRACE: u32 = 19;
+/// The one that reads what its owner alone may, the descriptors of a process that hides them for example.
+pub const CAP_DAC_READ_SEARCH: u32 = 2;
+/// The one that signals processes of others.
+pub const CAP_KILL: u32 = 5;
 const CAPABILITY_VERSION_3: u32 = 0x2008_0522;
 
 /// A descriptor of a process, which stays that very process whatever becomes of its number. Readable when it has ended.
@@ -90,9 +94,29 @@ pub fn effective_uid() -> u32 {
     unsafe { libc::geteuid() }
 }
 
-/// Becomes `uid` and `gid` for ever, without supplementary groups, keeping `capability` alone and gaining nothing
+/// Becomes `uid` and `gid` for ever, without supplementary groups, keeping these `capabilities` alone and gaining nothing
 /// by a later `execve`; other processes of that user cannot look into this one.
-pub fn drop_to(uid: u32, gid: u32, capability: u32) -> io::Result<()> {
+pub fn drop_to(uid: u32, gid: u32, capabilities: &[u32]) -> io::Result<()> {
+    // SAFETY: these calls take numbers, or nothing at all; each is checked, so that no failure leaves more rights than asked for.
+    unsafe {
+        check(libc::prctl(libc::PR_SET_KEEPCAPS, 1, 0, 0, 0))?;
+        check(libc::setgroups(0, std::ptr::null()))?;
+        check(libc::setresgid(gid, gid, gid))?;
+        check(libc::setresuid(uid, uid, uid))?;
+    }
+    keep_capabilities(capabilities)?;
+    no_new_privileges()?;
+    hide()
+}
+
+/// From now on processes of the same user without capabilities cannot look into this one.
+pub fn hide() -> io::Result<()> {
+    // SAFETY: takes numbers only.
+    check(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) }).map(drop)
+}
+
+/// Gives up every capability but these, each of a number below 32.
+pub fn keep_capabilities(capabilities: &[u32]) -> io::Result<()> {
     /// `cap_user_header_t` of capget(2).
     #[repr(C)]
     struct Header {
@@ -107,21 +131,11 @@ pub fn drop_to(uid: u32, gid: u32, capability: u32) -> io::Result<()> {
         permitted: u32,
         inheritable: u32,
     }
-    // SAFETY: these calls take numbers, or nothing at all; each is checked, so that no failure leaves more rights than asked for.
-    unsafe {
-        check(libc::prctl(libc::PR_SET_KEEPCAPS, 1, 0, 0, 0))?;
-        check(libc::setgroups(0, std::ptr::null()))?;
-        check(libc::setresgid(gid, gid, gid))?;
-        check(libc::setresuid(uid, uid, uid))?;
-    }
     let header = Header { version: CAPABILITY_VERSION_3, pid: 0 };
-    let bit = 1 << capability;
-    let data = [Data { effective: bit, permitted: bit, inheritable: 0 }, Data { effective: 0, permitted: 0, inheritable: 0 }];
+    let bits = capabilities.iter().fold(0, |bits, capability| bits | 1 << capability);
+    let data = [Data { effective: bits, permitted: bits, inheritable: 0 }, Data { effective: 0, permitted: 0, inheritable: 0 }];
     // SAFETY: header and data have the layout of version 3 (two data blocks) and live through the call.
-    check_long(unsafe { libc::syscall(libc::SYS_capset, &raw const header, data.as_ptr()) })?;
-    no_new_privileges()?;
-    // SAFETY: takes numbers only.
-    check(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) }).map(drop)
+    check_long(unsafe { libc::syscall(libc::SYS_capset, &raw const header, data.as_ptr()) }).map(drop)
 }
 
 /// Does something with the effective user, group and supplementary groups of somebody else, and takes root's back. Only for a

@@ -116,7 +116,7 @@ prop_compose! {
     ) -> Scenario {
         let healed = |app: App| App { start: if let Start::Ready(_) = app.start { app.start } else { Start::Ready(ms(200)) }, crash_after: None, ..app };
         let new = if good { new.into_iter().map(healed).collect() } else { new };
-        let reload = Reload { max_surge, max_unavailable, min_ready, deadline: DEADLINE };
+        let reload = Reload { max_surge, max_unavailable, min_ready, deadline: DEADLINE, ..Reload::default() };
         Scenario { old, reload, new, again, hurries, arrives, blows }
     }
 }
@@ -315,7 +315,7 @@ fn a_master_that_comes_back_makes_no_move_on_what_it_remembers() {
     let quick = App { stop: Some(ms(1)), ..App::ready_after(ms(0)) };
     let scenario = Scenario {
         old: vec![false, true, true, false],
-        reload: Reload { max_surge: Amount::Count(2), max_unavailable: Amount::Count(1), min_ready: ms(1000), deadline: DEADLINE },
+        reload: Reload { max_surge: Amount::Count(2), max_unavailable: Amount::Count(1), min_ready: ms(1000), deadline: DEADLINE, ..Reload::default() },
         new: vec![quick; 6],
         again: vec![quick; 6],
         hurries: false,

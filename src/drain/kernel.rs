@@ -1,0 +1,115 @@
+//! The few system calls of a drain that neither std nor `worker::sys` has a name for. All `unsafe` of this room.
+//!
+//! It must not know workers: descriptors and numbers in, `io::Error` out.
+
+use std::cmp::Ordering;
+use std::io;
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+
+/// `KCMP_FILE` of kcmp(2).
+const KCMP_FILE: libc::c_int = 0;
+/// As many numbers as the kernel gives by itself (`fs.nr_open`): the app's own may be as high.
+const NUMBERS: libc::rlim_t = 1 << 20;
+/// Much more than a look at 100,000 descriptors takes; what a process made up beyond that ends this one, and SIGTERM follows.
+const MEMORY: libc::rlim_t = 1 << 30;
+
+fn check(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// Whether two descriptors of this process are one open file, and where not, which comes first in an order of the kernel's
+/// that stays the same until the next boot. None where the kernel does not say.
+pub(super) fn compare(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> Option<Ordering> {
+    let own = std::process::id() as libc::pid_t;
+    // SAFETY: takes numbers only; both descriptors are borrowed and so open.
+    match unsafe { libc::syscall(libc::SYS_kcmp, own, own, KCMP_FILE, one.as_raw_fd(), other.as_raw_fd()) } {
+        0 => Some(Ordering::Equal),
+        1 => Some(Ordering::Less),
+        2 => Some(Ordering::Greater),
+        _ => None,
+    }
+}
+
+/// Sends a signal to the very process of this descriptor.
+pub(super) fn signal(process: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
+    // SAFETY: takes numbers only, and a null pointer that stands for no further information.
+    let sent = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, process.as_raw_fd(), signal, std::ptr::null::<libc::siginfo_t>(), 0) };
+    if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Bounds what this process may take: as many numbers of descriptors as the app may use, little memory, no dump.
+pub(super) fn bound() {
+    let set = |resource, least: libc::rlim_t, most: libc::rlim_t| {
+        let limit = libc::rlimit { rlim_cur: least, rlim_max: most };
+        // SAFETY: the kernel reads one rlimit, which lives through the call.
+        unsafe { libc::setrlimit(resource, &raw const limit) == 0 }
+    };
+    let mut numbers = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // Root may raise its own bound; others go up to it.
+    if !set(libc::RLIMIT_NOFILE, NUMBERS, NUMBERS)
+        // SAFETY: the kernel writes one rlimit, borrowed mutably through the call.
+        && unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut numbers) } == 0
+    {
+        set(libc::RLIMIT_NOFILE, numbers.rlim_max, numbers.rlim_max);
+    }
+    set(libc::RLIMIT_AS, MEMORY, MEMORY);
+    set(libc::RLIMIT_CORE, 0, 0);
+}
+
+/// A socket that asks the kernel about sockets (`sock_diag(7)`), and hears of groups by these bits.
+pub(super) fn diagnosis(groups: u32) -> io::Result<OwnedFd> {
+    let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    // SAFETY: takes numbers only.
+    let fd = check(unsafe { libc::socket(libc::AF_NETLINK, kind, libc::NETLINK_SOCK_DIAG) })?;
+    // SAFETY: the call succeeded, so `fd` is a new descriptor that nobody else owns.
+    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    // SAFETY: a zeroed sockaddr_nl is valid: no process, no groups.
+    let mut address: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
+    address.nl_family = libc::AF_NETLINK as libc::sa_family_t;
+    address.nl_groups = groups;
+    let length = size_of::<libc::sockaddr_nl>() as libc::socklen_t;
+    // SAFETY: the kernel reads `length` bytes of `address`, which lives through the call.
+    check(unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length) })?;
+    Ok(socket)
+}
+
+/// Sends a question to the kernel.
+pub(super) fn ask(socket: BorrowedFd<'_>, question: &[u8]) -> io::Result<()> {
+    // SAFETY: the kernel reads as many bytes as the slice, which is borrowed, has. Without an address it goes to the kernel.
+    let sent = unsafe { libc::send(socket.as_raw_fd(), question.as_ptr().cast(), question.len(), 0) };
+    if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Takes one message, or `WouldBlock`. One that did not come from the kernel has length 0.
+pub(super) fn hear(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
+    // SAFETY: a zeroed sockaddr_nl is valid memory to be written.
+    let mut from: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
+    let mut length = size_of::<libc::sockaddr_nl>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `buffer.len()` bytes into `buffer` and `length` into `from`, both borrowed mutably.
+    let read = unsafe {
+        libc::recvfrom(socket.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0, (&raw mut from).cast(), &raw mut length)
+    };
+    match read {
+        ..0 => Err(io::Error::last_os_error()),
+        read if from.nl_pid == 0 => Ok(read as usize),
+        _ => Ok(0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsFd as _;
+
+    #[test]
+    fn duplicates_are_one_file_and_the_order_of_others_holds() {
+        let (one, other) = (std::fs::File::open("/proc/self/stat").unwrap(), std::fs::File::open("/proc/self/stat").unwrap());
+        let again = one.try_clone().unwrap();
+        let Some(same) = compare(one.as_fd(), again.as_fd()) else {
+            return assert_eq!(io::Error::last_os_error().raw_os_error(), Some(libc::ENOSYS), "a kernel without kcmp(2)");
+        };
+        let order = compare(one.as_fd(), other.as_fd()).unwrap();
+        assert_eq!((same, compare(other.as_fd(), again.as_fd())), (Ordering::Equal, Some(order.reverse())));
+        assert_ne!(order, Ordering::Equal);
+    }
+}

@@ -1,0 +1,398 @@
+//! The worker, looked at: its processes, their epoll sets, its threads. Every list has a bound, and so has every look.
+//!
+//! The worker controls its descriptors' numbers, and what is behind them from one moment to the next. So a process is held by
+//! its pidfd and its control group asked for behind that; a set or a socket is duplicated first and asked what it is then, as
+//! our own, which cannot become another's. What cannot be read is not there.
+
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::{self, Read as _};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::time::{Duration, Instant};
+
+use super::kernel;
+use super::plan::{Entry, Seen, Thread};
+use super::record::How;
+use crate::names::Address;
+use crate::worker::inherited::{Socket, bound_to};
+use crate::worker::procfs::{self, Waiting};
+use crate::worker::ready::look::waited_for;
+use crate::worker::ready::members::members;
+use crate::worker::sys::epoll::{Control, control_as};
+use crate::worker::sys::process::{self, pidfd_getfd, pidfd_open};
+use crate::worker::sys::sockets::is_listening;
+
+/// Most descriptors of all processes together.
+const MAX_DESCRIPTORS: usize = 100_000;
+/// Most sets: a process has one or a few, and a worker as many processes as cores.
+const MAX_SETS: usize = 4096;
+/// Most threads of all processes together.
+const MAX_THREADS: usize = 4096;
+/// Most of what is read of one set, some 70 bytes a member, and of all.
+const MAX_INFO: usize = 8 << 20;
+const MAX_INFOS: usize = 32 << 20;
+/// The longest that one look may take: a worker of 1,000 connections takes some milliseconds.
+const LONGEST: Duration = Duration::from_secs(2);
+
+/// A process of the worker that has one of its shared sockets.
+struct Holder {
+    pid: u32,
+    /// Its own numbers of sets, and which set that is.
+    sets: BTreeMap<i32, usize>,
+    /// Its own numbers of the shared sockets.
+    sockets: BTreeMap<i32, u64>,
+    uring: bool,
+}
+
+/// A worker as the last look found it.
+#[derive(Default)]
+pub(super) struct Look {
+    holders: Vec<Holder>,
+    /// Each set that was ever seen, once, by a duplicate of ours.
+    sets: Sets,
+    /// A duplicate of each shared socket that is still held.
+    shared: BTreeMap<u64, OwnedFd>,
+    /// The inodes of all sockets of all its processes.
+    pub held: BTreeSet<u64>,
+    /// The kernel does not let us look into one of the processes.
+    pub refused: bool,
+    /// A bound was reached.
+    pub partly: bool,
+}
+
+/// Sets, each once and for ever at its place.
+#[derive(Default)]
+struct Sets {
+    all: Vec<OwnedFd>,
+    /// Their places in the order of their files: the kernel compares two.
+    order: Vec<usize>,
+    /// By process and number, for kernels that do not.
+    numbers: BTreeMap<(u32, i32), usize>,
+}
+
+/// What to look for.
+pub(super) struct Target<'a> {
+    /// The main process.
+    pub main: u32,
+    /// The shared sockets, as the worker's own file says.
+    pub sockets: &'a [Socket],
+    /// Our own processes in the worker's control group.
+    pub ours: &'a [u32],
+}
+
+/// What bounds a look.
+struct Budget {
+    end: Instant,
+    descriptors: usize,
+    partly: bool,
+}
+
+impl Budget {
+    fn new() -> Self {
+        Self { end: Instant::now() + LONGEST, descriptors: MAX_DESCRIPTORS, partly: false }
+    }
+    fn spend(&mut self) -> bool {
+        self.descriptors = self.descriptors.saturating_sub(1);
+        let left = self.descriptors > 0 && Instant::now() < self.end;
+        self.partly |= !left;
+        left
+    }
+}
+
+impl Target<'_> {
+    fn wanted(&self, inode: u64) -> Option<&Address> {
+        self.sockets.iter().find(|socket| socket.inode == inode).map(|socket| &socket.address)
+    }
+
+    /// Looks at all processes of the worker, once more where there was a look before.
+    pub(super) fn look(&self, look: &mut Look) {
+        *look = Look { sets: std::mem::take(&mut look.sets), ..Look::default() };
+        let mut budget = Budget::new();
+        let group = fs::read(format!("/proc/{}/cgroup", self.main)).unwrap_or_default();
+        for pid in members(self.main).into_iter().filter(|pid| !self.ours.contains(pid)) {
+            let Ok(pidfd) = pidfd_open(pid) else { continue };
+            // Behind the pidfd: the number could have been another's before.
+            if !is_below(&fs::read(format!("/proc/{pid}/cgroup")).unwrap_or_default(), &group) {
+                continue;
+            }
+            self.process(pid, &pidfd, look, &mut budget);
+            if budget.partly {
+                break;
+            }
+        }
+        look.partly = budget.partly;
+    }
+
+    fn process(&self, pid: u32, pidfd: &OwnedFd, look: &mut Look, budget: &mut Budget) {
+        let listing = match fs::read_dir(format!("/proc/{pid}/fd")) {
+            Ok(listing) => listing,
+            Err(why) => {
+                look.refused |= why.kind() == io::ErrorKind::PermissionDenied;
+                return;
+            }
+        };
+        let mut holder = Holder { pid, sets: BTreeMap::new(), sockets: BTreeMap::new(), uring: false };
+        let mut sets = Vec::new();
+        for entry in listing.flatten() {
+            if !budget.spend() {
+                break;
+            }
+            let Some(number) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
+            let link = match fs::read_link(entry.path()) {
+                Ok(link) => link,
+                Err(why) => {
+                    look.refused |= why.kind() == io::ErrorKind::PermissionDenied;
+                    continue;
+                }
+            };
+            match link.as_os_str().as_bytes() {
+                b"anon_inode:[eventpoll]" => sets.push(number),
+                b"anon_inode:[io_uring]" => holder.uring = true,
+                link => {
+                    let Some(inode) = procfs::socket_inode(link) else { continue };
+                    look.held.insert(inode);
+                    if self.wanted(inode).is_some() {
+                        holder.sockets.insert(number, inode);
+                    }
+                }
+            }
+        }
+        // A child may have the set of its parent without the socket: all sets are looked at.
+        for number in sets {
+            if look.sets.all.len() >= MAX_SETS || !budget.spend() {
+                budget.partly = true;
+                break;
+            }
+            let Some(set) = duplicate(pidfd, number, look, |own| {
+                fs::read_link(format!("/proc/self/fd/{}", own.as_raw_fd())).is_ok_and(|link| link.as_os_str() == "anon_inode:[eventpoll]")
+            }) else {
+                continue;
+            };
+            holder.sets.insert(number, look.sets.known((pid, number), set));
+        }
+        for (number, inode) in &holder.sockets {
+            if !look.shared.contains_key(inode)
+                && let Some(own) = duplicate(pidfd, *number, look, |own| self.is_shared(own, *inode))
+            {
+                look.shared.insert(*inode, own);
+            }
+        }
+        if !holder.sockets.is_empty() || !holder.sets.is_empty() {
+            look.holders.push(holder);
+        }
+    }
+
+    /// Whether our duplicate is what it should be: a listening socket of this inode, at the address it was declared for.
+    fn is_shared(&self, own: &OwnedFd, inode: u64) -> bool {
+        let same = own.try_clone().is_ok_and(|own| fs::File::from(own).metadata().is_ok_and(|metadata| metadata.ino() == inode));
+        let address = self.wanted(inode);
+        let bound = bound_to(own.as_fd());
+        same && is_listening(own.as_fd()) && address.zip(bound).is_some_and(|(address, bound)| bound == *address || bound.overlaps(address))
+    }
+}
+
+/// A duplicate of a descriptor, where it is what it should be.
+fn duplicate(pidfd: &OwnedFd, number: i32, look: &mut Look, is: impl Fn(&OwnedFd) -> bool) -> Option<OwnedFd> {
+    match pidfd_getfd(pidfd.as_fd(), number) {
+        Ok(own) => Some(own).filter(is),
+        Err(why) => {
+            look.refused |= why.kind() == io::ErrorKind::PermissionDenied;
+            None
+        }
+    }
+}
+
+impl Sets {
+    /// The place of a set: an app may have many numbers for one.
+    fn known(&mut self, number: (u32, i32), set: OwnedFd) -> usize {
+        let next = self.all.len();
+        let place = if kernel::compare(set.as_fd(), set.as_fd()).is_some() {
+            let compare = |at: &usize| kernel::compare(self.all[*at].as_fd(), set.as_fd()).unwrap_or(Ordering::Less);
+            match self.order.binary_search_by(compare) {
+                Ok(found) => return self.order[found],
+                Err(place) => self.order.insert(place, next),
+            }
+            next
+        } else {
+            *self.numbers.entry(number).or_insert(next)
+        };
+        match self.all.get_mut(place) {
+            Some(known) => *known = set,
+            None => self.all.push(set),
+        }
+        place
+    }
+}
+
+/// Whether a process's control groups are those of the main one, or lie below them.
+fn is_below(text: &[u8], group: &[u8]) -> bool {
+    let lines = |text: &[u8]| String::from_utf8_lossy(text).lines().map(str::to_owned).collect::<Vec<_>>();
+    let (theirs, ours) = (lines(text), lines(group));
+    !ours.is_empty()
+        && ours.len() == theirs.len()
+        && ours.iter().zip(&theirs).all(|(ours, theirs)| theirs.strip_prefix(ours.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
+}
+
+impl Look {
+    /// The shared sockets in the sets, and what threads wait in for one. `threads`: look at these too.
+    pub(super) fn seen(&mut self, target: &Target<'_>, threads: bool) -> Seen {
+        let mut seen = Seen { uring: self.holders.iter().any(|holder| holder.uring && !holder.sockets.is_empty()), ..Seen::default() };
+        let mut left = MAX_INFOS;
+        for (set, own) in self.sets.all.iter().enumerate() {
+            let mut text = String::new();
+            let info = fs::File::open(format!("/proc/self/fdinfo/{}", own.as_raw_fd()));
+            let most = left.min(MAX_INFO);
+            if info.and_then(|info| info.take(most as u64).read_to_string(&mut text)).is_ok() {
+                self.partly |= text.len() >= most;
+                left -= text.len();
+                seen.entries.extend(procfs::watched(&text).filter(|watched| target.wanted(watched.inode).is_some()).map(|watched| Entry { set, watched }));
+            }
+        }
+        if threads {
+            for holder in self.holders.iter().filter(|holder| !holder.sockets.is_empty()) {
+                for thread in tasks(holder.pid).take(MAX_THREADS) {
+                    let line = fs::read_to_string(format!("/proc/{}/task/{thread}/syscall", holder.pid));
+                    if let Err(why) = &line {
+                        self.refused |= why.kind() == io::ErrorKind::PermissionDenied;
+                    }
+                    let Some(waiting) = line.ok().and_then(|line| procfs::waiting(&line)) else { continue };
+                    let how = match waiting {
+                        Waiting::Accept(_) => How::Accept,
+                        Waiting::Poll(..) => How::Poll,
+                        Waiting::Select(..) => How::Select,
+                        Waiting::Epoll(_) => continue,
+                    };
+                    if waited_for(holder.pid, waiting).iter().any(|number| holder.sockets.contains_key(number)) {
+                        seen.waits.insert(how);
+                    }
+                }
+            }
+        }
+        seen
+    }
+
+    /// Carries one change out. An entry that is not there any more is as it should be.
+    pub(super) fn change(&self, entry: &Entry, control: Control) -> io::Result<()> {
+        let Some(socket) = self.shared.get(&entry.watched.inode) else { return Err(io::ErrorKind::NotFound.into()) };
+        match control_as(self.sets.all[entry.set].as_fd(), socket.as_fd(), entry.watched.fd, control) {
+            Err(why) if why.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+            // As EPOLLEXCLUSIVE is refused, whatever a kernel to come refuses.
+            Err(why) if matches!(control, Control::Change(..)) && why.raw_os_error() == Some(libc::EINVAL) => {
+                self.change(entry, Control::Remove)
+            }
+            other => other,
+        }
+    }
+
+    /// The threads of the processes that have a shared socket or a set.
+    pub(super) fn threads(&self) -> Vec<Thread> {
+        let mut threads = Vec::new();
+        for holder in &self.holders {
+            for thread in tasks(holder.pid).take(MAX_THREADS.saturating_sub(threads.len())) {
+                let read = |name: &str| fs::read_to_string(format!("/proc/{}/task/{thread}/{name}", holder.pid)).ok();
+                // In this order: one that has run in between has another count the next time.
+                let (line, slept) = (read("syscall").unwrap_or_default(), read("schedstat").and_then(|text| procfs::runs(&text)));
+                let waits_for = match procfs::waiting(&line) {
+                    Some(Waiting::Epoll(number)) => holder.sets.get(&number).copied(),
+                    _ => None,
+                };
+                threads.push(Thread { id: (holder.pid, thread), slept: slept.filter(|_| procfs::is_asleep(&line)), waits_for });
+            }
+        }
+        threads
+    }
+
+    /// Continues the processes that are stopped, once; whether there were any. A worker that was stopped by hand would hold its
+    /// requests for as long as the drain may take.
+    pub(super) fn carry_on(&self) -> bool {
+        let mut any = false;
+        for holder in &self.holders {
+            let Ok(pidfd) = pidfd_open(holder.pid) else { continue };
+            let stat = fs::read_to_string(format!("/proc/{}/stat", holder.pid)).unwrap_or_default();
+            if procfs::state(&stat) == Some('T') {
+                any |= kernel::signal(pidfd.as_fd(), libc::SIGCONT).is_ok();
+            }
+        }
+        any
+    }
+}
+
+fn tasks(pid: u32) -> impl Iterator<Item = u32> {
+    let listing = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    listing.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+/// Whether the kernel would let the worker's own user look into each of its processes: none is of another user, has
+/// capabilities, hides itself or has a user namespace, and Yama is off.
+pub(super) fn needs_no_capability(main: u32, ours: &[u32]) -> bool {
+    let yama = fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope").map_or(0, |text| text.trim().parse().unwrap_or(3));
+    let namespace = fs::read_link("/proc/self/ns/user").ok();
+    let identity = |pid: u32| procfs::identity(&fs::read_to_string(format!("/proc/{pid}/status")).ok()?);
+    let Some(of_main) = identity(main).filter(|_| yama == 0) else { return false };
+    let plain = |pid: u32| {
+        let owner = fs::metadata(format!("/proc/{pid}/mem")).ok().map(|metadata| metadata.uid());
+        identity(pid).is_none_or(|identity| {
+            let one = [identity.uids, identity.gids].iter().all(|ids| ids.iter().all(|id| *id == ids[0]));
+            let same = (identity.uids, identity.gids) == (of_main.uids, of_main.gids);
+            let dumpable = owner == Some(identity.uids[0]) && identity.uids[0] != 0;
+            one && same && dumpable && identity.permitted == 0 && fs::read_link(format!("/proc/{pid}/ns/user")).ok() == namespace
+        })
+    };
+    members(main).into_iter().filter(|pid| !ours.contains(pid)).all(plain)
+}
+
+/// The user and group of a process.
+pub(super) fn owner(pid: u32) -> Option<(u32, u32)> {
+    let identity = procfs::identity(&fs::read_to_string(format!("/proc/{pid}/status")).ok()?)?;
+    Some((identity.uids[1], identity.gids[1]))
+}
+
+/// Whether a process has ended.
+pub(super) fn has_ended(pidfd: &OwnedFd) -> bool {
+    process::poll([pidfd.as_fd()], Some(Duration::ZERO)).is_ok_and(|[events]| events != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_groups_of_the_worker_s_own_count() {
+        let main = b"0::/system.slice/a.service\n";
+        for (text, is) in [
+            (&b"0::/system.slice/a.service\n"[..], true),
+            (b"0::/system.slice/a.service/below\n", true),
+            (b"0::/system.slice/a.service2\n", false),
+            (b"0::/system.slice\n", false),
+            (b"", false),
+            (b"1:name=systemd:/x\n0::/system.slice/a.service\n", false),
+        ] {
+            assert_eq!(is_below(text, main), is, "{}", String::from_utf8_lossy(text));
+        }
+        assert!(!is_below(b"", b""));
+    }
+
+    #[test]
+    fn a_set_is_known_by_all_its_numbers() {
+        let make = || {
+            // SAFETY: takes numbers only.
+            let fd = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
+            // SAFETY: a new descriptor that nobody else owns.
+            unsafe { <OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(fd) }
+        };
+        let mut sets = Sets::default();
+        let all: Vec<OwnedFd> = (0..20).map(|_| make()).collect();
+        let mut places = |from: i32| {
+            let known = all.iter().zip(from..).map(|(set, number)| sets.known((1, number), set.try_clone().unwrap()));
+            known.collect::<Vec<_>>()
+        };
+        assert_eq!(places(0), (0..20).collect::<Vec<_>>());
+        assert_eq!(places(0), (0..20).collect::<Vec<_>>());
+        if kernel::compare(all[0].as_fd(), all[0].as_fd()).is_some() {
+            assert_eq!(places(50), (0..20).collect::<Vec<_>>());
+        }
+    }
+}

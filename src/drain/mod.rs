@@ -1,0 +1,191 @@
+//! Draining a worker from outside: `project-cluster drain`, the `ExecStop=+` of a worker, before its SIGTERM.
+//!
+//! It takes the shared sockets out of the worker's epoll sets, so that new connections go to its siblings, waits until those
+//! that it has have ended, or `drain` is over, and returns. The app knows nothing of it. Where that cannot be done it returns
+//! at once, and the record says why.
+//!
+//! Two processes. The one that systemd started looks into the worker, whom it does not trust: it gives up everything but the
+//! rights that this takes, is bounded in time and memory, and asks systemd for more time every few seconds, so that one that
+//! hangs in the kernel is left behind. The other, `herald`, speaks with systemd and keeps the record, and never looks at the
+//! worker.
+//!
+//! | file | | |
+//! |---|---|---|
+//! | `plan` | what was seen -> what to take out, or why not; when the worker is quiet | pure |
+//! | `diag` | questions and answers about sockets, as bytes | pure |
+//! | `record` | how a worker drains and drained, `/run/NAME/drained/APP/INSTANCE.json` | |
+//! | `look` | the worker's processes, sets and threads | |
+//! | `count` | its connections | |
+//! | `wait` | the drain itself, from first look to last | |
+//! | `herald` | systemd and the record | |
+//! | `kernel` | what needs `unsafe` | |
+//!
+//! It must not know rolls or the master. Whether the app stops as a whole it asks systemd.
+
+mod count;
+mod diag;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
+mod herald;
+mod kernel;
+mod look;
+mod plan;
+pub mod record;
+mod wait;
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use self::herald::Herald;
+use self::look::{Look, Target};
+use self::record::{End, How, Record};
+use self::wait::Drain;
+use crate::names::{AppName, ClusterName, Instance};
+use crate::roll::words::who;
+use crate::say::say;
+use crate::worker::files::read_json;
+use crate::worker::inherited::{Socket, Sockets};
+use crate::worker::paths::Paths;
+use crate::worker::sys::process;
+
+/// The rights that it keeps where the worker's own user may not look into the worker.
+const RIGHTS: [u32; 3] = [process::CAP_SYS_PTRACE, process::CAP_DAC_READ_SEARCH, process::CAP_KILL];
+
+/// What the unit says.
+struct Orders {
+    cluster: ClusterName,
+    app: AppName,
+    instance: Instance,
+    paths: Paths,
+    /// The longest that it may take.
+    drain: Duration,
+    /// The longest that it may take when the whole app stops.
+    kill: Duration,
+}
+
+/// Runs `project-cluster drain --cluster NAME --app APP --drain-ms N --kill-ms N INSTANCE`; `args` are those behind `drain`. Must
+/// be called with one thread. It never fails: whatever becomes of it, SIGTERM follows.
+pub fn main(args: &[OsString]) -> ExitCode {
+    let begin = Instant::now();
+    let Some(orders) = Orders::parse(args) else {
+        say!(Error, "usage: project-cluster drain --cluster NAME --app APP --drain-ms N --kill-ms N INSTANCE (systemd calls it; `project-cluster install` writes its units anew)");
+        return ExitCode::SUCCESS;
+    };
+    // The step runs behind a crash as well: nothing is left to drain.
+    let Some(main) = std::env::var("MAINPID").ok().and_then(|text| text.parse().ok()) else { return ExitCode::SUCCESS };
+    wait::ask_for_time("drains");
+    if let Err(why) = orders.run(main, begin) {
+        say!(Warning, "{}: it cannot be drained, and gets SIGTERM at once: {why}", who(&orders.app, &orders.instance));
+    }
+    ExitCode::SUCCESS
+}
+
+/// How often, and how far apart, it is tried to see how a worker accepts that has just begun to listen.
+const TRIES: (u32, Duration) = (10, Duration::from_millis(2));
+
+/// How a worker that has got ready accepts from its shared sockets; none where it is not seen to.
+pub(crate) fn accepts(main: u32, sockets: &[Socket]) -> Option<How> {
+    let target = Target { main, sockets, ours: &[] };
+    let mut look = Look::default();
+    for _ in 0..TRIES.0 {
+        target.look(&mut look);
+        let seen = look.seen(&target, true);
+        if look.refused {
+            return None;
+        }
+        if let Some(how) = plan::how(&seen) {
+            return Some(how);
+        }
+        std::thread::sleep(TRIES.1);
+    }
+    None
+}
+
+impl Orders {
+    fn parse(args: &[OsString]) -> Option<Self> {
+        let (mut cluster, mut app, mut instance, mut drain, mut kill, mut root) = (None, None, None, None, None, None);
+        let mut words = args.iter().map(|word| word.to_str());
+        while let Some(word) = words.next() {
+            match word? {
+                "--cluster" => cluster = words.next()??.parse().ok(),
+                "--app" => app = words.next()??.parse().ok(),
+                "--drain-ms" => drain = words.next()??.parse().ok().map(Duration::from_millis),
+                "--kill-ms" => kill = words.next()??.parse().ok().map(Duration::from_millis),
+                "--root" => root = words.next()?,
+                word if instance.is_none() => instance = word.parse().ok(),
+                _ => return None,
+            }
+        }
+        let paths = root.map_or_else(|| crate::place::here().paths.clone(), |root| Paths::under(Path::new(root)));
+        Some(Self { cluster: cluster?, app: app?, instance: instance?, paths, drain: drain?, kill: kill? })
+    }
+
+    fn run(&self, main: u32, begin: Instant) -> io::Result<()> {
+        let pidfd = process::pidfd_open(main)?;
+        let directory = self.paths.drained(&self.cluster, &self.app);
+        let before = record::read_in(&directory, &self.instance).ok().flatten();
+        let told = told(&directory, &self.instance);
+        let (mine, other) = UnixStream::pair()?;
+        let herald = Herald {
+            cluster: self.cluster.clone(),
+            app: self.app.clone(),
+            instance: self.instance,
+            paths: self.paths.clone(),
+            directory,
+        };
+        let Some(child) = process::fork()? else {
+            drop((mine, pidfd));
+            kernel::bound();
+            process::exit_now(herald.run(other))
+        };
+        drop(other);
+        kernel::bound();
+        process::set_name(c"pc-drain");
+        let ours = [std::process::id(), child.unsigned_abs()];
+        if process::effective_uid() == 0 {
+            let (uid, gid) = look::owner(main).ok_or(io::ErrorKind::NotFound)?;
+            process::drop_to(uid, gid, if look::needs_no_capability(main, &ours) { &[] } else { &RIGHTS })?;
+        } else {
+            process::no_new_privileges()?;
+            process::hide()?;
+        }
+        // The worker's own file: what it says of others' sockets it does not have would be found in nobody's sets.
+        let file = self.paths.workers(&self.cluster, &self.app).join(self.instance.to_string()).join(Sockets::FILE);
+        let sockets: Option<Sockets> = read_json(&file).map_err(|why| io::Error::other(why.to_string()))?;
+        let sockets = sockets.filter(|sockets| sockets.pid == main).ok_or_else(|| io::Error::other("its sockets are not known"))?;
+        let target = Target { main, sockets: &sockets.sockets, ours: &ours };
+        let mut drain = Drain::new(&target, &pidfd, mine, before.map(|record| record.how), begin, self.drain, self.kill);
+        let record = drain.run();
+        self.tell(&record, &told);
+        drain.finish();
+        Ok(())
+    }
+
+    /// For the journal. `told`: what was said of others of this app already.
+    fn tell(&self, record: &Record, told: &BTreeSet<How>) {
+        let who = who(&self.app, &self.instance);
+        match record.end {
+            Some(End::Cut | End::Hurried) => say!(Warning, "{who}: {record}"),
+            Some(End::AtOnce) if told.contains(&record.how) => say!(Info, "{who} {record}"),
+            Some(End::AtOnce) => say!(
+                Notice,
+                "{who} {record}; it gets SIGTERM at once. If its app ends gracefully by itself, `drain_by = \"self\"` in [apps.{}.reload] says so, then `project-cluster install`",
+                self.app
+            ),
+            _ => say!(Info, "{who}: {record}"),
+        }
+    }
+}
+
+/// How others of this app that drain by themselves accept: it was said of them.
+fn told(directory: &Path, own: &Instance) -> BTreeSet<How> {
+    let names = std::fs::read_dir(directory).into_iter().flatten().flatten().take(256).map(|entry| entry.file_name());
+    let others = names.filter_map(|name| name.to_str()?.strip_suffix(".json")?.parse::<Instance>().ok()).filter(|other| other != own);
+    let records = others.filter_map(|other| record::read_in(directory, &other).ok().flatten());
+    records.filter(|record| record.end == Some(End::AtOnce)).map(|record| record.how).collect()
+}

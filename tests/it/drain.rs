@@ -1,0 +1,163 @@
+//! Draining from outside, on a real systemd: plain servers lose nothing in a reload; who cannot be drained is told; no stop waits
+//! longer than it may.
+
+use serde_json::Value;
+
+use super::cluster::{ADDRESS, Cluster, SOON, app, cluster, installed, rootless};
+
+const HANDLE: &str = "project-cluster@api.service";
+
+/// A client with one connection, which it keeps: it prints each answer's first word and waits for a line before the next
+/// request. The path is its argument.
+const KEEPS: &str = "import http.client, sys\n\
+client = http.client.HTTPConnection('127.0.0.1', 3000, timeout=60)\n\
+for path in sys.argv[1:]:\n    client.request('GET', path)\n    print(client.getresponse().read().decode().split()[0], flush=True)\n\
+sys.stdin.read()\n";
+
+/// Where the record of a worker lies.
+fn place(cluster: &Cluster, app: &str, instance: &str) -> String {
+    let run = if cluster.exists("/run/project-cluster/drained") { "/run" } else { "/run/user/1500" };
+    format!("{run}/project-cluster/drained/{app}/{instance}.json")
+}
+
+/// The record of a worker, once its drain has ended.
+#[track_caller]
+fn drained(cluster: &Cluster, app: &str, instance: &str) -> Value {
+    let read = || -> Option<Value> {
+        let place = place(cluster, app, instance);
+        serde_json::from_str(&cluster.exists(&place).then(|| cluster.read(&place))?).ok()
+    };
+    cluster.wait_until(&format!("{app} {instance} was drained"), SOON, || read().is_some_and(|record| record["end"].is_string()));
+    read().unwrap()
+}
+
+#[test]
+pub fn plain_node_go_and_asyncio_lose_no_connection_in_reloads() {
+    let cluster = installed(&format!(
+        "{}{}{}",
+        app("node", 2, "node /srv/apps/hello.js 3000", "listen = 3000"),
+        app("go", 2, "hello-go 3001", "listen = 3001"),
+        app("py", 2, "python3 /srv/apps/hello_asyncio.py 3002", "listen = \"0.0.0.0:3002\""),
+    ));
+    cluster.cli(&["install", "--now"]).ok();
+    let apps = [("node", 3000), ("go", 3001), ("py", 3002)];
+    let loads: Vec<_> = apps
+        .iter()
+        .flat_map(|(_, port)| ["/", "/sleep/20"].map(|path| cluster.load(&format!("127.0.0.1:{port}")).path(path).connections(3).start()))
+        .collect();
+    loads.iter().for_each(|load| load.wait_for_answers(50));
+    for release in ["v2", "v3"] {
+        cluster.release(release);
+        cluster.cli(&["reload", "all"]).ok();
+    }
+    loads.iter().for_each(|load| load.wait_for_answers(50));
+    for (name, _) in apps {
+        for slot in [1, 2] {
+            let record = drained(&cluster, name, &format!("{slot}.1.1"));
+            println!("{name}, slot {slot}: {record}");
+            assert_eq!((&record["how"], &record["end"], &record["open"]), (&"epoll".into(), &"empty".into(), &0.into()), "{name}: {record}");
+        }
+    }
+    for load in loads {
+        let report = load.stop();
+        println!("{report}");
+        report.none_failed(100);
+    }
+}
+
+#[test]
+pub fn poll_select_and_accept_drain_by_themselves_and_it_is_told() {
+    let modes = [("poll", 3000), ("select", 3001), ("accept", 3002), ("threading", 3003)];
+    let one = |(mode, port): (&str, u16)| app(mode, 1, &format!("python3 /srv/apps/hello_sync.py {mode} {port}"), &format!("listen = \"0.0.0.0:{port}\""));
+    let cluster = cluster(&modes.map(one).concat());
+    cluster.cli(&["reload", "all"]).ok();
+    for ((mode, _), how) in modes.iter().zip(["poll", "select", "accept", "poll"]) {
+        let record = drained(&cluster, mode, "1.1.1");
+        assert_eq!((&record["how"], &record["end"]), (&how.into(), &"at_once".into()), "{mode}: {record}");
+    }
+    let unit = "project-cluster-poll@1.1.1.service";
+    cluster.wait_until("it is in the journal", SOON, || {
+        cluster.journal_of(unit).contains("poll:01 (generation 1) drains by itself only: poll; it gets SIGTERM at once")
+    });
+}
+
+#[test]
+pub fn a_drain_lasts_as_long_as_a_connection_and_no_longer_than_its_limit() {
+    let cluster = cluster(&app("api", 1, "node /srv/apps/hello.js 3000", "listen = 3000\nreload.drain = \"4s\""));
+    cluster.write("/srv/keeps.py", KEEPS);
+    let slow = cluster.spawn(&["python3", "/srv/keeps.py", "/", "/sleep/2500"]);
+    cluster.wait_until("it is connected", SOON, || slow.stdout().contains("v1"));
+    cluster.cli(&["reload", "api"]).ok();
+    // The answer that was on its way comes; the connection, kept open by the client, is cut at the end.
+    cluster.wait_until("it is answered", SOON, || slow.stdout().lines().count() == 2);
+    let record = drained(&cluster, "api", "1.1.1");
+    assert_eq!((&record["how"], &record["end"], &record["open"]), (&"epoll".into(), &"cut".into(), &1.into()), "{record}");
+    let journal = cluster.journal_of("project-cluster-api@1.1.1.service");
+    assert!(journal.contains("api:01 (generation 1): 1 connection was still open after 4."), "{journal}");
+    // This one ends by itself, long before the limit.
+    let quick = cluster.spawn(&["curl", "-s", "http://127.0.0.1:3000/sleep/1000"]);
+    cluster.wait_until("it is on its way", SOON, || cluster.sh("ss -Htn state established '( sport = :3000 )' | wc -l").ok().trim() == "1");
+    cluster.cli(&["restart", "api:01"]).ok();
+    assert!(quick.wait(SOON).ok().starts_with("v1 "));
+    let record = drained(&cluster, "api", "1.2.1");
+    assert_eq!((&record["end"], &record["open"]), (&"empty".into(), &0.into()), "{record}");
+    drop(slow);
+}
+
+#[test]
+pub fn a_stop_of_the_whole_app_is_not_held_up_by_a_drain() {
+    let cluster = cluster(&app("api", 1, "node /srv/apps/hello.js 3000", "listen = 3000\nreload.drain = \"10m\""));
+    cluster.write("/srv/keeps.py", KEEPS);
+    let first = cluster.spawn(&["python3", "/srv/keeps.py", "/"]);
+    cluster.wait_until("it is connected", SOON, || first.stdout().contains("v1"));
+    // One drains already when the stop begins.
+    cluster.cli(&["reload", "api"]).ok();
+    let second = cluster.spawn(&["python3", "/srv/keeps.py", "/"]);
+    cluster.wait_until("it is connected", SOON, || second.stdout().contains("v1"));
+    assert_eq!(cluster.state("project-cluster-api@1.1.1.service"), "deactivating");
+    cluster.spawn(&["systemctl", "stop", HANDLE]).wait(SOON).ok();
+    for instance in ["1.1.1", "1.2.1"] {
+        let record = drained(&cluster, "api", instance);
+        assert_eq!((&record["end"], &record["open"]), (&"hurried".into(), &1.into()), "{instance}: {record}");
+    }
+    assert_eq!(cluster.units("project-cluster-api@*", &["active", "activating", "deactivating", "failed"]), Vec::<String>::new());
+}
+
+#[test]
+pub fn an_app_that_drains_by_itself_is_left_to_that_and_a_crash_drains_nothing() {
+    let apps = [("own", "reload.drain_by = \"self\""), ("none", "reload.drain = 0"), ("ours", "")];
+    let one = |(at, (name, more)): (usize, &(&str, &str))| {
+        let port = 3000 + at;
+        app(name, 1, &format!("node /srv/apps/hello.js {port}"), &format!("listen = {port}\n{more}"))
+    };
+    let cluster = cluster(&apps.iter().enumerate().map(one).collect::<String>());
+    let step = |name: &str| cluster.property(&format!("project-cluster-{name}@1.1.1.service"), "ExecStop");
+    assert_eq!([step("own"), step("none")], ["", ""]);
+    assert!(step("ours").contains("drain-ms"), "{}", step("ours"));
+    cluster.crash("project-cluster-ours@1.1.1.service");
+    let record: Value = serde_json::from_str(&cluster.read(place(&cluster, "ours", "1.1.1"))).unwrap();
+    assert_eq!((&record["how"], &record["end"]), (&"epoll".into(), &Value::Null), "{record}");
+}
+
+#[test]
+pub fn a_helper_that_is_killed_or_stopped_holds_nothing_up() {
+    let cluster = cluster(&app("api", 1, "node /srv/apps/hello.js 3000", "listen = 3000\nreload.drain = \"10m\""));
+    cluster.write("/srv/keeps.py", KEEPS);
+    for (generation, signal) in [(1, "KILL"), (2, "STOP")] {
+        let client = cluster.spawn(&["python3", "/srv/keeps.py", "/"]);
+        cluster.wait_until("it is connected", SOON, || client.stdout().contains("v1"));
+        cluster.cli(&["reload", "api"]).ok();
+        let unit = format!("project-cluster-api@1.{generation}.1.service");
+        let helper = || cluster.property(&unit, "ControlPID").parse::<i32>().unwrap_or_default();
+        cluster.wait_until("it drains", SOON, || helper() > 0);
+        cluster.kill(helper(), signal);
+        // Its last word to systemd was good for ten seconds.
+        cluster.wait_for_state(&unit, "inactive", 2 * SOON);
+    }
+    assert!(cluster.get(ADDRESS, "/").is_ok());
+}
+
+#[test]
+fn as_an_ordinary_user() {
+    rootless(plain_node_go_and_asyncio_lose_no_connection_in_reloads);
+}
