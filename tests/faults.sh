@@ -38,7 +38,7 @@ report() {
     echo "# What may happen in the middle of a reload"
     echo
     echo "Made by \`make faults\`: a test each, on a real systemd, under load: each request on a new connection, counted as answered or"
-    echo "failed. The app has three Go workers that end what they have begun, where the row says nothing else; the reload is to another"
+    echo "failed. The app has three plain Go workers, which SIGTERM ends at once, where the row says nothing else; the reload is to another"
     echo "release. Every test asserts its end, that no other request failed than the row says and explains, that the listening socket"
     echo "is the same, that nobody is doubled, that what waits ends with that code, and that another app does not notice."
     echo

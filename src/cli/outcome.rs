@@ -76,7 +76,8 @@ impl Outcome {
     /// A roll that is done and whose old workers still drain; they are not waited for any longer.
     pub fn drains(roll: Roll) -> Self {
         let app = roll.app.to_string();
-        let message = format!("done, and old workers still drain; not waiting any longer. `project-cluster show {app}` tells how they stand");
+        let message =
+            format!("done, and old workers still drain; not waiting any longer. `project-cluster show {app}` tells how they stand");
         Self { roll: Some(roll), ..Self::bad(&app, End::Begun, message, Failure::Failed) }
     }
 

@@ -60,7 +60,9 @@ impl Connections {
             ["tcp", "tcp6"].iter().for_each(|name| open.extend(procfs::tcp_connections(&table(name), *port)));
         }
         if !self.paths.is_empty() {
-            open.extend(procfs::unix_connections(&table("unix")).filter(|(path, _)| self.paths.contains(Path::new(path))).map(|(_, inode)| inode));
+            open.extend(
+                procfs::unix_connections(&table("unix")).filter(|(path, _)| self.paths.contains(Path::new(path))).map(|(_, inode)| inode),
+            );
         }
         open
     }

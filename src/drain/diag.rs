@@ -162,7 +162,8 @@ mod tests {
         unix.extend([11, 0, 0, 0]);
         unix.extend(b"/run/x\0");
         let refused = (-libc::ENOENT).to_ne_bytes();
-        let whole = [message(BY_FAMILY, &tcp), message(9, b"?"), message(BY_FAMILY, &unix), message(2, &refused), message(3, &[0; 4])].concat();
+        let whole =
+            [message(BY_FAMILY, &tcp), message(9, b"?"), message(BY_FAMILY, &unix), message(2, &refused), message(3, &[0; 4])].concat();
         let all = [Told::Tcp(77, 3000), Told::Unix(78, Path::new("/run/x")), Told::Error(libc::ENOENT), Told::Done];
         assert_eq!(told(&whole).collect::<Vec<_>>(), all);
         for end in 0..whole.len() {

@@ -86,9 +86,8 @@ pub(super) fn hear(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usiz
     let mut from: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
     let mut length = size_of::<libc::sockaddr_nl>() as libc::socklen_t;
     // SAFETY: the kernel writes at most `buffer.len()` bytes into `buffer` and `length` into `from`, both borrowed mutably.
-    let read = unsafe {
-        libc::recvfrom(socket.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0, (&raw mut from).cast(), &raw mut length)
-    };
+    let read =
+        unsafe { libc::recvfrom(socket.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0, (&raw mut from).cast(), &raw mut length) };
     match read {
         ..0 => Err(io::Error::last_os_error()),
         read if from.nl_pid == 0 => Ok(read as usize),

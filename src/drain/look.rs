@@ -233,7 +233,10 @@ fn is_below(text: &[u8], group: &[u8]) -> bool {
     let (theirs, ours) = (lines(text), lines(group));
     !ours.is_empty()
         && ours.len() == theirs.len()
-        && ours.iter().zip(&theirs).all(|(ours, theirs)| theirs.strip_prefix(ours.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
+        && ours
+            .iter()
+            .zip(&theirs)
+            .all(|(ours, theirs)| theirs.strip_prefix(ours.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
 }
 
 impl Look {
@@ -248,7 +251,9 @@ impl Look {
             if info.and_then(|info| info.take(most as u64).read_to_string(&mut text)).is_ok() {
                 self.partly |= text.len() >= most;
                 left -= text.len();
-                seen.entries.extend(procfs::watched(&text).filter(|watched| target.wanted(watched.inode).is_some()).map(|watched| Entry { set, watched }));
+                seen.entries.extend(
+                    procfs::watched(&text).filter(|watched| target.wanted(watched.inode).is_some()).map(|watched| Entry { set, watched }),
+                );
             }
         }
         if threads {

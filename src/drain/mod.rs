@@ -73,7 +73,10 @@ struct Orders {
 pub fn main(args: &[OsString]) -> ExitCode {
     let begin = Instant::now();
     let Some(orders) = Orders::parse(args) else {
-        say!(Error, "usage: project-cluster drain --cluster NAME --app APP --drain-ms N --kill-ms N INSTANCE (systemd calls it; `project-cluster install` writes its units anew)");
+        say!(
+            Error,
+            "usage: project-cluster drain --cluster NAME --app APP --drain-ms N --kill-ms N INSTANCE (systemd calls it; `project-cluster install` writes its units anew)"
+        );
         return ExitCode::SUCCESS;
     };
     // The step runs behind a crash as well: nothing is left to drain.
@@ -131,13 +134,8 @@ impl Orders {
         let before = record::read_in(&directory, &self.instance).ok().flatten();
         let told = told(&directory, &self.instance);
         let (mine, other) = UnixStream::pair()?;
-        let herald = Herald {
-            cluster: self.cluster.clone(),
-            app: self.app.clone(),
-            instance: self.instance,
-            paths: self.paths.clone(),
-            directory,
-        };
+        let herald =
+            Herald { cluster: self.cluster.clone(), app: self.app.clone(), instance: self.instance, paths: self.paths.clone(), directory };
         let Some(child) = process::fork()? else {
             drop((mine, pidfd));
             kernel::bound();

@@ -10,8 +10,7 @@ use crate::worker::sys::epoll::Control;
 
 /// The bits that make a member of a set report a connection. ONESHOT is among them: a member that fired once is armed again by
 /// its app, and is looked for again.
-const READS: u32 =
-    (libc::EPOLLIN | libc::EPOLLPRI | libc::EPOLLRDNORM | libc::EPOLLRDBAND | libc::EPOLLRDHUP | libc::EPOLLONESHOT) as u32;
+const READS: u32 = (libc::EPOLLIN | libc::EPOLLPRI | libc::EPOLLRDNORM | libc::EPOLLRDBAND | libc::EPOLLRDHUP | libc::EPOLLONESHOT) as u32;
 
 /// A shared socket in an epoll set of the worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

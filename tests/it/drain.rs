@@ -55,7 +55,11 @@ pub fn plain_node_go_and_asyncio_lose_no_connection_in_reloads() {
         for slot in [1, 2] {
             let record = drained(&cluster, name, &format!("{slot}.1.1"));
             println!("{name}, slot {slot}: {record}");
-            assert_eq!((&record["how"], &record["end"], &record["open"]), (&"epoll".into(), &"empty".into(), &0.into()), "{name}: {record}");
+            assert_eq!(
+                (&record["how"], &record["end"], &record["open"]),
+                (&"epoll".into(), &"empty".into(), &0.into()),
+                "{name}: {record}"
+            );
         }
     }
     for load in loads {
@@ -68,7 +72,9 @@ pub fn plain_node_go_and_asyncio_lose_no_connection_in_reloads() {
 #[test]
 pub fn poll_select_and_accept_drain_by_themselves_and_it_is_told() {
     let modes = [("poll", 3000), ("select", 3001), ("accept", 3002), ("threading", 3003)];
-    let one = |(mode, port): (&str, u16)| app(mode, 1, &format!("python3 /srv/apps/hello_sync.py {mode} {port}"), &format!("listen = \"0.0.0.0:{port}\""));
+    let one = |(mode, port): (&str, u16)| {
+        app(mode, 1, &format!("python3 /srv/apps/hello_sync.py {mode} {port}"), &format!("listen = \"0.0.0.0:{port}\""))
+    };
     let cluster = cluster(&modes.map(one).concat());
     cluster.cli(&["reload", "all"]).ok();
     for ((mode, _), how) in modes.iter().zip(["poll", "select", "accept", "poll"]) {

@@ -166,7 +166,8 @@ async fn facts(context: &Context, app: &App, choice: &Choice, rows: &[&Worker], 
     let directory = context.place.paths.drained(&context.cluster, &app.name);
     let rows = if worker { rows.to_vec() } else { app.workers.iter().collect() };
     let instances = rows.iter().filter_map(|row| names.instance(row.unit.as_deref()?));
-    let accepts: BTreeSet<How> = instances.filter_map(|instance| record::read_in(&directory, &instance).ok()?).map(|record| record.how).collect();
+    let accepts: BTreeSet<How> =
+        instances.filter_map(|instance| record::read_in(&directory, &instance).ok()?).map(|record| record.how).collect();
     facts.accepts = accepts.into_iter().collect();
     facts
 }

@@ -183,11 +183,14 @@ fn configured(page: &mut Page, facts: &Facts) {
     page.line("ready", &format!("{how} ({kind}), within {}; believed after {}{later}", time(facts.start_ms), time(facts.min_ready_ms)));
     let kill = time(facts.kill_ms);
     let otherwise: Vec<&str> = facts.accepts.iter().filter(|how| !how.is_drained()).map(|how| how.text()).collect();
-    page.line("drains", &match facts.drain_ms {
-        None | Some(0) => format!("by itself: SIGTERM at once, SIGKILL after {kill}"),
-        Some(_) if !otherwise.is_empty() => format!("by itself only: {}: SIGTERM at once, SIGKILL after {kill}", otherwise.join(", ")),
-        drain => format!("for at most {}, without new connections; then SIGTERM, SIGKILL after {kill}", time(drain)),
-    });
+    page.line(
+        "drains",
+        &match facts.drain_ms {
+            None | Some(0) => format!("by itself: SIGTERM at once, SIGKILL after {kill}"),
+            Some(_) if !otherwise.is_empty() => format!("by itself only: {}: SIGTERM at once, SIGKILL after {kill}", otherwise.join(", ")),
+            drain => format!("for at most {}, without new connections; then SIGTERM, SIGKILL after {kill}", time(drain)),
+        },
+    );
     page.line("again", &format!("{} after an unexpected end, later each time in a crash loop", time(facts.restart_ms)));
     page.line("rolls", &format!("for at most {}", time(facts.deadline_ms)));
 }

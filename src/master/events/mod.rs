@@ -36,10 +36,10 @@ use super::{Master, lock};
 use crate::api::error::{Code, Refusal};
 use crate::api::events::{By, Event, Happening, Kind};
 use crate::config::settings::Settings;
-use crate::drain::record::End;
 use crate::drain;
-use crate::roll::words;
+use crate::drain::record::End;
 use crate::names::{AppName, AppUnits, Generation};
+use crate::roll::words;
 use crate::systemd::{ActiveState, Systemd, Verb};
 
 /// Readers at once; each holds a connection.

@@ -168,7 +168,8 @@ fn the_invariants_hold_in_ten_thousand_random_histories() {
 /// One that goes well, but for this.
 fn quiet(old: Vec<Old>, blows: Vec<(u64, Blow)>) -> Scenario {
     let (max_surge, max_unavailable) = (Amount::Count(1), Amount::Count(0));
-    let reload = Reload { max_surge, max_unavailable, min_ready: Duration::ZERO, deadline: Duration::from_millis(DEADLINE), ..Reload::default() };
+    let reload =
+        Reload { max_surge, max_unavailable, min_ready: Duration::ZERO, deadline: Duration::from_millis(DEADLINE), ..Reload::default() };
     let (new, again) = (vec![Fate::Ready(0)], vec![Fate::Ready(0)]);
     Scenario { old, surplus: 0, reload, new, again, signals_lost: false, hurries: false, blows }
 }

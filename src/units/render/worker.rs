@@ -34,7 +34,9 @@ pub(super) fn service(one: &One<'_>, host: &Host) -> String {
     if app.ready == Ready::Notify {
         ini.set("Type", "notify").say("The app's main process and our own steps, no child of the app.").set("NotifyAccess", "exec");
     } else if app.drain().is_some() {
-        ini.set("Type", "exec").say("For the step that drains, which asks for time. The app itself cannot reach the socket.").set("NotifyAccess", "exec");
+        ini.set("Type", "exec")
+            .say("For the step that drains, which asks for time. The app itself cannot reach the socket.")
+            .set("NotifyAccess", "exec");
         if !host.is_user() && !hears(app) {
             ini.set("InaccessiblePaths", "-/run/systemd/notify");
         }
@@ -138,14 +140,15 @@ fn steps(ini: &mut Ini, one: &One<'_>, host: &Host, program: &str) {
         format!("{root}{program} worker ready --cluster {cluster} --app {name} --timeout-ms {} %i", limit.as_millis()),
     );
     if let Some(drain) = app.drain() {
-        ini.say("Takes its sockets out of its epoll sets and waits for its connections. What it fails at is no failure of the worker.").set(
-            "ExecStop",
-            format!(
-                "-{root}{program} drain --cluster {cluster} --app {name} --drain-ms {} --kill-ms {} %i",
-                drain.as_millis(),
-                app.timeout.kill.as_millis()
-            ),
-        );
+        ini.say("Takes its sockets out of its epoll sets and waits for its connections. What it fails at is no failure of the worker.")
+            .set(
+                "ExecStop",
+                format!(
+                    "-{root}{program} drain --cluster {cluster} --app {name} --drain-ms {} --kill-ms {} %i",
+                    drain.as_millis(),
+                    app.timeout.kill.as_millis()
+                ),
+            );
     }
     let whole = if app.ready == Ready::Notify {
         ini.say("systemd itself waits for the app; the first step asks for more where it waits.");

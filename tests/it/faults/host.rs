@@ -140,7 +140,7 @@ fn install() {
 fn apply() {
     let stage = stage("");
     let reload = stage.half_way();
-    stage.config(&toml(3, "env = { GRACEFUL = \"0\", COLOUR = \"green\" }"));
+    stage.config(&toml(3, "env = { COLOUR = \"green\" }"));
     let applied = stage.cli(&["apply"]);
     println!("{}{}", applied.stdout, applied.stderr);
     applied.ok();

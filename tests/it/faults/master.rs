@@ -1,7 +1,7 @@
 //! What happens to the master in a roll.
 
 use super::super::cluster::{ADDRESS, SOON};
-use super::super::deaths;
+use super::super::deaths::{self, Kind};
 use super::stage::{ALL_NEW, HELD, Lost, MASTER, MIXED, Stage, record, stage};
 
 /// The master that is there, and the wait for another one.
@@ -17,25 +17,41 @@ fn killed_in_the_middle() {
     stage.ends("`kill -9`", reload, 0, ALL_NEW, Lost::Nothing);
 }
 
-#[test]
-fn killed_at_every_step_of_every_kind_of_roll() {
-    let cluster = deaths::stage_of(
-        "const server = require('http').createServer((_, answer) => answer.setHeader('Connection', 'close').end('v1 '));
-        process.on('SIGTERM', () => server.close(() => process.exit(0)));
-        server.listen(3000);",
-    );
-    let load = cluster.load(ADDRESS).connections(2).pause(std::time::Duration::from_millis(10)).start();
-    let points = deaths::all(&cluster);
+/// The master dies at each of its points of such a roll, one roll a point, under one load.
+#[track_caller]
+fn killed_at_each_step(what: &str, kind: Kind, told: &str, end: &str) {
+    // The file of each release, which the second worker's failure is put before.
+    let cluster = deaths::stage_of("require('/srv/apps/hello.js');");
+    let load = cluster.load(ADDRESS).path("/sleep/20").connections(2).start();
+    let points = deaths::all(&cluster, kind);
     let report = load.stop();
-    report.none_failed(1000);
-    let end = "as asked: all new where the version is good, all old and held where not";
-    record(
-        &format!("`kill -9` at each step: {points} points of reloads, failing reloads, restarts, scalings"),
-        &report,
-        &Lost::Nothing,
-        end,
-        "0, and 1 where it fails",
-    );
+    report.none_failed(100);
+    record(&format!("`kill -9` at each of {points} steps of {what}"), &report, &Lost::Nothing, end, told);
+}
+
+#[test]
+fn killed_at_each_step_of_a_reload() {
+    killed_at_each_step("a reload", Kind::Good, "exit 0", ALL_NEW);
+}
+
+#[test]
+fn killed_at_each_step_of_a_reload_that_fails() {
+    killed_at_each_step("a reload that fails", Kind::Failing, "exit 1", HELD);
+}
+
+#[test]
+fn killed_at_each_step_of_a_restart_of_one_worker() {
+    killed_at_each_step("`restart api:02`", Kind::Single, "exit 0", "a fresh worker in slot 2");
+}
+
+#[test]
+fn killed_at_each_step_of_a_scaling_up() {
+    killed_at_each_step("`scale api 3`, of 2", Kind::Up, "exit 0", "as many as asked for");
+}
+
+#[test]
+fn killed_at_each_step_of_a_scaling_down() {
+    killed_at_each_step("`scale api 2`, of 3", Kind::Down, "exit 0", "as many as asked for");
 }
 
 #[test]

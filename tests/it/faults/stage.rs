@@ -25,8 +25,11 @@ const CLIENTS: usize = 4;
 /// What they ask for: in flight most of the time, so that whoever is cut loses some.
 const PATH: &str = "/sleep/20";
 
-/// What `app.sh` of a release does where nothing else is said: Go, which ends what it has begun.
+/// What `app.sh` of a release does where nothing else is said: plain Go, which SIGTERM ends at once.
 pub const SERVES: &str = "exec hello-go 3000";
+
+/// The same server, which ends what it has begun when SIGTERM comes.
+pub const GRACEFUL: &str = "GRACEFUL=0 exec hello-go 3000";
 
 /// Which requests may fail, and whose they are.
 pub enum Lost {
@@ -57,9 +60,8 @@ impl std::ops::Deref for Stage {
 
 /// What the app is: so many workers that run `app.sh` of their release.
 pub fn toml(workers: u16, more: &str) -> String {
-    let graceful = if more.contains("env =") { "" } else { "\nenv = { GRACEFUL = \"0\" }" };
     let soak = if more.contains("min_ready") { "" } else { "\nreload.min_ready = \"100ms\"" };
-    let api = app("api", workers, "sh app.sh", &format!("listen = 3000{graceful}{soak}\n{more}"));
+    let api = app("api", workers, "sh app.sh", &format!("listen = 3000{soak}\n{more}"));
     format!("{api}{}", app("other", 1, "hello-go 3001", "listen = 3001"))
 }
 

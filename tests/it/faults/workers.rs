@@ -40,7 +40,7 @@ fn new_ones_die_within_min_ready() {
 #[test]
 fn new_ones_end_with_0_right_after_they_are_ready() {
     let stage = stage("reload.min_ready = \"1s\"");
-    let reload = stage.deploys("(sleep 0.2; kill $$) & exec hello-go 3000");
+    let reload = stage.deploys("(sleep 0.2; kill $$) & export GRACEFUL=0; exec hello-go 3000");
     stage.ends("new ones end with 0 right after they are ready", reload, 1, HELD, Lost::Nothing);
 }
 
@@ -86,7 +86,7 @@ fn new_ones_find_their_own_port_taken() {
 
 #[test]
 fn the_extra_port_of_a_roll_is_taken() {
-    let child = "spawn = \"child\"\nport = 3000\nports = \"4100-4100\"\nenv = { GRACEFUL = \"0\" }";
+    let child = "spawn = \"child\"\nport = 3000\nports = \"4100-4100\"";
     let other = app("other", 1, "hello-go 3010", "listen = 3010");
     let cluster = installed(&format!("{}{other}", app("api", 2, "hello-go", child)));
     cluster.cli(&["install", "--now"]).ok();
@@ -101,7 +101,7 @@ fn the_extra_port_of_a_roll_is_taken() {
 #[test]
 fn an_old_one_is_killed_on_its_way_down() {
     // It takes a second for its end.
-    let stage = stage_of(3, "env = { GRACEFUL = \"0\", LINGERS = \"1000\" }", SERVES);
+    let stage = stage_of(3, "", "GRACEFUL=0 LINGERS=1000 exec hello-go 3000");
     let reload = stage.half_way();
     stage.wait_until("it retires", SOON, || stage.state(&worker(1, 1)) == "deactivating");
     stage.systemctl(&["kill", "-s", "KILL", &worker(1, 1)]).ok();
@@ -146,7 +146,7 @@ fn an_old_one_is_halted() {
     let stage = stage("");
     let reload = stage.half_way();
     stage.kill(pid(&stage, 3, 1), "STOP");
-    stage.ends("SIGSTOP of an old one", reload, 0, ALL_NEW, Lost::Nothing);
+    stage.ends("SIGSTOP of an old one", reload, 0, ALL_NEW, Lost::Cut(4, "in the halted one"));
 }
 
 #[test]

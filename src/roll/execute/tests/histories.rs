@@ -315,7 +315,13 @@ fn a_master_that_comes_back_makes_no_move_on_what_it_remembers() {
     let quick = App { stop: Some(ms(1)), ..App::ready_after(ms(0)) };
     let scenario = Scenario {
         old: vec![false, true, true, false],
-        reload: Reload { max_surge: Amount::Count(2), max_unavailable: Amount::Count(1), min_ready: ms(1000), deadline: DEADLINE, ..Reload::default() },
+        reload: Reload {
+            max_surge: Amount::Count(2),
+            max_unavailable: Amount::Count(1),
+            min_ready: ms(1000),
+            deadline: DEADLINE,
+            ..Reload::default()
+        },
         new: vec![quick; 6],
         again: vec![quick; 6],
         hurries: false,
