@@ -1,6 +1,7 @@
 //! Clients that know what the right answer is. Each request is a POST on a new connection, with a number that no other has and
 //! a body of its own; its answer bears that number, the body's hash, the process, and how many requests that process has had.
 //! So it shows what was answered wrongly, and what was executed without an answer: a process's count has a gap there.
+#![allow(clippy::expect_used, reason = "a soak that cannot go on ends by a panic that says why")]
 
 use std::collections::HashMap;
 use std::fmt;

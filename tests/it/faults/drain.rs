@@ -30,6 +30,12 @@ fn struck(fault: &str, signal: &str, more: &str) {
         let generation = index + 2;
         assert!(output.stdout.contains(&format!("done: generation {generation}, 2 of 2 ready")), "{call}: {}", output.stdout);
     }
+    // It was struck: systemd says so of each that did not end by itself before that call.
+    let said = if signal == "KILL" { "Control process exited, code=killed, status=9/KILL" } else { "Stopping timed out. Terminating." };
+    stage.wait_until("the old ones have gone", 3 * SOON, || stage.units("project-cluster-api@*", &["deactivating"]).is_empty());
+    let times = stage.journal(&["-u", "project-cluster-api@*", "-o", "cat"]).matches(said).count();
+    println!("{times} helpers of {} were struck", 2 * CALLS.len());
+    assert!(times >= CALLS.len(), "{times}");
     let last = CALLS.last().unwrap();
     let fault = format!("{fault} at {} of its system calls, from the first to the {last}th", CALLS.len());
     stage.settles(&fault, "exit 0, each time", ALL_NEW, Lost::Nothing);

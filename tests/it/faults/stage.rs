@@ -46,7 +46,6 @@ pub struct Stage {
     load: Load,
     inode: String,
     other: Vec<i32>,
-    old: u64,
     target: usize,
     most: Cell<u32>,
 }
@@ -89,7 +88,7 @@ impl Stage {
         let load = cluster.load(address).path(PATH).connections(CLIENTS).pause(Duration::from_millis(1)).start();
         load.wait_for_answers(20);
         let (inode, other) = (socket(&cluster), cluster.pids("other"));
-        Self { load, inode, other, old: 1, target, most: Cell::new(0), cluster }
+        Self { load, inode, other, target, most: Cell::new(0), cluster }
     }
 
     /// A reload to the second release has begun, and its first new worker is ready.
@@ -114,11 +113,6 @@ impl Stage {
     pub fn deploys(&self, program: &str) -> Running {
         self.write("/srv/shop/v2/app.sh", program);
         self.begun()
-    }
-
-    /// This generation is the old one from now on.
-    pub fn old_is(&mut self, generation: u64) {
-        self.old = generation;
     }
 
     /// The app has another number of workers from now on.
@@ -186,7 +180,7 @@ impl Stage {
         let generations = self.generations("api");
         let seen = match generations[..] {
             [] if state == "inactive" => STOPPED.to_owned(),
-            [one] => format!("all {}{}", if one == self.old { "old" } else { "new" }, if held { ", held" } else { "" }),
+            [one] => format!("all {}{}", if one == 1 { "old" } else { "new" }, if held { ", held" } else { "" }),
             _ => format!("mixed{}", if held { ", held" } else { "" }),
         };
         assert_eq!(seen, end, "{fault}: {workers:?}\n{}", self.cli(&["show", "api"]).stdout);
