@@ -49,7 +49,7 @@ result() {
         # The figures are a section of their own.
         bench) echo "see the figures below" ;;
         faults) echo "$(plain < "$logs/faults.log" | grep -E '^ *Summary' | sed 's/^ *//' | paste -sd ';' | sed 's/;/; /g'): [faults.md](faults.md)" ;;
-        soak) echo "$(plain < "$logs/soak.log" | grep -E 'workers replaced under') [soak.md](soak.md)" ;;
+        soak) echo "$(plain < "$logs/soak.log" | grep -E 'workers replaced under') (docs/soak.md)" ;;
         *) plain < "$logs/$1.log" | grep -E '^ *Summary|^test result:' | sed 's/^ *//' | paste -sd ';' | sed 's/;/; /g' ;;
     esac
 }

@@ -159,7 +159,7 @@ impl Stage {
             assert!(self.most.get() <= 2, "{fault}: nobody came back, and yet three stood in a slot");
         }
         if end == MIXED {
-            assert!(output.stderr.contains("generation"), "{fault}: who is left is named: {}", output.stderr);
+            assert!(output.stderr.contains("Left in a mix: "), "{fault}: who is left is named: {}", output.stderr);
         }
         let told = format!("exit {code}");
         self.settles(fault, &told, end, lost);
