@@ -28,6 +28,7 @@ const BAR: usize = 12;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Bounds {
     start: u64,
+    drain: u64,
     kill: u64,
     min_ready: u64,
     deadline: u64,
@@ -39,6 +40,7 @@ impl Bounds {
         let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         Self {
             start: ms(app.timeout.start),
+            drain: ms(app.drain().unwrap_or_default()),
             kill: ms(app.timeout.kill),
             min_ready: ms(app.reload.min_ready),
             deadline: ms(app.reload.deadline),
@@ -238,7 +240,9 @@ fn bounds(row: &Row, limit: Option<Duration>) -> Vec<String> {
         said.push(format!("  {who} ended and is tried again"));
     }
     if let Some(who) = ends {
-        said.extend([format!("  {who} ending"), most(row.bounds.map(|bounds| bounds.kill), "timeout.kill")]);
+        let drain = row.bounds.map(|bounds| bounds.drain).filter(|drain| *drain > 0);
+        let drain = drain.map_or_else(String::new, |drain| most(Some(drain), "drain"));
+        said.extend([format!("  {who} ending"), drain, most(row.bounds.map(|bounds| bounds.kill), "timeout.kill")]);
     }
     if app.roll.as_ref().is_some_and(|roll| roll.under_way()) {
         if soaks {
@@ -256,7 +260,7 @@ mod tests {
     use crate::api::converge::tests::app;
     use crate::api::types::{AppState, Roll, RollState};
 
-    const BOUNDS: Bounds = Bounds { start: 30_000, kill: 5000, min_ready: 1000, deadline: 600_000 };
+    const BOUNDS: Bounds = Bounds { start: 30_000, drain: 0, kill: 5000, min_ready: 1000, deadline: 600_000 };
 
     fn row(verb: &str, states: &[WorkerState], roll: Option<(u16, u16)>) -> Row {
         let slots: Vec<u16> = (1..).take(states.len()).collect();

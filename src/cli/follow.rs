@@ -92,7 +92,8 @@ pub(super) async fn drained(client: &Client, mut roll: Roll, stop: &mut watch::R
         }
         let leaving = app.workers.iter().filter(|row| matches!(row.state, WorkerState::Retiring | WorkerState::Stopping)).count();
         if leaving == 0 {
-            say(&format!("          drained: {}", if roll.cut == 0 { "nothing was cut".to_owned() } else { cut(&roll) }));
+            let cut = if roll.cut == 0 { String::new() } else { format!("; {}", cut(&roll)) };
+            say(&format!("          the workers of before are gone{cut}"));
             return (roll, None);
         }
         if waits != Some(leaving) {

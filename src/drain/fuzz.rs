@@ -2,27 +2,18 @@
 
 use std::collections::BTreeSet;
 
-use super::diag::{self, Told};
+use super::diag;
 use super::plan::{self, Entry, Grace, Seen, Thread, Verdict};
 use super::record::{How, Record};
 use crate::fuzz::{comes_back, harmless};
 use crate::worker::procfs;
 use crate::worker::sys::epoll::Control;
 
-/// Answers of `sock_diag(7)`, epoll sets, threads, tables of sockets, records.
+/// What `sock_diag(7)` tells, epoll sets, threads, records.
 pub fn drain(data: &[u8]) {
-    for told in diag::told(data) {
-        match told {
-            Told::Tcp(inode, _) => assert!(inode <= u32::MAX.into()),
-            Told::Unix(inode, path) => assert!(inode <= u32::MAX.into() && !path.as_os_str().is_empty()),
-            Told::Done | Told::Error(_) => {}
-        }
-    }
-    assert!(diag::told(data).count() <= data.len() / 16);
+    assert!(diag::ended(data).count() <= data.len() / 16);
 
     let text = &*String::from_utf8_lossy(data);
-    assert!(procfs::tcp_connections(text, 3000).all(|inode| inode != 0));
-    assert!(procfs::unix_connections(text).all(|(path, _)| path.starts_with('/') && text.contains(path)));
     procfs::state(text);
     procfs::identity(text);
 

@@ -48,7 +48,10 @@ impl Herald {
             process::set_name(c"pc-drain-herald");
             other.set_nonblocking(true)?;
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(async { self.serve(UnixStream::from_std(other)?).await })
+            let served = runtime.block_on(async { self.serve(UnixStream::from_std(other)?).await });
+            // Not taken apart: who waits for our end has waited for the last record, and nothing else.
+            std::mem::forget(runtime);
+            served
         };
         i32::from(served().is_err())
     }

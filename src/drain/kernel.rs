@@ -5,6 +5,7 @@
 use std::cmp::Ordering;
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+use std::time::Duration;
 
 /// `KCMP_FILE` of kcmp(2).
 const KCMP_FILE: libc::c_int = 0;
@@ -56,7 +57,16 @@ pub(super) fn bound() {
     set(libc::RLIMIT_CORE, 0, 0);
 }
 
-/// A socket that asks the kernel about sockets (`sock_diag(7)`), and hears of groups by these bits.
+/// The processor's time that this process has had. Not what a clock on the wall shows: on a busy machine a look that costs
+/// little takes long.
+pub(super) fn spent() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the kernel writes one timespec, borrowed mutably through the call; the clock always exists.
+    unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &raw mut time) };
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or_default())
+}
+
+/// A socket that hears of sockets (`sock_diag(7)`), of the groups of these bits.
 pub(super) fn diagnosis(groups: u32) -> io::Result<OwnedFd> {
     let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
     // SAFETY: takes numbers only.
@@ -73,11 +83,15 @@ pub(super) fn diagnosis(groups: u32) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// Sends a question to the kernel.
-pub(super) fn ask(socket: BorrowedFd<'_>, question: &[u8]) -> io::Result<()> {
-    // SAFETY: the kernel reads as many bytes as the slice, which is borrowed, has. Without an address it goes to the kernel.
-    let sent = unsafe { libc::send(socket.as_raw_fd(), question.as_ptr().cast(), question.len(), 0) };
-    if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+/// The state of a TCP socket, as the kernel numbers them; none of another.
+pub(super) fn tcp_state(socket: BorrowedFd<'_>) -> Option<u8> {
+    let mut state = 0_u8;
+    let mut length = 1;
+    // SAFETY: the kernel writes at most `length` bytes, one, into `state`, both borrowed mutably. It is the first of `tcp_info`.
+    let told = unsafe {
+        libc::getsockopt(socket.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, (&raw mut state).cast(), &raw mut length)
+    };
+    (told == 0 && length == 1).then_some(state)
 }
 
 /// Takes one message, or `WouldBlock`. One that did not come from the kernel has length 0.

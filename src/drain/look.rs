@@ -5,7 +5,7 @@
 //! our own, which cannot become another's. What cannot be read is not there.
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read as _};
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
@@ -37,6 +37,13 @@ const MAX_INFOS: usize = 32 << 20;
 /// The longest that one look may take: a worker of 1,000 connections takes some milliseconds.
 const LONGEST: Duration = Duration::from_secs(2);
 
+/// Connections, by the process that has one, its number there, and its inode.
+pub(super) type Open = BTreeMap<(u32, i32), u64>;
+
+/// States of TCP that still carry something: `ESTABLISHED`, `FIN_WAIT1` (the app has shut down its side, and what it wrote is
+/// still on its way) and `CLOSE_WAIT` (the client has, and may wait for an answer).
+const OPEN: [u8; 3] = [1, 4, 8];
+
 /// A process of the worker that has one of its shared sockets.
 struct Holder {
     pid: u32,
@@ -55,8 +62,10 @@ pub(super) struct Look {
     sets: Sets,
     /// A duplicate of each shared socket that is still held.
     shared: BTreeMap<u64, OwnedFd>,
-    /// The inodes of all sockets of all its processes.
-    pub held: BTreeSet<u64>,
+    /// Its open connections of the shared sockets.
+    pub open: Open,
+    /// Of each socket that was ever seen, whether it is such a connection: asked once.
+    kinds: BTreeMap<u64, bool>,
     /// The kernel does not let us look into one of the processes.
     pub refused: bool,
     /// A bound was reached.
@@ -107,9 +116,10 @@ impl Target<'_> {
         self.sockets.iter().find(|socket| socket.inode == inode).map(|socket| &socket.address)
     }
 
-    /// Looks at all processes of the worker, once more where there was a look before.
-    pub(super) fn look(&self, look: &mut Look) {
-        *look = Look { sets: std::mem::take(&mut look.sets), ..Look::default() };
+    /// Looks at all processes of the worker, once more where there was a look before. `connections`: at these too, which takes
+    /// longer than all the rest.
+    pub(super) fn look(&self, look: &mut Look, connections: bool) {
+        *look = Look { sets: std::mem::take(&mut look.sets), kinds: std::mem::take(&mut look.kinds), ..Look::default() };
         let mut budget = Budget::new();
         let group = fs::read(format!("/proc/{}/cgroup", self.main)).unwrap_or_default();
         for pid in members(self.main).into_iter().filter(|pid| !self.ours.contains(pid)) {
@@ -118,7 +128,7 @@ impl Target<'_> {
             if !is_below(&fs::read(format!("/proc/{pid}/cgroup")).unwrap_or_default(), &group) {
                 continue;
             }
-            self.process(pid, &pidfd, look, &mut budget);
+            self.process(pid, &pidfd, look, connections, &mut budget);
             if budget.partly {
                 break;
             }
@@ -126,7 +136,7 @@ impl Target<'_> {
         look.partly = budget.partly;
     }
 
-    fn process(&self, pid: u32, pidfd: &OwnedFd, look: &mut Look, budget: &mut Budget) {
+    fn process(&self, pid: u32, pidfd: &OwnedFd, look: &mut Look, connections: bool, budget: &mut Budget) {
         let listing = match fs::read_dir(format!("/proc/{pid}/fd")) {
             Ok(listing) => listing,
             Err(why) => {
@@ -153,9 +163,10 @@ impl Target<'_> {
                 b"anon_inode:[io_uring]" => holder.uring = true,
                 link => {
                     let Some(inode) = procfs::socket_inode(link) else { continue };
-                    look.held.insert(inode);
                     if self.wanted(inode).is_some() {
                         holder.sockets.insert(number, inode);
+                    } else if connections && self.is_connection(pidfd, number, inode, look) {
+                        look.open.insert((pid, number), inode);
                     }
                 }
             }
@@ -185,13 +196,48 @@ impl Target<'_> {
         }
     }
 
+    /// Whether a socket of the worker's is an open connection of a shared one.
+    fn is_connection(&self, pidfd: &OwnedFd, number: i32, inode: u64, look: &mut Look) -> bool {
+        if let Some(known) = look.kinds.get(&inode) {
+            return *known;
+        }
+        let Some(own) = duplicate(pidfd, number, look, |own| is_inode(own, inode)) else { return false };
+        let carries = match kernel::tcp_state(own.as_fd()) {
+            Some(state) => OPEN.contains(&state),
+            None => !is_listening(own.as_fd()),
+        };
+        // What was accepted is bound to the listener's port, or path.
+        let here = |bound: &Address| {
+            self.sockets.iter().any(|socket| match (&socket.address, bound) {
+                (Address::Tcp(listener), Address::Tcp(own)) => listener.port() == own.port(),
+                (Address::Unix(listener), Address::Unix(own)) => listener == own,
+                _ => false,
+            })
+        };
+        let is = carries && bound_to(own.as_fd()).as_ref().is_some_and(here);
+        look.kinds.insert(inode, is);
+        is
+    }
+
     /// Whether our duplicate is what it should be: a listening socket of this inode, at the address it was declared for.
     fn is_shared(&self, own: &OwnedFd, inode: u64) -> bool {
-        let same = own.try_clone().is_ok_and(|own| fs::File::from(own).metadata().is_ok_and(|metadata| metadata.ino() == inode));
         let address = self.wanted(inode);
         let bound = bound_to(own.as_fd());
-        same && is_listening(own.as_fd()) && address.zip(bound).is_some_and(|(address, bound)| bound == *address || bound.overlaps(address))
+        is_inode(own, inode) && is_listening(own.as_fd()) && address.zip(bound).is_some_and(|(address, bound)| bound == *address || bound.overlaps(address))
     }
+}
+
+/// Whether a descriptor of ours is of this inode.
+fn is_inode(own: &OwnedFd, inode: u64) -> bool {
+    fs::metadata(format!("/proc/self/fd/{}", own.as_raw_fd())).is_ok_and(|metadata| metadata.ino() == inode)
+}
+
+/// Which of these connections are still there, at their numbers.
+pub(super) fn still(open: &mut Open) {
+    open.retain(|(pid, number), inode| {
+        let link = fs::read_link(format!("/proc/{pid}/fd/{number}"));
+        link.is_ok_and(|link| procfs::socket_inode(link.as_os_str().as_bytes()) == Some(*inode))
+    });
 }
 
 /// A duplicate of a descriptor, where it is what it should be.

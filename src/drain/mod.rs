@@ -12,18 +12,18 @@
 //! | file | | |
 //! |---|---|---|
 //! | `plan` | what was seen -> what to take out, or why not; when the worker is quiet | pure |
-//! | `diag` | questions and answers about sockets, as bytes | pure |
+//! | `diag` | what the kernel tells of ends of connections, as bytes | pure |
 //! | `record` | how a worker drains and drained, `/run/NAME/drained/APP/INSTANCE.json` | |
-//! | `look` | the worker's processes, sets and threads | |
-//! | `count` | its connections | |
+//! | `look` | the worker's processes, sets, threads and connections | |
+//! | `ends` | when one of those has ended | |
 //! | `wait` | the drain itself, from first look to last | |
 //! | `herald` | systemd and the record | |
 //! | `kernel` | what needs `unsafe` | |
 //!
 //! It must not know rolls or the master. Whether the app stops as a whole it asks systemd.
 
-mod count;
 mod diag;
+mod ends;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod herald;
@@ -96,7 +96,7 @@ pub(crate) fn accepts(main: u32, sockets: &[Socket]) -> Option<How> {
     let target = Target { main, sockets, ours: &[] };
     let mut look = Look::default();
     for _ in 0..TRIES.0 {
-        target.look(&mut look);
+        target.look(&mut look, false);
         let seen = look.seen(&target, true);
         if look.refused {
             return None;

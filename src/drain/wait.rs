@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
 
-use super::count::Connections;
+use super::ends::Ends;
 use super::herald;
-use super::look::{Look, Target, has_ended};
+use super::kernel;
+use super::look::{Look, Open, Target, has_ended, still};
 use super::plan::{self, Grace, Verdict};
 use super::record::{End, FORMAT, How, Record};
 use crate::journal::monotonic_us_now;
@@ -24,7 +25,7 @@ const SHORTEST: Duration = Duration::from_millis(10);
 const LONGEST: Duration = Duration::from_secs(1);
 /// The pause where the kernel tells of ends.
 const TOLD: Duration = Duration::from_millis(100);
-/// A look takes at most this part of the time.
+/// Looks take at most this part of a processor's time.
 const SHARE: u32 = 20;
 /// How long it is tried to see how a worker accepts: a server with one thread is not seen to while it answers.
 const SEE: Duration = Duration::from_millis(100);
@@ -62,7 +63,7 @@ pub(super) struct Drain<'a> {
     told: Instant,
     record: Record,
     look: Look,
-    connections: Connections,
+    ends: Ends,
 }
 
 impl<'a> Drain<'a> {
@@ -89,7 +90,7 @@ impl<'a> Drain<'a> {
             told: begin,
             record: Record { format: FORMAT, ..record },
             look: Look::default(),
-            connections: Connections::of(target.sockets),
+            ends: Ends::of(target.sockets),
         }
     }
 
@@ -124,7 +125,7 @@ impl<'a> Drain<'a> {
     fn quiet(&mut self) -> Result<(), (How, End)> {
         let end = self.begin + SEE;
         loop {
-            self.target.look(&mut self.look);
+            self.target.look(&mut self.look, false);
             let seen = self.look.seen(self.target, true);
             self.record.partly |= self.look.partly;
             if has_ended(self.main) {
@@ -152,16 +153,18 @@ impl<'a> Drain<'a> {
         let (mut grace, mut over) = (Grace::default(), false);
         let mut sets = self.sets();
         let (mut empty, mut looked): (Option<Instant>, Instant) = (None, Instant::now());
-        let mut mine: Option<BTreeSet<u64>> = None;
+        let mut open = Open::new();
         let mut whole = false;
         loop {
-            let began = Instant::now();
+            let (began, spent) = (Instant::now(), kernel::spent());
             if whole || !over || looked.elapsed() >= AGAIN {
                 whole = true;
                 looked = began;
-                self.target.look(&mut self.look);
+                self.target.look(&mut self.look, true);
                 self.record.partly |= self.look.partly;
-                mine = None;
+                open.clone_from(&self.look.open);
+            } else {
+                still(&mut open);
             }
             let seen = self.look.seen(self.target, false);
             let again = plan::takes(&seen);
@@ -174,10 +177,8 @@ impl<'a> Drain<'a> {
                 over = false;
             }
             over = over || grace.look(&self.look.threads(), &sets);
-            let open = self.connections.open();
-            let left: BTreeSet<u64> = mine.as_ref().unwrap_or(&self.look.held).intersection(&open).copied().collect();
-            let count = left.len();
-            mine = Some(left);
+            // Processes may share one.
+            let count = open.values().collect::<BTreeSet<_>>().len();
             self.count(count);
             let quiet_for = if count == 0 { empty.get_or_insert(began).elapsed() } else { Duration::ZERO };
             if count > 0 {
@@ -194,8 +195,8 @@ impl<'a> Drain<'a> {
             if now >= self.deadline {
                 return if self.hurried { End::Hurried } else { End::Cut };
             }
-            let told = if over && self.connections.ends().is_some() { TOLD } else { SHORTEST };
-            let pause = told.max(began.elapsed() * SHARE).min(LONGEST).min(self.deadline - now);
+            let told = if over && self.ends.told().is_some() { TOLD } else { SHORTEST };
+            let pause = told.max(kernel::spent().saturating_sub(spent) * SHARE).min(LONGEST).min(self.deadline - now);
             if let Some(end) = self.pause(pause) {
                 return end;
             }
@@ -216,8 +217,8 @@ impl<'a> Drain<'a> {
                 ask_for_time(&format!("drains, {} open", self.record.open.unwrap_or(0)));
             }
             let left = limit.saturating_sub(began.elapsed());
-            let ends = self.connections.ends().unwrap_or(self.main.as_fd());
-            let Ok([main, herald, ended]) = poll([self.main.as_fd(), self.herald.as_fd(), ends], Some(left.min(STEP_AGAIN))) else {
+            let ends = self.ends.told().unwrap_or(self.main.as_fd());
+            let Ok([main, herald, told]) = poll([self.main.as_fd(), self.herald.as_fd(), ends], Some(left.min(STEP_AGAIN))) else {
                 sleep(left.min(SHORTEST));
                 return None;
             };
@@ -233,10 +234,10 @@ impl<'a> Drain<'a> {
             if began.elapsed() >= limit {
                 return None;
             }
-            if ended != 0 || herald != 0 {
+            if told != 0 || herald != 0 {
                 // Not for each of a thousand, which others' may be.
                 sleep(SHORTEST.min(limit.saturating_sub(began.elapsed())));
-                if self.connections.some_ended() {
+                if self.ends.any() {
                     return None;
                 }
             }

@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::drain::record::Record;
 use crate::health::Count;
 use crate::master::events::away;
 use crate::names::Generation;
@@ -38,6 +39,7 @@ fn kinds() -> Vec<Kind> {
         kind::<Counter>("counter"),
         kind::<Book>("ports"),
         kind::<Count>("ends"),
+        kind::<Record>("drained"),
         kind::<Tokens>("tokens"),
         kind::<Ledger>("installed"),
         kind::<away::File>("serving"),
@@ -84,6 +86,7 @@ fn told(specimen: &str) -> Vec<(&'static str, Value)> {
         "tokens-1" => vec![("/tokens/0/name", json!("deploy")), ("/tokens/0/role", json!("operate")), ("/tokens/0/apps", json!(["api"]))],
         "ports-1" => vec![("/ports/1.2.1", json!(4000))],
         "ends-1" => vec![("/ends", json!(4)), ("/start_us", json!(7_000_000))],
+        "drained-1" => vec![("/how", json!("epoll")), ("/end", json!("cut")), ("/open", json!(3))],
         "installed-1" => vec![("/complete", json!(true)), ("/directories/0", json!("/etc/polkit-1/rules.d"))],
         "serving-1" => vec![("/apps/api/workers/1", json!("2.2.1")), ("/apps/api/strays/0/instance", json!("3.2.1"))],
         "apps-1" => vec![("/format", json!(2)), ("/apps/api/generation", json!(1)), ("/apps/api/slots", json!(null))],

@@ -229,7 +229,7 @@ mod tests {
     use crate::config::settings::Amount::{self, Count, Percent};
 
     fn reload(max_surge: Amount, max_unavailable: Amount) -> Reload {
-        Reload { max_surge, max_unavailable, min_ready: Duration::from_secs(1), deadline: Duration::from_secs(600) }
+        Reload { max_surge, max_unavailable, min_ready: Duration::from_secs(1), deadline: Duration::from_secs(600), ..Reload::default() }
     }
 
     fn version(generation: u64) -> Version {

@@ -169,17 +169,6 @@ pub fn tcp_listeners(table: &str) -> impl Iterator<Item = (SocketAddr, u64)> {
     })
 }
 
-/// The connections of a local port in `/proc/PID/net/tcp` or `tcp6` that still carry something (`ESTABLISHED`, `FIN_WAIT1`,
-/// `CLOSE_WAIT`), by their inodes.
-pub fn tcp_connections(table: &str, port: u16) -> impl Iterator<Item = u64> {
-    table.lines().skip(1).filter_map(move |line| {
-        let words: Vec<_> = line.split_ascii_whitespace().collect();
-        let [_, local, _, "01" | "04" | "08", _, _, _, _, _, inode, ..] = words[..] else { return None };
-        let here = u16::from_str_radix(local.rsplit_once(':')?.1, 16) == Ok(port);
-        inode.parse().ok().filter(|inode| here && *inode != 0)
-    })
-}
-
 /// The listening stream sockets of `/proc/PID/net/unix` that have a path, with their inodes.
 pub fn unix_listeners(table: &str) -> impl Iterator<Item = (&str, u64)> {
     table.lines().skip(1).filter_map(|line| {
@@ -189,15 +178,6 @@ pub fn unix_listeners(table: &str) -> impl Iterator<Item = (&str, u64)> {
         // __SO_ACCEPTCON, and SOCK_STREAM.
         let listens = u32::from_str_radix(flags, 16).ok()? & 0x1_0000 != 0 && kind == "0001";
         Some((&line[at..], inode.parse().ok().filter(|_| listens)?))
-    })
-}
-
-/// The connected stream sockets of `/proc/PID/net/unix` that have a path: those that were accepted there, with their inodes.
-pub fn unix_connections(table: &str) -> impl Iterator<Item = (&str, u64)> {
-    table.lines().skip(1).filter_map(|line| {
-        let at = line.find('/')?;
-        let [_, _, _, _, "0001", "03", inode] = line[..at].split_ascii_whitespace().collect::<Vec<_>>()[..] else { return None };
-        Some((&line[at..], inode.parse().ok()?))
     })
 }
 

@@ -70,6 +70,28 @@ pub fn plain_node_go_and_asyncio_lose_no_connection_in_reloads() {
 }
 
 #[test]
+pub fn one_that_hides_itself_and_one_on_a_path_are_drained_as_well() {
+    let cluster = cluster(
+        &(app("hidden", 1, "python3 /srv/apps/undumpable.py", "listen = \"127.0.0.1:3001\"")
+            + &app("path", 1, "python3 /srv/apps/hello_asyncio.py /run/path.sock", "listen = \"/run/path.sock\"")),
+    );
+    let load = cluster.load("127.0.0.1:3001").connections(2).start();
+    let slow = cluster.spawn(&["curl", "-s", "--unix-socket", "/run/path.sock", "http://x/sleep/1500"]);
+    let connected = || cluster.sh("ss -Hxn state connected src /run/path.sock | wc -l").ok().trim() != "0";
+    cluster.wait_until("the slow one is on its way", SOON, connected);
+    load.wait_for_answers(20);
+    cluster.cli(&["reload", "all"]).ok();
+    assert!(slow.wait(SOON).ok().starts_with("v1 "));
+    load.wait_for_answers(20);
+    for name in ["hidden", "path"] {
+        let record = drained(&cluster, name, "1.1.1");
+        println!("{name}: {record}");
+        assert_eq!((&record["how"], &record["end"]), (&"epoll".into(), &"empty".into()), "{name}: {record}");
+    }
+    load.stop().none_failed(40);
+}
+
+#[test]
 pub fn poll_select_and_accept_drain_by_themselves_and_it_is_told() {
     let modes = [("poll", 3000), ("select", 3001), ("accept", 3002), ("threading", 3003)];
     let one = |(mode, port): (&str, u16)| {
@@ -112,7 +134,7 @@ pub fn a_drain_lasts_as_long_as_a_connection_and_no_longer_than_its_limit() {
 
 #[test]
 pub fn a_stop_of_the_whole_app_is_not_held_up_by_a_drain() {
-    let cluster = cluster(&app("api", 1, "node /srv/apps/hello.js 3000", "listen = 3000\nreload.drain = \"10m\""));
+    let cluster = cluster(&app("api", 1, "python3 /srv/apps/hello_asyncio.py 3000", "listen = \"0.0.0.0:3000\"\nreload.drain = \"10m\""));
     cluster.write("/srv/keeps.py", KEEPS);
     let first = cluster.spawn(&["python3", "/srv/keeps.py", "/"]);
     cluster.wait_until("it is connected", SOON, || first.stdout().contains("v1"));
@@ -147,7 +169,7 @@ pub fn an_app_that_drains_by_itself_is_left_to_that_and_a_crash_drains_nothing()
 
 #[test]
 pub fn a_helper_that_is_killed_or_stopped_holds_nothing_up() {
-    let cluster = cluster(&app("api", 1, "node /srv/apps/hello.js 3000", "listen = 3000\nreload.drain = \"10m\""));
+    let cluster = cluster(&app("api", 1, "python3 /srv/apps/hello_asyncio.py 3000", "listen = \"0.0.0.0:3000\"\nreload.drain = \"10m\""));
     cluster.write("/srv/keeps.py", KEEPS);
     for (generation, signal) in [(1, "KILL"), (2, "STOP")] {
         let client = cluster.spawn(&["python3", "/srv/keeps.py", "/"]);

@@ -55,6 +55,8 @@ fn of_the_cluster() {
             ("[api]\nport = 0", "out-of-range", 2, 8, "1 to 65535"),
             ("timeout.kill = \"5 sec\"", "bad-duration", 1, 16, "\"5s\" (ms, s, m, h), 1 ms to 1 h"),
             ("timeout.kill = \"2h\"", "out-of-range", 1, 16, "1 ms to 1 h"),
+            ("reload.drain = \"2h\"", "out-of-range", 1, 16, "0 to 1 h"),
+            ("reload.drain_by = \"me\"", "bad-choice", 1, 19, "\"outside\" or \"self\""),
             ("timeout.kill = -1", "out-of-range", 1, 16, "the number -1 is out of range"),
             ("timeout.kill = 99999999999999999999", "out-of-range", 1, 16, "beyond 64 bits"),
             ("timeout.start = 0", "out-of-range", 1, 17, "1 ms to 24 h"),

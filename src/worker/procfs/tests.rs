@@ -77,8 +77,6 @@ fn listening_tcp_sockets() {
 2: 0100007F:84CF 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 104763 1 000000009b67a36c 100 0 0 10 0                    \n";
     let found: Vec<_> = tcp_listeners(v4).map(|(address, inode)| (address.to_string(), inode)).collect();
     assert_eq!(found, [("0.0.0.0:33997".into(), 104_765), ("127.0.0.1:33999".into(), 104_763)]);
-    let open: Vec<_> = tcp_connections(v4, 33_999).collect();
-    assert_eq!((open, tcp_connections(v4, 33_997).count(), tcp_connections("head\n0: x\n\n", 1).count()), (vec![5], 0, 0));
     let v6 = "  sl  local_address                         remote_address                        st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n   \
 0: 00000000000000000000000000000000:84CC 00000000000000000000000000000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 104766 1 0000000065894b9c 100 0 0 10 0\n   \
 1: 00000000000000000000000001000000:84CE 00000000000000000000000000000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 104764 1 00000000acffe1d4 100 0 0 10 0\n";
@@ -97,7 +95,6 @@ fn listening_unix_sockets() {
 000000006aff8306: 00000002 00000000 00000000 0001 03 104770 /run/connected\n\
 000000006aff8307: 00000002 00000000 00010000 0001 01 104771 @abstract/x\n";
     assert_eq!(unix_listeners(table).collect::<Vec<_>>(), [("/tmp/fix a.sock", 104_767), ("/run/x", 77)]);
-    assert_eq!(unix_connections(table).collect::<Vec<_>>(), [("/run/connected", 104_770)]);
 }
 
 #[test]
