@@ -88,9 +88,7 @@ pub(super) fn tcp_state(socket: BorrowedFd<'_>) -> Option<u8> {
     let mut state = 0_u8;
     let mut length = 1;
     // SAFETY: the kernel writes at most `length` bytes, one, into `state`, both borrowed mutably. It is the first of `tcp_info`.
-    let told = unsafe {
-        libc::getsockopt(socket.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, (&raw mut state).cast(), &raw mut length)
-    };
+    let told = unsafe { libc::getsockopt(socket.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, (&raw mut state).cast(), &raw mut length) };
     (told == 0 && length == 1).then_some(state)
 }
 

@@ -47,6 +47,8 @@ const OPEN: [u8; 3] = [1, 4, 8];
 /// A process of the worker that has one of its shared sockets.
 struct Holder {
     pid: u32,
+    /// The very process, whatever becomes of its number.
+    pidfd: OwnedFd,
     /// Its own numbers of sets, and which set that is.
     sets: BTreeMap<i32, usize>,
     /// Its own numbers of the shared sockets.
@@ -64,8 +66,10 @@ pub(super) struct Look {
     shared: BTreeMap<u64, OwnedFd>,
     /// Its open connections of the shared sockets.
     pub open: Open,
-    /// Of each socket that was ever seen, whether it is such a connection: asked once.
+    /// Of each socket, whether it is such a connection: asked once.
     kinds: BTreeMap<u64, bool>,
+    /// The same of the look before.
+    before: BTreeMap<u64, bool>,
     /// The kernel does not let us look into one of the processes.
     pub refused: bool,
     /// A bound was reached.
@@ -119,7 +123,7 @@ impl Target<'_> {
     /// Looks at all processes of the worker, once more where there was a look before. `connections`: at these too, which takes
     /// longer than all the rest.
     pub(super) fn look(&self, look: &mut Look, connections: bool) {
-        *look = Look { sets: std::mem::take(&mut look.sets), kinds: std::mem::take(&mut look.kinds), ..Look::default() };
+        *look = Look { sets: std::mem::take(&mut look.sets), before: std::mem::take(&mut look.kinds), ..Look::default() };
         let mut budget = Budget::new();
         let group = fs::read(format!("/proc/{}/cgroup", self.main)).unwrap_or_default();
         for pid in members(self.main).into_iter().filter(|pid| !self.ours.contains(pid)) {
@@ -128,7 +132,7 @@ impl Target<'_> {
             if !is_below(&fs::read(format!("/proc/{pid}/cgroup")).unwrap_or_default(), &group) {
                 continue;
             }
-            self.process(pid, &pidfd, look, connections, &mut budget);
+            self.process(pid, pidfd, look, connections, &mut budget);
             if budget.partly {
                 break;
             }
@@ -136,7 +140,7 @@ impl Target<'_> {
         look.partly = budget.partly;
     }
 
-    fn process(&self, pid: u32, pidfd: &OwnedFd, look: &mut Look, connections: bool, budget: &mut Budget) {
+    fn process(&self, pid: u32, pidfd: OwnedFd, look: &mut Look, connections: bool, budget: &mut Budget) {
         let listing = match fs::read_dir(format!("/proc/{pid}/fd")) {
             Ok(listing) => listing,
             Err(why) => {
@@ -144,7 +148,7 @@ impl Target<'_> {
                 return;
             }
         };
-        let mut holder = Holder { pid, sets: BTreeMap::new(), sockets: BTreeMap::new(), uring: false };
+        let mut holder = Holder { pid, pidfd, sets: BTreeMap::new(), sockets: BTreeMap::new(), uring: false };
         let mut sets = Vec::new();
         for entry in listing.flatten() {
             if !budget.spend() {
@@ -165,7 +169,7 @@ impl Target<'_> {
                     let Some(inode) = procfs::socket_inode(link) else { continue };
                     if self.wanted(inode).is_some() {
                         holder.sockets.insert(number, inode);
-                    } else if connections && self.is_connection(pidfd, number, inode, look) {
+                    } else if connections && self.is_connection(&holder.pidfd, number, inode, look) {
                         look.open.insert((pid, number), inode);
                     }
                 }
@@ -177,7 +181,7 @@ impl Target<'_> {
                 budget.partly = true;
                 break;
             }
-            let Some(set) = duplicate(pidfd, number, look, |own| {
+            let Some(set) = duplicate(&holder.pidfd, number, look, |own| {
                 fs::read_link(format!("/proc/self/fd/{}", own.as_raw_fd())).is_ok_and(|link| link.as_os_str() == "anon_inode:[eventpoll]")
             }) else {
                 continue;
@@ -186,7 +190,7 @@ impl Target<'_> {
         }
         for (number, inode) in &holder.sockets {
             if !look.shared.contains_key(inode)
-                && let Some(own) = duplicate(pidfd, *number, look, |own| self.is_shared(own, *inode))
+                && let Some(own) = duplicate(&holder.pidfd, *number, look, |own| self.is_shared(own, *inode))
             {
                 look.shared.insert(*inode, own);
             }
@@ -198,8 +202,9 @@ impl Target<'_> {
 
     /// Whether a socket of the worker's is an open connection of a shared one.
     fn is_connection(&self, pidfd: &OwnedFd, number: i32, inode: u64, look: &mut Look) -> bool {
-        if let Some(known) = look.kinds.get(&inode) {
-            return *known;
+        if let Some(known) = look.kinds.get(&inode).or_else(|| look.before.get(&inode)).copied() {
+            look.kinds.insert(inode, known);
+            return known;
         }
         let Some(own) = duplicate(pidfd, number, look, |own| is_inode(own, inode)) else { return false };
         let carries = match kernel::tcp_state(own.as_fd()) {
@@ -223,7 +228,9 @@ impl Target<'_> {
     fn is_shared(&self, own: &OwnedFd, inode: u64) -> bool {
         let address = self.wanted(inode);
         let bound = bound_to(own.as_fd());
-        is_inode(own, inode) && is_listening(own.as_fd()) && address.zip(bound).is_some_and(|(address, bound)| bound == *address || bound.overlaps(address))
+        is_inode(own, inode)
+            && is_listening(own.as_fd())
+            && address.zip(bound).is_some_and(|(address, bound)| bound == *address || bound.overlaps(address))
     }
 }
 
@@ -361,10 +368,9 @@ impl Look {
     pub(super) fn carry_on(&self) -> bool {
         let mut any = false;
         for holder in &self.holders {
-            let Ok(pidfd) = pidfd_open(holder.pid) else { continue };
             let stat = fs::read_to_string(format!("/proc/{}/stat", holder.pid)).unwrap_or_default();
             if procfs::state(&stat) == Some('T') {
-                any |= kernel::signal(pidfd.as_fd(), libc::SIGCONT).is_ok();
+                any |= kernel::signal(holder.pidfd.as_fd(), libc::SIGCONT).is_ok();
             }
         }
         any

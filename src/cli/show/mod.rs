@@ -234,7 +234,7 @@ fn is_of(event: &Event, choice: &Choice) -> bool {
 pub(super) mod golden {
     pub use super::Facts;
     use super::units::Unit;
-    use super::{App, Connections, Worker, text};
+    use super::{App, Connections, How, Worker, text};
 
     impl Facts {
         /// As of an app that serves, whose last unexpected end is this event.

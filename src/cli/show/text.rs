@@ -187,7 +187,7 @@ fn configured(page: &mut Page, facts: &Facts) {
         "drains",
         &match facts.drain_ms {
             None | Some(0) => format!("by itself: SIGTERM at once, SIGKILL after {kill}"),
-            Some(_) if !otherwise.is_empty() => format!("by itself only: {}: SIGTERM at once, SIGKILL after {kill}", otherwise.join(", ")),
+            Some(_) if !otherwise.is_empty() => format!("by itself only ({}): SIGTERM at once, SIGKILL after {kill}", otherwise.join(", ")),
             drain => format!("for at most {}, without new connections; then SIGTERM, SIGKILL after {kill}", time(drain)),
         },
     );

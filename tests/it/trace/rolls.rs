@@ -74,7 +74,8 @@ async fn play<S: Systemd, H: Hand>(stage: Stage<S, H>, name: &'static str, stopp
 
     let rows = stage.systemd.units(&[units.worker_glob()]).await.unwrap();
     let world = rows.iter().map(|row| (units.instance(&row.name).unwrap(), execute::sight(row))).collect();
-    let reload = Reload { max_surge: Amount::Count(1), max_unavailable: Amount::Count(0), min_ready: phase(), deadline: LONG, ..Reload::default() };
+    let reload =
+        Reload { max_surge: Amount::Count(1), max_unavailable: Amount::Count(0), min_ready: phase(), deadline: LONG, ..Reload::default() };
     let slots = Slot::first(2).collect();
     let (scope, sockets_down) = (Scope::App, &[]);
     let wish = Wish { app: &app, from: OLD, to: NEW, slots: &slots, scope, reload: &reload, sockets_down, world: &world };
