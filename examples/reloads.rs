@@ -26,7 +26,7 @@ const PLAIN: [Server; 4] = [
     ("axum", "/usr/local/bin/hello-axum PORT", ""),
 ];
 const GRACEFUL: [Server; 2] = [
-    ("Go, Shutdown", "/usr/local/bin/hello-go PORT", "env = { GRACEFUL = \"1\" }"),
+    ("Go, Shutdown", "/usr/local/bin/hello-go PORT", "env = { GRACEFUL = \"0\" }"),
     (
         "uvicorn",
         "python3 -m uvicorn --app-dir /srv/apps hello_asgi:app --host 0.0.0.0 --port PORT --no-access-log",
@@ -205,7 +205,7 @@ fn reloaded(sandbox: &Sandbox, app: &str, port: u16, path: &str, connection: &st
 fn alone(sandbox: &Sandbox, server: &Server, path: &str) -> Result<u64, String> {
     const PORT: u16 = 3002;
     let command = server.1.replace("PORT", &PORT.to_string());
-    sandbox.sh(&format!("systemd-run -q -u alone -p Environment='GRACEFUL=1 PYTHONPATH=/usr/local/lib/uvicorn' {command}")).ok();
+    sandbox.sh(&format!("systemd-run -q -u alone -p Environment='GRACEFUL=0 PYTHONPATH=/usr/local/lib/uvicorn' {command}")).ok();
     sandbox.wait_for_http(&format!("127.0.0.1:{PORT}"));
     let wrk = wrk(sandbox, PORT, path, "keep-alive")?;
     let open = || sandbox.sh(&format!("ss -Htn state established 'sport = :{PORT}' | wc -l")).ok().trim() == CONNECTIONS.to_string();

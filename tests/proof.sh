@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.." || exit
 make=${MAKE:-make}
 cargo=${CARGO:-cargo}
 logs=target/proof
-parts=(lint unit doc proof-tests proof-packages test-257 bench)
+parts=(lint unit doc proof-tests faults soak proof-packages test-257 bench)
 only=("$@")
 [ "$#" -gt 0 ] && parts=("$@")
 mkdir -p "$logs"
@@ -48,6 +48,8 @@ result() {
         doc) echo "cargo doc, warnings denied" ;;
         # The figures are a section of their own.
         bench) echo "see the figures below" ;;
+        faults) echo "$(plain < "$logs/faults.log" | grep -E '^ *Summary' | sed 's/^ *//' | paste -sd ';' | sed 's/;/; /g'): [faults.md](faults.md)" ;;
+        soak) echo "$(plain < "$logs/soak.log" | grep -E 'workers replaced under') (docs/soak.md)" ;;
         *) plain < "$logs/$1.log" | grep -E '^ *Summary|^test result:' | sed 's/^ *//' | paste -sd ';' | sed 's/;/; /g' ;;
     esac
 }
@@ -87,7 +89,7 @@ done
 # Those that ran earlier.
 if [ -n "${WRITE-}" ]; then
     parts=()
-    for part in lint unit doc proof-tests proof-packages test-257 bench; do [ -e "$logs/$part.result" ] && parts+=("$part"); done
+    for part in lint unit doc proof-tests faults soak proof-packages test-257 bench; do [ -e "$logs/$part.result" ] && parts+=("$part"); done
 fi
 for part in "${parts[@]}"; do
     read -r "code[$part]" "took[$part]" "of[$part]" < <(sed 's/ \([^ ]*\)$/, \1/' "$logs/$part.result")

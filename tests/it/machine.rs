@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::cluster::{Cluster, app};
+use super::faults::stage::row;
 use super::support::{Ground, Machine, Running, ordinary, process, wait_for};
 
 /// Long enough for anything that happens at all, on processors ten times slower than this machine's.
@@ -132,6 +133,7 @@ fn a_worker_that_eats_memory_is_killed_at_its_limit_and_nobody_else() {
     let first = census(&cluster);
     let fixed = ["project-cluster.service", "project-cluster@api.service", "project-cluster@web.service"];
     let runs = fixed.map(|unit| cluster.property(unit, "InvocationID"));
+    let mut answered = 0;
     for (app, port) in [("api", 3000), ("web", 3001)] {
         let before = census(&cluster);
         let client = Client::start(&cluster, port);
@@ -139,7 +141,7 @@ fn a_worker_that_eats_memory_is_killed_at_its_limit_and_nobody_else() {
         cluster.run_within(SOON, &["curl", "-sS", &format!("127.0.0.1:{port}/eat")]).exits(52);
         let is_back = || cluster.ls().iter().all(|row| row.state() == "online") && census(&cluster) != before;
         cluster.wait_until(&format!("the worker of {app} is back"), SOON, is_back);
-        client.none_failed(&format!("{app}, while a worker of it was out of memory"));
+        answered += client.none_failed(&format!("{app}, while a worker of it was out of memory"));
         let after = census(&cluster);
         let struck: Vec<&String> = before.keys().filter(|uid| before[*uid] != after[*uid]).collect();
         let [uid] = struck[..] else { panic!("one worker and no other: {before:?} {after:?}") };
@@ -151,6 +153,8 @@ fn a_worker_that_eats_memory_is_killed_at_its_limit_and_nobody_else() {
     assert_eq!(first["bg:01"], census(&cluster)["bg:01"]);
     assert_eq!(fixed.map(|unit| cluster.property(unit, "InvocationID")), runs);
     assert_eq!(cluster.systemctl(&["is-system-running"]).stdout.trim(), "running");
+    let fault = "`MemoryMax=` of a worker, and of an app, reached at rest: killed (virtual machine)";
+    row(fault, u64::from(answered) + 2, 2, "those that ate it", "the worker is back, no other was touched", "nobody");
 }
 
 #[test]
@@ -166,11 +170,13 @@ fn a_worker_that_forks_without_end_stops_at_its_limit_and_can_be_replaced() {
     assert_eq!(cluster.state("project-cluster@api.service"), "active");
     // A person's way out: the bomb goes as any other old worker does, and nothing of it stays.
     cluster.cli(&["reload", "api"]).ok();
-    client.none_failed("while one of three workers was a fork bomb and was replaced");
+    let answered = client.none_failed("while one of three workers was a fork bomb and was replaced");
     assert_eq!((cluster.generations("api"), cluster.workers("api").len()), (vec![2], 3));
     cluster.wait_until("the bomb is gone", SOON, || cluster.pids_of_unit(&unit).is_empty());
     bomb.wait(SOON).exits(52);
     assert_eq!(before["bg:01"], census(&cluster)["bg:01"]);
+    let fault = "`TasksMax=` reached by a fork bomb among the old ones (virtual machine)";
+    row(fault, u64::from(answered) + 1, 1, "the one that asked for the bomb", "all new", "exit 0");
 }
 
 #[test]
@@ -415,6 +421,7 @@ fn the_clock_an_hour_back_and_forth() {
     sane("a crash while the clock is behind");
 
     // During a roll: each soak of two seconds is one, and no limit is over.
+    let client = Client::start(&cluster, 3000);
     for (by, generation) in [("+1 hour", 2), ("-1 hour", 3)] {
         let reload = cluster.spawn(&["project-cluster", "reload", "api"]);
         cluster.wait_until("the first worker is ready", SOON, || reload.stdout().contains("is ready"));
@@ -442,6 +449,9 @@ fn the_clock_an_hour_back_and_forth() {
         assert_eq!((cluster.generations("api"), cluster.workers("api").len()), (vec![3], 2), "{by}");
     }
     assert_eq!(cluster.property("project-cluster.service", "InvocationID"), master, "the master has lived through it");
+    let answered = client.none_failed("while the clock went back and forth in rolls");
+    let end = "all new where the version is good, all old and held where it never gets ready";
+    row("the clock an hour forth and back, in a roll each (virtual machine)", u64::from(answered), 0, "", end, "0, and 1 where it fails");
 }
 
 #[test]

@@ -17,6 +17,7 @@ mod documents;
 mod door;
 mod drain;
 mod events;
+mod faults;
 mod glance;
 mod handle;
 mod history;

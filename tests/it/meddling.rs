@@ -103,7 +103,7 @@ pub fn a_socket_that_is_down_is_shown_with_what_mends_it_and_nothing_rolls_meanw
     assert_eq!(rows(&cluster), ["01 online", "02 online", "03 online"]);
 }
 
-#[test]
+/// One roll after the other: for `make proof`. `faults::` has them one by one.
 pub fn hands_on_workers_in_a_roll() {
     let cluster = shop(3, "reload.min_ready = \"500ms\"");
     // An old one that somebody stops: his word counts, so that its slot gets no new one either.

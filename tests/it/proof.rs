@@ -1,4 +1,4 @@
-//! What `make proof` shows and `make test` has no time for: runtimes that start slowly, and every point of a roll.
+//! What `make proof` shows and `make test` has no time for: runtimes that start slowly, what takes long.
 //! `.config/nextest.toml` leaves this module out of the default profile; the profile `proof` runs it and nothing else.
 
 mod hostile;
@@ -9,8 +9,13 @@ use std::collections::BTreeSet;
 use super::cluster::{SOON, app, installed};
 
 #[test]
-fn a_master_killed_at_every_point_of_a_roll() {
-    super::deaths::all();
+fn a_daemon_reload_and_new_buses_in_a_roll_change_nothing() {
+    super::upheaval::a_daemon_reload_and_new_buses_in_a_roll_change_nothing();
+}
+
+#[test]
+fn hands_on_workers_in_a_roll() {
+    super::meddling::hands_on_workers_in_a_roll();
 }
 
 #[test]

@@ -311,33 +311,3 @@ pub fn surge_and_unavailable_bound_how_many_are_up() {
     assert_eq!(first_steps("lean")[0], "lean:01 (generation 1) retires", "the old one first");
     assert_eq!((cluster.generations("api"), cluster.generations("lean")), (vec![2], vec![2]));
 }
-
-/// As many connections as the unix socket takes, held for three seconds.
-const CROWD: &str = "
-import socket, time
-held = []
-for _ in range(600):
-    one = socket.socket(socket.AF_UNIX)
-    one.settimeout(5)
-    one.connect('/run/project-cluster/api.sock')
-    held.append(one)
-refused = held[-1].recv(99)
-print(refused.decode().split()[1], flush=True)
-time.sleep(3)
-";
-
-#[test]
-fn a_master_that_takes_no_more_connections_fails_neither_who_follows_a_roll_nor_systemctl() {
-    let cluster = shop(2, "");
-    cluster.deploy("v2", &format!("setTimeout(() => {{ {HELLO} }}, 1500);"));
-    // Whether a question of theirs falls into the crowd is a matter of time; that one that does is asked again, `follow` tests.
-    for command in [&["project-cluster", "reload", "api"][..], &["systemctl", "reload", HANDLE]] {
-        let reload = cluster.spawn(command);
-        cluster.wait_until("it has begun", SOON, || cluster.app("api")["state"] == "rolling");
-        let crowd = cluster.spawn(&["python3", "-c", CROWD]);
-        cluster.wait_until("no place is left", SOON, || crowd.stdout().contains("503"));
-        reload.wait(3 * SOON).exits(0);
-        crowd.wait(SOON).exits(0);
-    }
-    assert_eq!(cluster.generations("api"), [3]);
-}

@@ -126,9 +126,20 @@ impl Connection {
     /// Sends a GET and reads the whole answer before `end`.
     pub fn get(&mut self, path: &str, keep: bool, end: Instant) -> Result<Response, Failure> {
         let connection = if keep { "keep-alive" } else { "close" };
+        let head = format!("GET {path} HTTP/1.1\r\nHost: sandbox\r\nConnection: {connection}\r\n\r\n");
+        self.exchange(head.as_bytes(), keep, end)
+    }
+
+    /// Sends a POST with this body over a connection that is to close, and reads the whole answer before `end`.
+    pub fn post(&mut self, path: &str, body: &[u8], end: Instant) -> Result<Response, Failure> {
+        let head = format!("POST {path} HTTP/1.1\r\nHost: sandbox\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
+        self.exchange(&[head.as_bytes(), body].concat(), false, end)
+    }
+
+    fn exchange(&mut self, request: &[u8], keep: bool, end: Instant) -> Result<Response, Failure> {
         self.set_limit(end)?;
         // One write: a head in pieces would test the server's patience instead.
-        self.write_all(format!("GET {path} HTTP/1.1\r\nHost: sandbox\r\nConnection: {connection}\r\n\r\n").as_bytes())?;
+        self.write_all(request)?;
         let mut bytes = Vec::new();
         let head = loop {
             if let Some(at) = find(&bytes, b"\r\n\r\n") {

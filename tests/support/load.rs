@@ -294,7 +294,8 @@ fn judge(response: Response, expected: fn(&str) -> bool) -> Result<String, Failu
     if expected(&response.body) { Ok(body) } else { Err(Failure::Body(body)) }
 }
 
-fn enter(netns: &File) -> io::Result<()> {
+/// Moves the calling thread, for good, into a sandbox's network.
+pub fn enter(netns: &File) -> io::Result<()> {
     // SAFETY: integers only; it changes the calling thread alone.
     if unsafe { libc::setns(netns.as_raw_fd(), libc::CLONE_NEWNET) } < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

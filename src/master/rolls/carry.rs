@@ -201,7 +201,8 @@ impl<S: Systemd> Master<S> {
                         "`project-cluster rollback {app} --to {from}` brings back what served, `project-cluster reload {app}` replaces them all, once it is mended"
                     )
                 });
-                (reason.clone(), format!(". Left in a mix: {}. {mend}", who.join(", ")))
+                // A line of its own: each is cut, and who is left matters more than the whole of why.
+                (reason.clone(), format!("\nLeft in a mix: {}. {mend}", who.join(", ")))
             }
         };
         let mut lines = String::new();

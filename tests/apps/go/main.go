@@ -1,9 +1,12 @@
-// A plain net/http server. With GRACEFUL in its environment it does what net/http has for that: Shutdown behind SIGTERM.
+// A plain net/http server. With GRACEFUL in its environment it ends what it has begun when SIGTERM comes.
 package main
 
 import (
 	"context"
+	"crypto/rand"
+	"crypto/sha256"
 	"fmt"
+	"io"
 	"log"
 	"net"
 	"net/http"
@@ -11,6 +14,8 @@ import (
 	"os/signal"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -41,6 +46,7 @@ func main() {
 		}
 		fmt.Fprint(w, body)
 	})
+	http.HandleFunc("/echo/", echo())
 	var listener net.Listener
 	var err error
 	if port == "fds" {
@@ -51,20 +57,56 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	server := &http.Server{}
-	if os.Getenv("GRACEFUL") == "" {
-		log.Fatal(server.Serve(listener))
+	if code := os.Getenv("GRACEFUL"); code != "" {
+		graceful(listener, code)
 	}
-	ended := make(chan struct{})
+	log.Fatal(http.Serve(listener, nil))
+}
+
+// echo is what echo/echo.js does.
+func echo() http.HandlerFunc {
+	me := make([]byte, 8)
+	rand.Read(me)
+	var had atomic.Uint64
+	return func(w http.ResponseWriter, r *http.Request) {
+		words := strings.Split(r.URL.Path, "/")
+		body, err := io.ReadAll(r.Body)
+		if err != nil || len(words) != 4 {
+			http.Error(w, "no", http.StatusBadRequest)
+			return
+		}
+		number := had.Add(1)
+		ms, _ := strconv.Atoi(words[2])
+		time.Sleep(time.Duration(ms) * time.Millisecond)
+		fmt.Fprintf(w, "%s %x %x %d\n", words[3], sha256.Sum256(body), me, number)
+	}
+}
+
+// graceful ends with that code when SIGTERM came and all that was accepted has its answer.
+func graceful(listener net.Listener, text string) {
+	code, _ := strconv.Atoi(text)
+	var open sync.WaitGroup
+	server := &http.Server{}
+	server.ConnState = func(_ net.Conn, state http.ConnState) {
+		switch state {
+		case http.StateNew:
+			open.Add(1)
+		case http.StateClosed:
+			open.Done()
+		}
+	}
+	ended := make(chan os.Signal, 1)
+	signal.Notify(ended, syscall.SIGTERM)
 	go func() {
-		term := make(chan os.Signal, 1)
-		signal.Notify(term, syscall.SIGTERM)
-		<-term
+		<-ended
 		server.Shutdown(context.Background())
-		close(ended)
 	}()
+	// It returns when nothing is accepted any more, and all that was is counted.
 	if err := server.Serve(listener); err != http.ErrServerClosed {
 		log.Fatal(err)
 	}
-	<-ended
+	open.Wait()
+	ms, _ := strconv.Atoi(os.Getenv("LINGERS"))
+	time.Sleep(time.Duration(ms) * time.Millisecond)
+	os.Exit(code)
 }
