@@ -11,8 +11,11 @@ const STORE: &str = "/var/lib/project-cluster/state/store.sqlite";
 /// All entries, newest first.
 #[track_caller]
 fn history(cluster: &Cluster, more: &[&str]) -> Vec<Value> {
-    let mut words = vec!["history", "-n", "1000", "--json"];
+    let mut words = vec!["history", "--json"];
     words.extend(more);
+    if !more.contains(&"-n") {
+        words.extend(["-n", "1000"]);
+    }
     serde_json::from_str(&cluster.cli(&words).ok()).unwrap()
 }
 
@@ -91,21 +94,25 @@ fn it_says_who_asked_for_what_and_what_came_of_it() {
     let row = |line: usize| table.lines().nth(line).unwrap().split_whitespace().skip(2).collect::<Vec<_>>().join(" ");
     assert!(row(1).starts_with("api reload root ") && row(1).contains("failed: api:0"), "{table}");
     assert!(row(2).starts_with("api restart 02 token ci ") && row(2).ends_with(" done"), "{table}");
-    let full = cluster.cli(&["history", "--id", "3"]).ok();
+    // Newest first; numbers may have gaps.
+    let id = |at: usize| entries[at]["id"].to_string();
+    let full = cluster.cli(&["history", "--id", &id(5)]).ok();
     assert!(full.contains(" by systemctl\n") && full.contains("api:01 (generation 3) is ready"), "{full}");
     // Of a worker: what was asked of its app, and of itself.
-    let worker: Vec<Value> = history(&cluster, &["api:02"]).iter().map(|entry| entry["id"].clone()).collect();
-    assert_eq!(worker, [7, 4, 3, 2, 1]);
+    let worker: Vec<String> = history(&cluster, &["api:02"]).iter().map(|entry| entry["id"].to_string()).collect();
+    assert_eq!(worker, [1, 4, 5, 6, 7].map(id));
     assert_eq!(history(&cluster, &["--since", "1h", "bg"]).len(), 3);
     assert_eq!(history(&cluster, &["--since", "2020-01-01", "-n", "2"]).len(), 2);
 
     // Of a token, what there is for it; the pages lead on.
     let seen: Vec<Value> = serde_json::from_str(&ask("GET", "v1/history?limit=1000")).unwrap();
     assert!(seen.len() == 5 && seen.iter().all(|entry| entry["app"] == "api"), "{seen:#?}");
-    assert!(ask("GET", "v1/history/5").contains("\"not-found\"") && ask("GET", "v1/history/4").contains("token ci"));
+    assert!(ask("GET", &format!("v1/history/{}", id(3))).contains("\"not-found\""));
+    assert!(ask("GET", &format!("v1/history/{}", id(4))).contains("token ci"));
     assert!(ask("GET", "v1/history?app=bg").contains("there is no app `bg`; there are: api"));
     let page = cluster.sh("curl -sS -D - --unix-socket /run/project-cluster/api.sock 'http://x/v1/history?limit=2&app=bg'").ok();
-    assert!(page.to_lowercase().contains("link: </v1/history?app=bg&limit=2&after=6>; rel=\"next\""), "{page}");
+    let next = format!("link: </v1/history?app=bg&limit=2&after={}>; rel=\"next\"", id(2));
+    assert!(page.to_lowercase().contains(&next), "{page}");
 
     // An app that is none any more has a past; one that there never was has none.
     cluster.config(&app("api", 2, "node app.js 3000", "listen = 3000"));
