@@ -207,7 +207,7 @@ fn documented_defaults_are_the_real_ones() {
     check("app", fragment::App::KEYS);
     check("sandbox", fragment::Sandbox::KEYS);
     check("listen", fragment::ListenTable::KEYS);
-    assert_eq!(checked, 1 + 4 + 3 + 7 + 1 + 9 + 11 + 1);
+    assert_eq!(checked, 1 + 4 + 3 + 11 + 1 + 9 + 11 + 1);
 }
 
 #[test]
