@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.." || exit
 make=${MAKE:-make}
 cargo=${CARGO:-cargo}
 logs=target/proof
-parts=(lint unit doc proof-tests proof-packages test-257 bench)
+parts=(lint unit doc explore mutants proof-tests proof-packages test-257 bench)
 only=("$@")
 [ "$#" -gt 0 ] && parts=("$@")
 mkdir -p "$logs"
@@ -48,6 +48,7 @@ result() {
         doc) echo "cargo doc, warnings denied" ;;
         # The figures are a section of their own.
         bench) echo "see the figures below" ;;
+        mutants) grep '^mutants:' "$logs/$1.log" ;;
         *) plain < "$logs/$1.log" | grep -E '^ *Summary|^test result:' | sed 's/^ *//' | paste -sd ';' | sed 's/;/; /g' ;;
     esac
 }
