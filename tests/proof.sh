@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.." || exit
 make=${MAKE:-make}
 cargo=${CARGO:-cargo}
 logs=target/proof
-parts=(lint unit doc proof-tests faults soak proof-packages test-257 bench)
+parts=(lint unit doc explore mutants proof-tests faults soak proof-packages test-257 bench)
 only=("$@")
 [ "$#" -gt 0 ] && parts=("$@")
 mkdir -p "$logs"
@@ -50,6 +50,7 @@ result() {
         bench) echo "see the figures below" ;;
         faults) echo "$(plain < "$logs/faults.log" | grep -E '^ *Summary' | sed 's/^ *//' | paste -sd ';' | sed 's/;/; /g'): [faults.md](faults.md)" ;;
         soak) echo "$(plain < "$logs/soak.log" | grep -E 'workers replaced under') (docs/soak.md)" ;;
+        mutants) grep '^mutants:' "$logs/$1.log" ;;
         *) plain < "$logs/$1.log" | grep -E '^ *Summary|^test result:' | sed 's/^ *//' | paste -sd ';' | sed 's/;/; /g' ;;
     esac
 }
