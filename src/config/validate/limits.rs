@@ -38,7 +38,8 @@ fn lay_reload(reload: &mut settings::Reload, table: &Reload) {
         reload.canary = share.0;
     }
     if let Some(share) = table.max_live.value() {
-        reload.max_live = Some(share.0);
+        // The default, written, is the default: never less than a roll needs.
+        reload.max_live = Some(share.0).filter(|share| *share != settings::Reload::TWICE);
     }
     if let Some(choice) = table.on_failure.value() {
         reload.on_failure = match choice {

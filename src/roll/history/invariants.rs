@@ -72,10 +72,10 @@ impl History<'_> {
         }
         let share = match canary {
             Amount::Count(number) => usize::from(number),
-            Amount::Percent(share) => (count * usize::from(share)).div_ceil(100),
+            // Of the slots when it began.
+            Amount::Percent(share) => (self.basis.first.len() * usize::from(share)).div_ceil(100),
         };
-        // As many as were to be when it began, where slots have come since.
-        (share.min(self.roll.plan().canary).min(count), u64::try_from(bake.max(min_ready).as_millis()).unwrap())
+        (share.min(self.basis.first.len()).min(count), u64::try_from(bake.max(min_ready).as_millis()).unwrap())
     }
 
     /// `max_live`, of so many workers wanted: never less than a roll needs.

@@ -21,6 +21,8 @@ async fn a_paused_roll_refuses_what_would_wait_for_it_and_outlives_the_master() 
             stage.kill();
         }
         let master = if lives { Arc::clone(&master) } else { stage.master().await };
+        // What was on its way gets where it was going.
+        tokio::time::sleep(60 * SECOND).await;
         let up = stage.up();
         let known = master.roll(&stage.app, roll.id, None, 600 * SECOND).await.unwrap();
         assert_eq!((known.state, known.reason.as_deref()), (RollState::Paused, Some("somebody asked for it")), "{known:?}");
