@@ -19,7 +19,7 @@
 //! | [`handle`] | the steps of `NAME@APP.service`, as root, without master or D-Bus | |
 //! | [`master`] | the process that serves the API and carries rolls out | |
 //! | [`intent`] | what the master remembers | |
-//! | [`store`] | a database that nothing waits for | |
+//! | [`store`], [`history`] | a database that nothing waits for; in it, who asked for what and what came of it | |
 //! | [`api`] | routes, types, errors | |
 //! | [`cli`] | a client of the API; renders only | |
 //! | [`journal`], [`files`], [`say`], [`status`] | last lines of a unit; files replaced whole; lines for the journal and for `systemctl status` | |
@@ -40,6 +40,7 @@ pub mod formats;
 pub mod fuzz;
 pub mod handle;
 pub mod health;
+pub mod history;
 pub mod intent;
 pub mod journal;
 pub mod master;

@@ -116,6 +116,11 @@ impl Caller {
         self.apps.as_ref().is_none_or(|apps| apps.contains(app))
     }
 
+    /// The apps that there are for it, where these are not all.
+    pub fn apps(&self) -> Option<&BTreeSet<AppName>> {
+        self.apps.as_deref()
+    }
+
     /// Refuses what takes a higher role.
     ///
     /// # Errors

@@ -9,6 +9,7 @@ mod failures;
 pub(crate) mod fuzz;
 pub mod guard;
 pub mod healthz;
+pub mod history;
 pub mod installed;
 pub mod limits;
 pub mod listen;

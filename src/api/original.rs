@@ -24,6 +24,7 @@ use super::caller::{Caller, Role};
 use super::error::{Code, Refusal};
 use super::server::LONGEST_WAIT;
 use super::types::{App, AppState, Done, Roll, RollState, WorkerState};
+use crate::history::Act;
 use crate::intent::Change;
 use crate::journal::harmless;
 use crate::master::{Master, under_way};
@@ -155,13 +156,17 @@ impl<S: Systemd> Original<S> {
             Verb::Start => self.start(caller, &app, &slots).await?,
             Verb::Restart => {
                 let begun = Instant::now();
-                let done = self.ended(self.master.restart(&app, slots).await).await;
+                let act = Act::new("restart").of(Some(&slots));
+                let done = self.ended(self.master.noted(&app, act, self.master.restart(&app, slots)).await).await;
                 done.map_err(|why| self.not_started(&stat.uid, begun, why))?;
             }
-            Verb::Stop => self.ended(self.master.change(&app, &Change::Stop(slots)).await).await?,
-            Verb::Reset => self.ended(self.master.reset(&app, Some(&slots)).await).await?,
+            Verb::Stop => self.change_to(&app, Act::new("stop").of(Some(&slots)), Change::Stop(slots)).await?,
+            Verb::Reset => {
+                let act = Act::new("reset").of(Some(&slots));
+                self.ended(self.master.noted(&app, act, self.master.reset(&app, Some(&slots))).await).await?;
+            }
             Verb::Remove => {
-                self.ended(self.master.change(&app, &Change::Remove(slots)).await).await?;
+                self.change_to(&app, Act::new("remove").of(Some(&slots)), Change::Remove(slots)).await?;
                 return self.stat(caller).await;
             }
             Verb::Add => {}
@@ -193,10 +198,16 @@ impl<S: Systemd> Original<S> {
         }
         match verb {
             Verb::Start => return self.start(caller, name, &slots).await,
-            Verb::Restart => self.roll_ended(name, self.master.reload(name).await?).await?,
-            Verb::Stop => self.ended(self.master.stop(name).await).await?,
-            Verb::Reset => self.ended(self.master.reset(name, Some(&slots)).await).await?,
-            Verb::Remove => self.ended(self.master.change(name, &Change::Remove(slots)).await).await?,
+            Verb::Restart => {
+                let reload = async { Ok(Done::by_roll(self.master.reload(name).await?, "begun")) };
+                self.ended(self.master.noted(name, Act::new("reload"), reload).await).await?;
+            }
+            Verb::Stop => self.ended(self.master.noted(name, Act::new("stop"), self.master.stop(name)).await).await?,
+            Verb::Reset => {
+                let act = Act::new("reset").of(Some(&slots));
+                self.ended(self.master.noted(name, act, self.master.reset(name, Some(&slots))).await).await?;
+            }
+            Verb::Remove => self.change_to(name, Act::new("remove").of(Some(&slots)), Change::Remove(slots)).await?,
             Verb::Add => {}
         }
         Ok(())
@@ -209,7 +220,8 @@ impl<S: Systemd> Original<S> {
         };
         let adding = self.adding.lock().await;
         let before = self.master.slots(&app)?;
-        let (begun, added) = (Instant::now(), self.master.change(&app, &Change::Add(1)).await);
+        let change = Change::Add(1);
+        let (begun, added) = (Instant::now(), self.master.noted(&app, Act::new("add").count(1), self.master.change(&app, &change)).await);
         let new = self.master.slots(&app)?.difference(&before).next().copied();
         drop(adding);
         let Some(slot) = new else { return Err(added.map_or_else(No::from, |done| No::bad(done.message))) };
@@ -223,7 +235,7 @@ impl<S: Systemd> Original<S> {
         };
         if let Err(no) = started {
             // Nobody has heard of it yet.
-            self.ended(self.master.change(&app, &Change::Remove(one)).await).await?;
+            self.change_to(&app, Act::new("remove").of(Some(&one)), Change::Remove(one)).await?;
             return Err(no);
         }
         json(&self.stats(caller).await?.into_iter().find(|stat| stat.uid == uid))
@@ -239,10 +251,11 @@ impl<S: Systemd> Original<S> {
         let begun = Instant::now();
         let mut failed = None;
         if !first.is_empty() {
-            failed = self.ended(self.master.change(app, &Change::Start(Some(first))).await).await.err();
+            failed = self.change_to(app, Act::new("start").of(Some(&first)), Change::Start(Some(first))).await.err();
         }
         if !again.is_empty() {
-            failed = self.ended(self.master.restart(app, again).await).await.err().or(failed);
+            let act = Act::new("restart").of(Some(&again));
+            failed = self.ended(self.master.noted(app, act, self.master.restart(app, again)).await).await.err().or(failed);
         }
         for slot in slots {
             let uid = Uid { app: app.clone(), slot: *slot };
@@ -266,6 +279,11 @@ impl<S: Systemd> Original<S> {
         let limit = self.master.settings().apps.get(&uid.app).map(|app| app.timeout.start);
         let late = if limit.is_some_and(|limit| begun.elapsed() >= limit) { " in time" } else { "" };
         No::bad(format!("Worker {uid} failed to start{late}"))
+    }
+
+    /// Another number of workers, or others of them to run; its end.
+    async fn change_to(&self, app: &AppName, act: Act, change: Change) -> Result<(), Refusal> {
+        self.ended(self.master.noted(app, act, self.master.change(app, &change)).await).await
     }
 
     /// The end of an order, also where a roll carries it out.

@@ -22,6 +22,9 @@ pub struct Health {
     pub pid: u32,
     /// How long it has been up, milliseconds.
     pub uptime_ms: u64,
+    /// Why what happens is not written into the history at present; null where it is.
+    #[serde(default)]
+    pub history: Option<String>,
 }
 
 /// How a worker stands.

@@ -10,6 +10,7 @@ use clap_complete::ArgValueCompleter;
 
 use super::complete::{self, Shell};
 use super::look::Colour;
+use super::time;
 use crate::api::caller::Role;
 use crate::api::tokens::TokenName;
 use crate::config::values::milliseconds;
@@ -114,6 +115,8 @@ pub enum Verb {
     Logs(Logs),
     /// Show what happened: starts, stops, restarts, each step of a roll
     Events(Events),
+    /// Show who asked for what and what came of it: rolls, starts, stops, scaling; the last 1000, newest first
+    History(History),
     /// Make, list and withdraw tokens of the API over TCP
     #[command(subcommand)]
     Token(Token),
@@ -324,6 +327,26 @@ pub struct Events {
     /// How many to begin with; the master keeps 1000
     #[arg(short = 'n', long = "lines", value_name = "N", default_value_t = 50)]
     pub count: usize,
+}
+
+/// Options of `history`.
+#[derive(Debug, Args)]
+pub struct History {
+    /// Apps, workers (`api:01`) or `all`, also those that are none any more [default: all]
+    #[arg(value_name = "SEL", add = ArgValueCompleter::new(complete::selectors))]
+    pub select: Vec<String>,
+    /// How many
+    #[arg(short = 'n', long = "lines", value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1000).map(usize::from))]
+    pub count: usize,
+    /// What was asked for from then on: `10m` or `1h30m` ago, `14:00`, `2026-11-24`, `2026-11-24 14:00`, `today`, `yesterday`
+    #[arg(long, value_name = "TIME", value_parser = time::since_when)]
+    pub since: Option<u64>,
+    /// Each in full, with the steps of its roll
+    #[arg(long)]
+    pub steps: bool,
+    /// The entry of this number alone, in full
+    #[arg(long, value_name = "ID", conflicts_with_all = ["select", "count", "since", "steps"])]
+    pub id: Option<u64>,
 }
 
 /// How a time is written, here as in the configuration and in the API.

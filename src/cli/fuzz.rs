@@ -72,7 +72,7 @@ fn told(event: &Event) {
     harmless(&events::line(event, false));
 }
 
-/// An answer in JSON, as `ls`, `show`, `events` and a refusal show it.
+/// An answer in JSON, as `ls`, `show`, `events`, `history` and a refusal show it.
 pub fn shown(data: &[u8]) {
     if let Ok(apps) = serde_json::from_slice::<Vec<App>>(data) {
         let rows: Vec<Worker> = apps.iter().flat_map(|app| app.workers.clone()).collect();
@@ -85,6 +85,11 @@ pub fn shown(data: &[u8]) {
     }
     if let Ok(event) = serde_json::from_slice::<Event>(data) {
         told(&event);
+    }
+    if let Ok(entry) = serde_json::from_slice::<crate::api::history::Entry>(data) {
+        let told = [super::history::rows(std::slice::from_ref(&entry), 80, false), super::history::full(&entry, false)];
+        told.iter().for_each(|text| harmless(text));
+        assert_eq!(told[0].lines().count(), 2, "{told:?}");
     }
     if let Ok(problem) = serde_json::from_slice::<Problem>(data) {
         printed(&client::Error::Refused(Box::new(problem)).to_string());

@@ -7,7 +7,8 @@ use serde_json::json;
 use super::client::Client;
 use super::select::selection;
 use super::show::golden::{Facts, app as shown_app, worker as shown_worker};
-use super::{Failure, list, outcome, time, token};
+use super::{Failure, history, list, outcome, time, token};
+use crate::api::history::Entry;
 use crate::api::tokens::Tokens;
 use crate::api::types::App;
 
@@ -86,6 +87,27 @@ fn facts() -> Facts {
     facts
 }
 
+fn past(at: u64) -> Vec<Entry> {
+    let row = |id: u64, more: serde_json::Value| {
+        let mut row = json!({
+            "id": id, "app": "api", "verb": "reload", "slots": null, "count": null, "asked_by": "user 0", "systemctl": false,
+            "begun_ms": at, "took_ms": 5231, "waited_ms": 0, "end": "done", "text": null, "roll": 1_795_530_543_642_u64,
+            "generation": 13, "steps": [],
+        });
+        row.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        serde_json::from_value(row).unwrap()
+    };
+    let steps = json!([{ "at_ms": 16, "text": "api:01 (generation 13) starts" }, { "at_ms": 30_100, "text": "going back: no database" }]);
+    let why = "api:01 (generation 13) did not get ready in time. The old workers serve as before\nError: no database";
+    let failed =
+        json!({ "asked_by": "token deploy-shop", "took_ms": 35_300, "waited_ms": 4100, "end": "failed", "text": why, "steps": steps });
+    let restart =
+        json!({ "app": "background", "verb": "restart", "slots": [1, 2, 12], "asked_by": "192.0.2.7", "end": "running", "took_ms": null });
+    let scale = json!({ "verb": "scale", "count": 12, "end": "refused", "text": "api can have 1024 workers at most", "took_ms": 3 });
+    let lost = json!({ "app": null, "verb": "history", "asked_by": null, "took_ms": null, "end": "failed", "text": "what happened before this is not here" });
+    vec![row(1041, restart), row(1040, failed), row(1039, json!({ "systemctl": true })), row(1038, scale), row(9, lost)]
+}
+
 const LOG: [&str; 2] = ["14:01:59  api:03  listening on the inherited socket", "14:02:00  api:03  Error: no database"];
 
 #[test]
@@ -99,6 +121,13 @@ fn what_people_see_at_80_and_at_200_columns() {
         let rows = table.lines().take(1 + workers.len());
         assert!(rows.clone().all(|row| super::table::width(row) <= width), "{table}");
         is_golden(&format!("ls-{width}"), &fixed(table));
+        // Of today, whenever that is.
+        let now = time::now_ms();
+        let (past, second) = (past(now), time::second(now));
+        let fixed_second = |text: String| text.replace(&second, "14:02:11");
+        let table = history::rows(&past, width, false);
+        assert!(table.lines().all(|row| super::table::width(row) <= width), "{table}");
+        is_golden(&format!("history-{width}"), &(fixed_second(table) + "\n" + &fixed_second(history::full(&past[1], false))));
         is_golden(&format!("token-ls-{width}"), &fixed(token::shown(true, &tokens(), width, false)));
         is_golden(&format!("show-{width}"), &fixed(shown_app(&apps[0], &facts(), &log, width)));
         let mut other = facts();

@@ -17,6 +17,7 @@ pub(crate) mod fuzz;
 #[cfg(test)]
 mod golden;
 mod habits;
+mod history;
 mod list;
 mod live;
 mod logs;
@@ -253,6 +254,7 @@ async fn run(context: &Context, verb: &Verb) -> Result<(), Failure> {
         Verb::Reset(options) => operate::run(context, "reset", options).await,
         Verb::Logs(options) => logs::run(context, options).await,
         Verb::Events(options) => events::run(context, options).await,
+        Verb::History(options) => history::run(context, options).await,
         // Those that `main` has carried out already.
         Verb::Init
         | Verb::Check

@@ -20,6 +20,7 @@ mod loops;
 mod marks;
 mod memory;
 mod operate;
+mod past;
 mod places;
 mod renew;
 pub mod rolls;
@@ -34,7 +35,7 @@ mod workers;
 pub mod world;
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::sync::watch as channel;
@@ -60,6 +61,7 @@ use crate::journal::Journal;
 use crate::names::{AppName, AppUnits, ClusterName, Slot};
 use crate::say::say;
 use crate::status;
+use crate::store::Store;
 use crate::systemd::{self, Systemd};
 
 /// Lines of a failed step that a message shows: a stack of Node with its source line and its error is over 20.
@@ -94,6 +96,8 @@ pub struct Master<S> {
     usages: Mutex<Usages>,
     events: Arc<Events>,
     strays: Strays,
+    /// Where the history lies; none where nobody is to be told later.
+    store: OnceLock<Arc<Store>>,
     said: Mutex<loops::Said>,
     /// The journal told what a worker in a crash loop said.
     heard: tokio::sync::Notify,
@@ -127,6 +131,7 @@ impl<S: Systemd> Master<S> {
             usages: Mutex::default(),
             events: Arc::default(),
             strays: Strays::default(),
+            store: OnceLock::new(),
             said: Mutex::default(),
             heard: tokio::sync::Notify::new(),
             begun: Instant::now(),
@@ -150,6 +155,7 @@ impl<S: Systemd> Master<S> {
             version: env!("CARGO_PKG_VERSION").into(),
             pid: std::process::id(),
             uptime_ms: u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+            history: self.store.get().and_then(|store| store.trouble()),
         }
     }
 

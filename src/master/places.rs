@@ -35,6 +35,10 @@ impl Places {
     pub fn intent(&self) -> PathBuf {
         self.var.join("state/apps.json")
     }
+    /// The database of what is kept and counted ([`Store`](crate::store::Store)).
+    pub fn store(&self) -> PathBuf {
+        self.var.join("state/store.sqlite")
+    }
     /// The generations that `prepare` has pinned of an app ([`Published`](crate::worker::published::Published)).
     pub fn generation(&self, app: &AppName) -> PathBuf {
         self.var.join(format!("generations/{app}"))

@@ -94,6 +94,7 @@ async fn run(cluster: &ClusterName) -> Result<(), String> {
     master.look().await.map_err(|why| why.to_string())?;
     master.tell_start();
     let rolled = master.take_up();
+    master.keep_history();
     master.recall(&rolled);
 
     let mut tasks = JoinSet::new();
@@ -136,6 +137,7 @@ async fn run(cluster: &ClusterName) -> Result<(), String> {
     notify(&[NotifyState::Stopping]);
     // Rolls go on with the next master, workers with none.
     let _ = tokio::time::timeout(FAREWELL, tasks.shutdown()).await;
+    master.close_history(FAREWELL);
     Ok(())
 }
 

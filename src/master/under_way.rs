@@ -1,4 +1,4 @@
-//! An order under way: who gave it, and telling who waits that it now goes by a job of systemd's: from then on it may take
+//! An order under way: who gave it, how the history knows it, and telling who waits that it now goes by a job of systemd's: from then on it may take
 //! minutes, and nothing more is refused.
 
 use std::sync::Arc;
@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 tokio::task_local! {
     static JOB: Arc<Notify>;
     static ASKER: String;
+    static ENTRY: u64;
 }
 
 /// Carries an order out; `job` hears of its first job of a handle or socket.
@@ -23,6 +24,16 @@ pub fn asked<T>(asker: String, order: impl Future<Output = T>) -> impl Future<Ou
 /// Who gave the order that this is part of; none where nobody did, as in a roll.
 pub(super) fn asker() -> Option<String> {
     ASKER.try_with(Clone::clone).ok()
+}
+
+/// Carries an order out that the history knows by this key.
+pub(super) fn noted<T>(key: u64, order: impl Future<Output = T>) -> impl Future<Output = T> {
+    ENTRY.scope(key, order)
+}
+
+/// The key of the order that this is part of.
+pub(super) fn entry() -> Option<u64> {
+    ENTRY.try_with(|key| *key).ok()
 }
 
 /// A job is about to be asked for.

@@ -18,6 +18,7 @@ mod door;
 mod events;
 mod glance;
 mod handle;
+mod history;
 mod install;
 mod load;
 mod loops;

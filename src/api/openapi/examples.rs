@@ -9,12 +9,19 @@ use crate::api::caller::{Caller, Who};
 use crate::api::converge;
 use crate::api::error::{Code, Refusal};
 use crate::api::events::{By, Cause, Event, Happening, Kind};
+use crate::api::history::{End, Entry};
 use crate::api::installed::Config;
 use crate::api::types::{App, AppState, Done, Health, Roll, RollState, Socket, Step};
 use crate::names::Generation;
 
 pub(super) fn health() -> Value {
-    json!(Health { name: "project-cluster".into(), version: env!("CARGO_PKG_VERSION").into(), pid: 812, uptime_ms: 86_400_000 })
+    json!(Health {
+        name: "project-cluster".into(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        pid: 812,
+        uptime_ms: 86_400_000,
+        history: None
+    })
 }
 
 fn api() -> App {
@@ -66,6 +73,35 @@ pub(super) fn roll() -> Value {
 
 pub(super) fn past() -> Value {
     json!(a_roll(RollState::Done).without_steps())
+}
+
+fn an_entry() -> Entry {
+    let roll = a_roll(RollState::Done);
+    Entry {
+        id: 41,
+        app: Some(roll.app),
+        verb: "reload".into(),
+        slots: None,
+        count: None,
+        asked_by: roll.asked_by,
+        systemctl: false,
+        begun_ms: roll.id,
+        took_ms: Some(352),
+        waited_ms: Some(0),
+        end: End::Done,
+        text: None,
+        roll: Some(roll.id),
+        generation: roll.generation,
+        steps: roll.steps,
+    }
+}
+
+pub(super) fn entry() -> Value {
+    json!(an_entry())
+}
+
+pub(super) fn entry_of_a_list() -> Value {
+    json!(Entry { steps: Vec::new(), ..an_entry() })
 }
 
 pub(super) fn begun() -> Value {

@@ -8,17 +8,19 @@ use crate::api::caller::Role;
 use crate::api::error::Code;
 use crate::api::events::Event;
 use crate::api::extract::Nothing;
+use crate::api::history::Entry;
 use crate::api::installed::Config;
 use crate::api::stream;
 use crate::api::types::{App, Done, Health, Roll, Worker};
-use crate::api::v1::{apps, orders, rolls, workers};
+use crate::api::v1::{apps, history, orders, rolls, workers};
 
-pub(super) const TAGS: [(&str, &str); 6] = [
+pub(super) const TAGS: [(&str, &str); 7] = [
     ("apps", "App types: how each stands, with its workers, sockets and its latest roll."),
     ("workers", "Single workers."),
     ("orders", "What changes what runs."),
     ("rolls", "Rolling replacements of workers: starting one, watching one, those that were."),
     ("events", "What happens."),
+    ("history", "What was asked for, by whom, and what came of it."),
     ("master", "The master itself."),
 ];
 
@@ -162,6 +164,13 @@ fn reads() -> Vec<Operation> {
         .takes::<stream::Wish>()
         .answers(events)
         .refuses(&[Code::Busy]),
+        get("/v1/history", "history", "history", "The history", "Newest first, without steps: the last 1000 rolls and orders that were asked of the master, also before its last restart. It is written behind what happens, within moments; what could not be written is told by an entry of its own, verb `history`, which a token with a list of apps does not see.")
+            .takes::<history::Part>()
+            .lists::<Entry>("The entries.", &examples::entry_of_a_list())
+            .refuses(&[Code::NotFound, Code::Unavailable]),
+        get("/v1/history/{entry}", "entry", "history", "One entry of the history", "With the steps of the roll that carried it out.")
+            .gives::<Entry>("The entry.", examples::entry())
+            .refuses(&[Code::NotFound, Code::Unavailable]),
     ]
 }
 

@@ -45,7 +45,7 @@ shape!([] Which, "Which", json_schema!({
 shape!([const MIN: u16, const MAX: u16] Number<MIN, MAX>, "Number", json_schema!({ "type": "integer", "minimum": MIN, "maximum": MAX }));
 
 /// The parts of a path: name, meaning, schema.
-pub(super) fn of_path() -> [(&'static str, &'static str, Value); 3] {
+pub(super) fn of_path() -> [(&'static str, &'static str, Value); 4] {
     [
         ("app", "The app's name.", json!({ "type": "string", "pattern": APP, "examples": ["api"] })),
         (
@@ -54,6 +54,7 @@ pub(super) fn of_path() -> [(&'static str, &'static str, Value); 3] {
             json!({ "type": "string", "pattern": uid(), "examples": ["api:01"] }),
         ),
         ("id", "The roll's number.", sequence()),
+        ("entry", "The entry's number.", sequence()),
     ]
 }
 

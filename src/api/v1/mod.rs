@@ -6,6 +6,7 @@
 
 pub(super) mod apps;
 mod documents;
+pub(super) mod history;
 pub(super) mod orders;
 pub(super) mod rolls;
 pub(super) mod workers;
@@ -61,6 +62,7 @@ fn table<S: Systemd>() -> Routes<S> {
     routes.extend(workers::routes());
     routes.extend(orders::routes());
     routes.extend(rolls::routes());
+    routes.extend(history::routes());
     routes.extend(documents::routes());
     routes
 }

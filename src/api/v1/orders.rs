@@ -22,6 +22,7 @@ use crate::api::error::{Code, Refusal};
 use crate::api::extract::{Path, Query};
 use crate::api::query::{Number, Slots, Wait, Which};
 use crate::api::types::{Done, RollState};
+use crate::history::Act;
 use crate::intent::Change;
 use crate::master::{Master, under_way};
 use crate::names::{AppName, Slot};
@@ -145,7 +146,8 @@ async fn start<S: Systemd>(
 ) -> Result<Response, Refusal> {
     let app = known(&master, &caller, &path.app)?;
     let (patience, slots) = order.parts();
-    carry_out(master, &caller, app, patience, async move |master, app| match slots {
+    let act = Act::new("start").of(slots.as_ref());
+    carry_out(master, &caller, app, patience, act, async move |master, app| match slots {
         None => master.start(&app).await,
         Some(slots) => master.change(&app, &Change::Start(Some(slots))).await,
     })
@@ -160,7 +162,8 @@ async fn stop<S: Systemd>(
 ) -> Result<Response, Refusal> {
     let app = known(&master, &caller, &path.app)?;
     let (patience, slots) = order.parts();
-    carry_out(master, &caller, app, patience, async move |master, app| match slots {
+    let act = Act::new("stop").of(slots.as_ref());
+    carry_out(master, &caller, app, patience, act, async move |master, app| match slots {
         None => master.stop(&app).await,
         Some(slots) => master.change(&app, &Change::Stop(slots)).await,
     })
@@ -174,7 +177,7 @@ async fn sleep<S: Systemd>(
     Query(Whole { wait, watch }): Query<Whole>,
 ) -> Result<Response, Refusal> {
     let app = known(&master, &caller, &path.app)?;
-    carry_out(master, &caller, app, Patience { wait, watch }, async |master, app| master.sleep(&app).await).await
+    carry_out(master, &caller, app, Patience { wait, watch }, Act::new("sleep"), async |master, app| master.sleep(&app).await).await
 }
 
 async fn add<S: Systemd>(
@@ -184,8 +187,11 @@ async fn add<S: Systemd>(
     Query(Add { wait, watch, count }): Query<Add>,
 ) -> Result<Response, Refusal> {
     let app = known(&master, &caller, &path.app)?;
-    carry_out(master, &caller, app, Patience { wait, watch }, async move |master, app| master.change(&app, &Change::Add(count.0)).await)
-        .await
+    let act = Act::new("add").count(count.0);
+    carry_out(master, &caller, app, Patience { wait, watch }, act, async move |master, app| {
+        master.change(&app, &Change::Add(count.0)).await
+    })
+    .await
 }
 
 async fn scale<S: Systemd>(
@@ -195,8 +201,11 @@ async fn scale<S: Systemd>(
     Query(Scale { wait, watch, count }): Query<Scale>,
 ) -> Result<Response, Refusal> {
     let app = known(&master, &caller, &path.app)?;
-    carry_out(master, &caller, app, Patience { wait, watch }, async move |master, app| master.change(&app, &Change::Scale(count.0)).await)
-        .await
+    let act = Act::new("scale").count(count.0);
+    carry_out(master, &caller, app, Patience { wait, watch }, act, async move |master, app| {
+        master.change(&app, &Change::Scale(count.0)).await
+    })
+    .await
 }
 
 async fn remove<S: Systemd>(
@@ -206,11 +215,12 @@ async fn remove<S: Systemd>(
     Query(Remove { wait, watch, slots }): Query<Remove>,
 ) -> Result<Response, Refusal> {
     let app = known(&master, &caller, &path.app)?;
-    let change = match slots {
-        Which::Slots(slots) => Change::Remove(slots),
-        Which::All => Change::Scale(0),
+    let act = Act::new("remove");
+    let (act, change) = match slots {
+        Which::Slots(slots) => (act.of(Some(&slots)), Change::Remove(slots)),
+        Which::All => (act, Change::Scale(0)),
     };
-    carry_out(master, &caller, app, Patience { wait, watch }, async move |master, app| master.change(&app, &change).await).await
+    carry_out(master, &caller, app, Patience { wait, watch }, act, async move |master, app| master.change(&app, &change).await).await
 }
 
 async fn reset<S: Systemd>(
@@ -221,7 +231,8 @@ async fn reset<S: Systemd>(
 ) -> Result<Response, Refusal> {
     let app = known(&master, &caller, &path.app)?;
     let (patience, slots) = order.parts();
-    carry_out(master, &caller, app, patience, async move |master, app| master.reset(&app, slots.as_ref()).await).await
+    let act = Act::new("reset").of(slots.as_ref());
+    carry_out(master, &caller, app, patience, act, async move |master, app| master.reset(&app, slots.as_ref()).await).await
 }
 
 async fn apply<S: Systemd>(
@@ -233,15 +244,18 @@ async fn apply<S: Systemd>(
     // Its client may have installed this app a moment ago.
     master.renew_settings();
     let app = known(&master, &caller, &path.app)?;
-    carry_out(master, &caller, app, Patience { wait, watch }, async move |master, app| master.apply(&app, start).await).await
+    carry_out(master, &caller, app, Patience { wait, watch }, Act::new("apply"), async move |master, app| master.apply(&app, start).await)
+        .await
 }
 
-/// Carries out an order to its end, and answers as its client waits. A failure that no client hears is said.
+/// Carries out an order to its end, and answers as its client waits. A failure that no client hears is said; the history has
+/// all, by what is asked for.
 pub(super) async fn carry_out<S, F>(
     master: Arc<Master<S>>,
     caller: &Caller,
     app: AppName,
     patience: Patience,
+    act: Act,
     order: impl FnOnce(Arc<Master<S>>, AppName) -> F,
 ) -> Result<Response, Refusal>
 where
@@ -252,7 +266,8 @@ where
     let (tell, told) = oneshot::channel();
     let job = Arc::new(Notify::new());
     let order = under_way::telling(Arc::clone(&job), order(Arc::clone(&master), app.clone()));
-    let order = under_way::asked(caller.who().to_string(), order);
+    let (name, keeper) = (app.clone(), Arc::clone(&master));
+    let order = under_way::asked(caller.who().to_string(), async move { keeper.noted(&name, act, order).await });
     let name = app.clone();
     tokio::spawn(async move {
         // Until its end, and not until somebody stops waiting for it.

@@ -16,6 +16,7 @@ use crate::api::error::Refusal;
 use crate::api::extract::{Path, Query};
 use crate::api::query::{Limit, Number, Page, Wait};
 use crate::api::types::{Done, Roll};
+use crate::history::Act;
 use crate::systemd::Systemd;
 
 /// Longest wait of a question; a client asks again.
@@ -102,7 +103,8 @@ async fn begin<S: Systemd>(
 ) -> Result<Response, Refusal> {
     let app = known(&master, &caller, &path.app)?;
     let (patience, slots) = order.parts();
-    orders::carry_out(master, &caller, app, patience, async move |master, app| match slots {
+    let act = Act::new(if slots.is_none() { "reload" } else { "restart" }).of(slots.as_ref());
+    orders::carry_out(master, &caller, app, patience, act, async move |master, app| match slots {
         None => Ok(Done::by_roll(master.reload(&app).await?, "begun")),
         Some(slots) => master.restart(&app, slots).await,
     })

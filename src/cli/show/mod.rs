@@ -182,10 +182,15 @@ fn pin(context: &Context, app: &AppName, generation: Generation) -> Option<Pin> 
 
 /// Who a process runs as.
 fn user(pid: u32) -> Option<String> {
-    let uid = std::fs::metadata(format!("/proc/{pid}")).ok()?.uid().to_string();
+    let uid = std::fs::metadata(format!("/proc/{pid}")).ok()?.uid();
+    Some(account(uid).unwrap_or_else(|| uid.to_string()))
+}
+
+/// The name of a user, where /etc/passwd has it.
+pub(super) fn account(uid: u32) -> Option<String> {
     let accounts = String::from_utf8(files::read_bounded(Path::new("/etc/passwd"), ACCOUNTS).ok()?).ok()?;
-    let named = accounts.lines().find(|line| line.split(':').nth(2) == Some(uid.as_str())).and_then(|line| line.split(':').next());
-    Some(named.map_or(uid.clone(), str::to_owned))
+    let uid = uid.to_string();
+    accounts.lines().find(|line| line.split(':').nth(2) == Some(uid.as_str()))?.split(':').next().map(str::to_owned)
 }
 
 fn connections(app: &App, settings: Option<&settings::App>) -> BTreeMap<String, Connections> {

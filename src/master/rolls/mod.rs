@@ -73,6 +73,7 @@ impl<S: Systemd> Master<S> {
         Self::app_settings(&self.settings(), name)?;
         self.look().await?;
         let (ticket, now) = lock(&self.rolls).ask(name, order, under_way::asker());
+        self.note_roll(ticket.0);
         match now.map(|order| self.begin(name, ticket, &order, false)) {
             Some(Ok(begun)) => drop(tokio::spawn(self.clone().carry_out(name.clone(), begun, None))),
             Some(Err(refusal)) => {
@@ -141,6 +142,9 @@ impl<S: Systemd> Master<S> {
         };
         // Its reload step asks like any other client.
         let by = if order.deploy && handle_busy { (!waited).then_some(By::Outside) } else { Some(By::Operator) };
+        if by == Some(By::Outside) {
+            self.note_systemctl();
+        }
         let clock = clock();
         let begin = clock.now();
         let roll = Roll::new(plan, &world, begin);

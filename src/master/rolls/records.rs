@@ -24,6 +24,20 @@ const STEPS: usize = 10_000;
 pub struct Rolls {
     apps: BTreeMap<AppName, AppRolls>,
     changed: channel::Sender<u64>,
+    /// Hears of each roll that ends.
+    ends: Ends,
+}
+
+type Hears = Box<dyn Fn(&types::Roll) + Send>;
+
+/// Hears of each roll that ends, with its steps.
+#[derive(Default)]
+struct Ends(Option<Hears>);
+
+impl std::fmt::Debug for Ends {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Ends").field(&self.0.is_some()).finish()
+    }
 }
 
 #[derive(Debug)]
@@ -36,7 +50,7 @@ struct AppRolls {
 
 impl Default for Rolls {
     fn default() -> Self {
-        Self { apps: BTreeMap::new(), changed: channel::Sender::new(0) }
+        Self { apps: BTreeMap::new(), changed: channel::Sender::new(0), ends: Ends::default() }
     }
 }
 
@@ -75,6 +89,11 @@ impl Rolls {
     pub(in crate::master) fn past(&self, app: Option<&AppName>) -> Vec<types::Roll> {
         let apps = self.apps.iter().filter(|(name, _)| app.is_none_or(|app| app == *name));
         apps.flat_map(|(_, rolls)| rolls.records.iter().map(types::Roll::without_steps)).collect()
+    }
+
+    /// From now on this hears of each roll that ends.
+    pub(in crate::master) fn tell_ends(&mut self, hears: impl Fn(&types::Roll) + Send + 'static) {
+        self.ends = Ends(Some(Box::new(hears)));
     }
 
     /// Tells when any of them has changed.
@@ -160,9 +179,15 @@ impl Rolls {
 
     /// Changes a record and tells it.
     pub(super) fn change(&mut self, app: &AppName, ticket: Ticket, change: impl FnOnce(&mut types::Roll)) {
+        let mut ended = None;
         if let Some(record) = self.of(app).records.iter_mut().find(|roll| roll.id == ticket.0) {
+            let before = record.under_way();
             change(record);
             record.sequence += 1;
+            ended = (before && !record.under_way()).then(|| record.clone());
+        }
+        if let (Some(roll), Some(hears)) = (ended, &self.ends.0) {
+            hears(&roll);
         }
         self.changed.send_modify(|changes| *changes += 1);
     }

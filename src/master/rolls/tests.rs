@@ -19,6 +19,7 @@ use crate::systemd::{Change, Details, Error, JobEnd, UnitState, Verb};
 use crate::worker::published::Published;
 
 mod deaths;
+mod past;
 mod remembering;
 mod stops;
 
