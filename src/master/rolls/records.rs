@@ -31,9 +31,11 @@ pub struct Rolls {
     ends: Ends,
 }
 
+type Hears = Box<dyn Fn(&types::Roll) + Send>;
+
 /// Hears of each roll that ends, with its steps.
 #[derive(Default)]
-struct Ends(Option<Box<dyn Fn(&types::Roll) + Send>>);
+struct Ends(Option<Hears>);
 
 impl std::fmt::Debug for Ends {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
