@@ -51,7 +51,11 @@ impl<S: Systemd> Master<S> {
         let since_ms = known.as_ref().map_or_else(unix_ms, |known| known.since_ms);
         match known.map(|known| (known.state, known.reason)) {
             Some((HookState::Done, _)) => return Came::Well,
-            Some((HookState::Failed, reason)) => return Came::Failed(reason.unwrap_or_default()),
+            // Under a master before, who may not have lived to tell that the app was stopped.
+            Some((HookState::Failed, reason)) => {
+                let left = self.has_left(units, keeper.handle_since).await.unwrap_or(false);
+                return if left { Came::Left } else { Came::Failed(reason.unwrap_or_default()) };
+            }
             Some((HookState::Running, _)) | None => {}
         }
         let to = roll.plan().to;
@@ -70,10 +74,15 @@ impl<S: Systemd> Master<S> {
         let verb = if begun.is_none() { "starts" } else { "is waited for" };
         keeper.tell(Kind::HookBegin, format!("hook {kind} {verb}"), Some(&unit), roll);
         let limits = hook::Limits::of(app);
-        let end = tokio::select! {
-            biased;
-            end = hook::run(&*self.systemd, &unit, limits, begun.is_some()) => Some(end),
-            () = self.leaves(units, keeper.handle_since) => None,
+        // Nothing is asked for but behind a reading that shows the app up: this process may have been away for a while.
+        let end = if self.is_up(units, keeper, roll.plan().deadline).await {
+            tokio::select! {
+                biased;
+                end = hook::run(&*self.systemd, &unit, limits, begun.is_some()) => Some(end),
+                () = self.leaves(units, keeper.handle_since) => None,
+            }
+        } else {
+            None
         };
         let mut came = match end {
             Some(End::Done) => Came::Well,
@@ -134,6 +143,19 @@ impl<S: Systemd> Master<S> {
             why.lines().skip(1).filter(|_| kind != HookKind::Before).for_each(|line| say!(Warning, "{name}: {line}"));
         }
         came
+    }
+
+    /// Whether the app is up as it was when its roll began, once systemd can be asked; when it cannot for so long, it counts as not.
+    async fn is_up(&self, units: &AppUnits<'_>, keeper: &mut Recorder<S>, deadline: u64) -> bool {
+        let until = keeper.clock.now().saturating_add(deadline);
+        loop {
+            match self.has_left(units, keeper.handle_since).await {
+                Ok(left) => return !left,
+                Err(_) if keeper.clock.now() >= until => return false,
+                Err(why) => keeper.trouble(&why),
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
     }
 
     /// Returns once the app's handle has left active since then.
