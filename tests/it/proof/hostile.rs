@@ -125,7 +125,9 @@ for pid in map(int, open(group).read().split()):
     if pid != main and "python3" in os.readlink(f"/proc/{pid}/exe"): children.append(pid)
 mine = []
 for pid in children:
-    os.kill(pid, signal.SIGKILL)
+    # The stop may have been quicker.
+    try: os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError: continue
     while os.path.exists(f"/proc/{pid}"): time.sleep(0.0005)
     number = array.array("i", [pid])
     arguments = array.array("Q", [0, 0, 0, 0, signal.SIGCHLD, 0, 0, 0, number.buffer_info()[0], 1, 0])
