@@ -200,30 +200,6 @@ def others_socket():
     in_thread(take)
 
 
-def attacks():
-    """Stops whoever drains it, who is of the same user by then."""
-
-    # It hides in /proc, and takes signals: what is new and may be signalled is it.
-    def mine(pid, number):
-        try:
-            os.kill(pid, number)
-            return True
-        except OSError:
-            return False
-
-    near = range(os.getpid() + 1, os.getpid() + 3000)
-    known = [pid for pid in near if mine(pid, 0)]
-
-    def stop_it():
-        while True:
-            for pid in near:
-                if pid not in known and mine(pid, signal.SIGSTOP):
-                    print("stopped it", flush=True)
-                    return
-
-    in_thread(stop_it)
-
-
 def narrow():
     """No room for another descriptor, be it of whom it may."""
 
@@ -373,7 +349,6 @@ def unshared_files():
 
 if os.environ.get("PROJECT_CLUSTER_SLOT") == "1":
     # Not in its unit: who drains it would be as patient.
-    if sys.argv[1] != "attacks":
-        os.nice(19)
+    os.nice(19)
     globals()[sys.argv[1]]()
 serve()

@@ -123,15 +123,6 @@ fn bystanders(cluster: &Cluster) -> Bystanders {
 /// Stops the worker, does something meanwhile, and asserts what must be so of every hostile one.
 #[track_caller]
 pub fn stop(cluster: &Cluster, meanwhile: impl FnOnce(&Running)) -> End {
-    let end = bounded_stop(cluster, meanwhile);
-    // Its end is the helper's own doing, and not systemd's.
-    assert!(!end.journal.contains("Stopping timed out") && !end.journal.contains("Control process exited"), "{}", end.journal);
-    end
-}
-
-/// The same of a worker that may bring the helper down.
-#[track_caller]
-pub fn bounded_stop(cluster: &Cluster, meanwhile: impl FnOnce(&Running)) -> End {
     let before = bystanders(cluster);
     assert!(before.sibling.is_some() && before.other.is_some(), "{before:?}");
     let group = cluster.property(UNIT, "ControlGroup");
@@ -145,6 +136,8 @@ pub fn bounded_stop(cluster: &Cluster, meanwhile: impl FnOnce(&Running)) -> End 
     let journal = cluster.journal(&["--since", &mark, "-u", UNIT, "-o", "cat"]);
     assert!(stopped.success(), "{stopped:?}\n{journal}");
     assert!(stopped.took < DRAIN + KILL + SLACK, "the stop took {:?}\n{journal}", stopped.took);
+    // Its end is the helper's own doing, and not systemd's.
+    assert!(!journal.contains("Stopping timed out") && !journal.contains("Control process exited"), "{journal}");
     let seen = watcher.wait(SOON).ok();
     let line = seen.lines().find_map(|line| line.strip_prefix("SEEN ")).unwrap_or_else(|| panic!("{seen}"));
     let helpers: Vec<Value> = serde_json::from_str(line).unwrap();

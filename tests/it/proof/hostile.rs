@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::cluster::{Cluster, SOON};
-use crate::hostile::{UNIT, bounded_stop, stage, stop, stop_unnoticed, stop_unnoticed_or_told};
+use crate::hostile::{UNIT, stage, stop, stop_unnoticed, stop_unnoticed_or_told};
 use crate::support::wait_for;
 
 /// Room for a hundred thousand descriptors.
@@ -62,15 +62,6 @@ fn a_process_whose_first_thread_is_gone() {
 #[test]
 fn a_thread_with_descriptors_of_its_own() {
     stop(&stage("unshared_files", "ready = \"none\""), |_| {});
-}
-
-#[test]
-fn the_helper_is_stopped_by_the_worker() {
-    let cluster = stage("attacks", "");
-    let held = hold(&cluster, 24);
-    let end = bounded_stop(&cluster, |_| {});
-    drop(held);
-    assert!(end.journal.contains("stopped it") && end.journal.contains("Stopping timed out"), "{}", end.journal);
 }
 
 #[test]
@@ -134,7 +125,9 @@ for pid in map(int, open(group).read().split()):
     if pid != main and "python3" in os.readlink(f"/proc/{pid}/exe"): children.append(pid)
 mine = []
 for pid in children:
-    os.kill(pid, signal.SIGKILL)
+    # The stop may have been quicker.
+    try: os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError: continue
     while os.path.exists(f"/proc/{pid}"): time.sleep(0.0005)
     number = array.array("i", [pid])
     arguments = array.array("Q", [0, 0, 0, 0, signal.SIGCHLD, 0, 0, 0, number.buffer_info()[0], 1, 0])
@@ -151,7 +144,9 @@ for pid in children:
     mine.append(child)
     if len(mine) == 10: print("begun", flush=True)
     time.sleep(0.005)
-while open(group).read() if os.path.exists(group) else False: time.sleep(0.01)
+try:
+    while open(group).read(): time.sleep(0.01)
+except OSError: pass
 lost = 0
 for pid in mine:
     tells = "".join(open(f"/proc/{pid}/fdinfo/{fd}").read() for fd in os.listdir(f"/proc/{pid}/fd") if "eventpoll" in os.readlink(f"/proc/{pid}/fd/{fd}"))
