@@ -19,6 +19,7 @@ pub mod roll {
     pub mod diagram;
     #[cfg(all(test, feature = "histories"))]
     mod history;
+    pub mod judge;
     pub mod machine;
     pub mod order;
     pub mod plan;

@@ -53,7 +53,7 @@ impl Setting {
     pub fn of(slots: usize, surge: u16, unavailable: u16, blows: u8) -> Self {
         let (max_surge, max_unavailable) = (Amount::Count(surge), Amount::Count(unavailable));
         let (min_ready, deadline) = (Duration::from_millis(MIN_READY), Duration::from_millis(DEADLINE));
-        let reload = Reload { max_surge, max_unavailable, min_ready, deadline };
+        let reload = Reload { max_surge, max_unavailable, min_ready, deadline, ..Reload::default() };
         Self { old: vec![Old::Up; slots], surplus: 0, reload, blows, kinds: &Blow::ALL }
     }
 
@@ -214,7 +214,7 @@ impl State {
                 let fine = match why {
                     Refusal::NothingRuns => world.values().all(|sight| sight.state == ActiveState::Inactive),
                     Refusal::NoneWanted => self.wanted.is_empty(),
-                    Refusal::SocketDown(_) | Refusal::NotNew { .. } => false,
+                    Refusal::SocketDown(_) | Refusal::NotNew { .. } | Refusal::NoRoom | Refusal::Hasty { .. } => false,
                 };
                 if !fine {
                     return Err(format!("invariant 9: {order:?} is refused for nothing: {why}"));

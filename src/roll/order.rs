@@ -26,7 +26,7 @@ pub struct Order {
 }
 
 /// Canaries for once.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Canaries {
     /// How many.
     pub canary: Option<Amount>,

@@ -221,7 +221,7 @@ impl Store {
         told.retain(|pin| !generations.contains(&pin.generation));
         self.publish(app, told, |_| ())?;
         for generation in generations {
-            for kind in ["ready", "json"] {
+            for kind in ["ready", "before", "after", "failed", "json"] {
                 let path = self.app(app).join(format!("{generation}.{kind}"));
                 match fs::remove_file(&path) {
                     Err(error) if error.kind() != io::ErrorKind::NotFound => {

@@ -1,8 +1,8 @@
 //! A roll whose times are made few, for its exploration (`explore/`): the clock stands still, and what has grown old
 //! is edited instead.
 //!
-//! A roll does nothing with a time but compare it with now, in two ways: whether a worker has been up for `min_ready`,
-//! and whether a deadline has passed. So every time is one of two. Nothing else may be changed here.
+//! A roll does nothing with a time but compare it with now, in two ways: whether a worker has been up for `min_ready` (with no
+//! longer `bake` a canary has as well), and whether a deadline has passed. So every time is one of two. Nothing else may be changed here.
 
 use super::{Outcome, Phase, Roll};
 use crate::names::Instance;
@@ -32,6 +32,8 @@ impl Roll {
             if let Stage::Up { since } = &mut known.stage {
                 *since = if soaked { 0 } else { now };
             }
+            // A judge asks whether it ever ended.
+            known.ends = known.ends.min(1);
         }
         if let Phase::Forward { until } | Phase::Back { until, .. } = &mut self.phase {
             *until = if *until <= now { now } else { now.saturating_add(self.plan.deadline) };
