@@ -5,18 +5,22 @@ use std::process::{Command, Stdio};
 use crate::roff::roff;
 use crate::{cli, committed, repository, text};
 
-/// Of the release: a page that changed with the day it was made on could not be compared. As the changelog has it, `24 Nov 2026`.
+/// Of the release, `2026-11-24`: a page that changed with the day it was made on could not be compared. The changelog has it
+/// as `Tue, 24 Nov 2026 12:00:00 +0000`.
 fn date() -> String {
+    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let changelog = text("packaging/changelog");
     let newest = changelog.lines().find(|line| line.starts_with(" -- ")).unwrap();
     let (_, when) = newest.rsplit_once(", ").unwrap();
-    when.split(' ').take(3).collect::<Vec<_>>().join(" ")
+    let [day, month, year] = when.split(' ').take(3).collect::<Vec<_>>().try_into().unwrap();
+    let month = MONTHS.iter().position(|name| *name == month).unwrap() + 1;
+    format!("{year}-{month:02}-{day:0>2}")
 }
 
 fn head(name: &str, section: u8, about: &str) -> String {
     let (version, date) = (env!("CARGO_PKG_VERSION"), date());
     format!(
-        ".\\\" Made from docs/ by `make man`.\n.TH {} {section} \"{date}\" \"project-cluster {version}\" \"project-cluster\"\n.SH NAME\n{name} \\- {about}\n",
+        ".\\\" Made from docs/ by `make man`.\n.TH {} {section} {date} \"project-cluster {version}\" \"project-cluster\"\n.SH NAME\n{name} \\- {about}\n",
         name.to_uppercase()
     )
 }

@@ -60,7 +60,7 @@ fn parses(command: &str) -> Result<(), String> {
         .filter(|word| !word.is_empty())
         .collect();
     // The program's inner commands, which unit files have, are parsed by nobody here.
-    if words.get(1).is_some_and(|word| matches!(word.as_str(), "worker" | "handle" | "master")) {
+    if words.get(1).is_some_and(|word| matches!(word.as_str(), "worker" | "drain" | "handle" | "master")) {
         return Ok(());
     }
     if words.len() == 1 {

@@ -269,7 +269,8 @@ fn no_name_of_a_unit_that_another_names_holds_a_backslash() {
 #[test]
 fn no_time_limit_of_zero() {
     let mut settings = samples::minimal();
-    settings.apps.values_mut().next().unwrap().timeout.kill = std::time::Duration::ZERO;
+    let app = settings.apps.values_mut().next().unwrap();
+    (app.timeout.kill, app.reload.drain) = (std::time::Duration::ZERO, std::time::Duration::ZERO);
     assert_eq!(one(text(&tree(&settings), "project-cluster-web@.service"), "Service", "TimeoutStopSec"), "1ms");
 }
 

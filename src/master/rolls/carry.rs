@@ -121,7 +121,9 @@ impl<S: Systemd> Master<S> {
         }
         let next = rolls.ended(&name);
         // The rest of it may have grown meanwhile, by workers that have drained.
-        rolls.change(&name, ticket, |known| (known.state, known.reason, known.took_ms) = (record.state, record.reason, record.took_ms));
+        rolls.change(&name, ticket, |known| {
+            (known.state, known.end, known.reason, known.took_ms) = (record.state, record.end, record.reason, record.took_ms);
+        });
         drop(rolls);
         self.follow_up(&name, next);
     }

@@ -343,7 +343,7 @@ mod tests {
             ("settings", 2),
             ("pins", 1),
             ("what a person asked for", 2),
-            ("a roll", 2),
+            ("a roll", 3),
             ("a roll that waits", 3),
             ("who serves", 1),
             ("generations", 4),

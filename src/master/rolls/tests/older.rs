@@ -46,7 +46,7 @@ async fn its_roll_goes_on_and_the_reload_behind_it_follows() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_damaged_or_newer_is_moved_aside_and_holds_the_app() {
-    for text in ["", "{", "null", &ROLL.replacen('{', "{\"format\":3,", 1), &ROLL.replace("\"lacking\":0", "\"lacking\":-1")] {
+    for text in ["", "{", "null", &ROLL.replacen('{', "{\"format\":4,", 1), &ROLL.replace("\"lacking\":0", "\"lacking\":-1")] {
         let stage = left().await;
         std::fs::write(stage.places().roll(&stage.app), text).unwrap();
         std::fs::remove_file(stage.places().next_roll(&stage.app)).unwrap();
