@@ -117,7 +117,7 @@ impl State {
         let enough = self.remaining().filter(|(other, _)| *other != worker && self.serves(other)).count() >= self.floor(setting);
         let spare = self.bounds(setting).1 > 0 || self.remaining().any(|(other, _)| self.is_spare(other));
         let none = !self.basis.slots.contains(&worker.slot);
-        if !back && !self.is_new(worker) && !(replaced || none || enough && spare) {
+        if !(back || self.is_new(worker) || replaced || none || enough && spare) {
             return Err(format!("invariant 4: {worker} goes before its replacement was ready for long enough"));
         }
         Ok(())

@@ -304,12 +304,10 @@ impl State {
         self.basis.unseen = blind && (self.handle_left || self.basis.hurts > 0);
         let back = self.is_back();
         let mut actions = self.roll.steps(events, NOW);
-        while blind {
-            let lost = self.forgo(&mut actions);
-            if lost.is_empty() {
-                break;
-            }
+        let mut lost = if blind { self.forgo(&mut actions) } else { Vec::new() };
+        while !lost.is_empty() {
             actions.extend(lost.into_iter().flat_map(|lost| self.roll.step(lost, NOW)));
+            lost = self.forgo(&mut actions);
         }
         if actions.iter().any(|action| is_call(action) || matches!(action, Action::Ended(_))) {
             if fate != Fate::Unwritten {

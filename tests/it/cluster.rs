@@ -51,9 +51,16 @@ pub fn node(workers: u16) -> String {
 pub fn app(name: &str, workers: u16, command: &str, more: &str) -> String {
     let soak = if more.contains("min_ready") { "" } else { "reload.min_ready = \"200ms\"\n" };
     let kill = if more.contains("timeout.kill") { "" } else { "timeout.kill = \"2s\"\n" };
-    // Clients that keep their connections, as the tests' do, would hold each old worker for half a minute.
-    let drain = if more.contains("drain") { "" } else { "reload.drain = \"2s\"\n" };
+    // Old workers are gone when a roll is over, where a test is not about how they go.
+    let drain = if more.contains("drain") { "" } else { "reload.drain = 0\n" };
     format!("[apps.{name}]\nworkers = {workers}\ncommand = \"{command}\"\ncwd = \"/srv/shop/current\"\n{kill}{soak}{drain}{more}\n")
+}
+
+/// One app whose workers are drained before they stop, for 2 s at most where nothing else is said: clients that keep their
+/// connections would hold each for half a minute.
+pub fn drained(name: &str, workers: u16, command: &str, more: &str) -> String {
+    let drain = if more.contains("drain") { "" } else { "reload.drain = \"2s\"\n" };
+    app(name, workers, command, &format!("{drain}{more}"))
 }
 
 /// Plain Node workers on port 3000 that run `app.js` of the release: [`HELLO`] in v1.

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::cluster::{ADDRESS, Cluster, SOON, app, cluster, installed, rootless};
+use super::cluster::{ADDRESS, Cluster, SOON, cluster, drained as app, installed, rootless};
 
 const HANDLE: &str = "project-cluster@api.service";
 

@@ -1,6 +1,6 @@
 //! Back to an earlier generation: what comes of it, what survives it, what is refused, what is kept for it.
 
-use super::cluster::{ADDRESS, Cluster, HELLO, SOON, app, cluster, installed, shop};
+use super::cluster::{ADDRESS, Cluster, HELLO, SOON, cluster, drained as app, installed, shop};
 
 const HANDLE: &str = "project-cluster@api";
 const PINS: &str = "/var/lib/project-cluster/pins/api";

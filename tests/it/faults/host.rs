@@ -1,6 +1,6 @@
 //! What happens to the host, its files and the configuration in a roll.
 
-use super::super::cluster::{SOON, app, installed};
+use super::super::cluster::{SOON, drained as app, installed};
 use super::super::support::Output;
 use super::stage::{ALL_NEW, HELD, Lost, MASTER, MIXED, SERVES, STOPPED, Stage, record, stage, toml};
 

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::super::cluster::{ADDRESS, Cluster, SOON, app, installed, instance};
+use super::super::cluster::{ADDRESS, Cluster, SOON, drained as app, installed, instance};
 use super::super::support::{Load, Output, Report, Running, Sandbox, evidence};
 
 pub const HANDLE: &str = "project-cluster@api.service";

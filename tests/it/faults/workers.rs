@@ -1,6 +1,6 @@
 //! What workers do, and what is done to them, in a roll.
 
-use super::super::cluster::{Cluster, SOON, app, installed};
+use super::super::cluster::{Cluster, SOON, drained as app, installed};
 use super::stage::{ALL_NEW, HELD, Lost, SERVES, Stage, stage, stage_of};
 
 fn worker(slot: u16, generation: u64) -> String {
