@@ -186,8 +186,10 @@ fn what_cannot_be_gone_back_to_is_refused_with_what_can() {
 fn a_pin_stays_as_long_as_a_worker_names_it_and_nobody_uses_one_that_is_gone_or_another_app_s() {
     let slow = format!("process.on('SIGTERM', () => {{}}); {HELLO}");
     let bg = app("bg", 1, "node /srv/apps/hello.js 3001", "listen = 3001");
-    let cluster =
-        installed(&format!("{}{bg}", app("api", 1, "node app.js 3000", "listen = 3000\ntimeout.kill = \"60s\"\nreload.keep = 0")));
+    let cluster = installed(&format!(
+        "{}{bg}",
+        app("api", 1, "node app.js 3000", "listen = 3000\ntimeout.kill = \"60s\"\nreload.keep = 0\nreload.max_live = 5")
+    ));
     cluster.program("v1", &slow);
     cluster.cli(&["install", "--now"]).ok();
     let old = cluster.main_pid(&unit("1.1.1")).unwrap();

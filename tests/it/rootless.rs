@@ -18,19 +18,9 @@ macro_rules! as_a_user {
 
 as_a_user! {
     reload::systemctl_reload_under_load_replaces_all_new_before_old,
-    reload::a_version_that_throws_changes_nothing_and_holds_the_app,
     master::killed_in_a_roll_the_next_one_ends_it_and_who_waits_hears_the_true_end,
-    workers::one_worker_is_restarted_new_before_old_and_stopped_and_started_alone,
-    workers::what_a_person_asked_for_survives_a_reboot,
-    handle::restart_during_a_reload_leaves_one_set_of_workers,
     swap::node_go_and_asyncio_share_one_socket_as_they_are,
-    ready::epoll_poll_select_and_accept_servers_get_ready,
-    ready::notify_http_exec_and_none,
     demand::the_first_connection_is_answered_and_sleep_brings_it_back_to_that,
-    events::what_others_do_to_workers_is_told_and_respected,
-    hooks::a_migration_that_fails_starts_nothing_and_one_that_does_not_runs_ahead_of_the_new_workers,
-    apply::one_apply_starts_stops_scales_and_reloads_and_leaves_the_rest_alone,
-    cli::logs_are_those_of_the_chosen_workers,
 }
 
 /// What stands before each of her commands here, as after `su`: no session, no `XDG_RUNTIME_DIR`. Nothing is translated.

@@ -40,6 +40,11 @@ const WHY: &[(&str, &str)] = &[
         "a worker has no capability and is not root: /proc/sys and /sys are not writable for it; what it would add costs a worker's start time",
     ),
     ("ProtectProc=", "the master sees workers' memory and CPU in /proc; of what is private to a process it sees nothing"),
+    ("RemoveIPC=", "of a written user it would take away what her other processes share, whenever one worker ends"),
+    (
+        "ProtectSystem=",
+        "`full`, as most units have it: a written user's own files lie anywhere, and are the app's to write; `/usr`, `/boot`, `/etc` are not",
+    ),
     ("RestrictAddressFamilies=~AF_(INET|INET6)", "a worker is a server"),
     ("RestrictAddressFamilies=~AF_NETLINK", "`getaddrinfo` and every runtime's list of interfaces ask by it"),
     ("RestrictAddressFamilies=~AF_UNIX", "D-Bus, the journal, the API and many databases are reached by unix sockets"),

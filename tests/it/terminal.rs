@@ -155,7 +155,7 @@ fn ctrl_c_ends_the_waiting_and_not_the_roll() {
     let cluster = shop(2, "");
     cluster.deploy("v2", SLOW);
     let left = on(&cluster, &["=80x24", "?of 2 ready", "<\u{3}"], &["reload", "api"]).exits(1);
-    let said = ["it goes on", "`project-cluster show api`", "`project-cluster events api -f`", "`project-cluster stop api` ends it"];
+    let said = ["it goes on", "`project-cluster show api`", "`project-cluster events api -f`", "`project-cluster abort api` goes back"];
     assert!(said.iter().all(|said| left.stdout.contains(said)), "{}", left.stdout);
     cluster.wait_until("the roll ends", SOON, || cluster.generations("api") == [2]);
 }

@@ -14,6 +14,16 @@ macro_rules! as_a_user {
 }
 
 as_a_user! {
+    reload::a_version_that_throws_changes_nothing_and_holds_the_app,
+    workers::one_worker_is_restarted_new_before_old_and_stopped_and_started_alone,
+    workers::what_a_person_asked_for_survives_a_reboot,
+    handle::restart_during_a_reload_leaves_one_set_of_workers,
+    ready::epoll_poll_select_and_accept_servers_get_ready,
+    ready::notify_http_exec_and_none,
+    events::what_others_do_to_workers_is_told_and_respected,
+    hooks::a_migration_that_fails_starts_nothing_and_one_that_does_not_runs_ahead_of_the_new_workers,
+    apply::one_apply_starts_stops_scales_and_reloads_and_leaves_the_rest_alone,
+    cli::logs_are_those_of_the_chosen_workers,
     reload::three_reloads_in_a_row_of_node_go_and_asyncio,
     reload::the_command_line_tells_each_step_and_restart_rolls_as_well,
     reload::three_reloads_at_once_are_two_rolls,
