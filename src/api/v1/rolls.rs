@@ -9,7 +9,7 @@ use axum::routing::{get, post};
 use serde::Deserialize;
 
 use super::apps::Name;
-use super::orders::{self, Begin, What, Whole};
+use super::orders::{self, Begin, Patience, What, Whole};
 use super::{Answer, Routes, Shared, known};
 use crate::api::caller::{Caller, Role};
 use crate::api::error::Refusal;
@@ -121,41 +121,28 @@ async fn begin<S: Systemd>(
     .await
 }
 
-async fn pause<S: Systemd>(
-    State(master): Shared<S>,
-    caller: Caller,
-    Path(path): Path<Which>,
-    Query(order): Query<Whole>,
-) -> Result<Response, Refusal> {
-    let app = known(&master, &caller, &path.app)?;
-    orders::carry_out(master, &caller, app, order.at_once(), Act::new("pause"), async move |master, app| {
-        master.steer(&app, path.id, steer::Order::Pause).await
-    })
-    .await
+async fn pause<S: Systemd>(master: Shared<S>, caller: Caller, path: Path<Which>, Query(order): Query<Whole>) -> Result<Response, Refusal> {
+    steered(master, caller, path, order.at_once(), "pause", steer::Order::Pause).await
 }
 
-async fn resume<S: Systemd>(
-    State(master): Shared<S>,
-    caller: Caller,
-    Path(path): Path<Which>,
-    Query(order): Query<Whole>,
-) -> Result<Response, Refusal> {
-    let app = known(&master, &caller, &path.app)?;
-    orders::carry_out(master, &caller, app, order.back(false), Act::new("resume"), async move |master, app| {
-        master.steer(&app, path.id, steer::Order::Resume).await
-    })
-    .await
+async fn resume<S: Systemd>(master: Shared<S>, caller: Caller, path: Path<Which>, Query(order): Query<Whole>) -> Result<Response, Refusal> {
+    steered(master, caller, path, order.back(false), "resume", steer::Order::Resume).await
 }
 
-async fn abort<S: Systemd>(
+async fn abort<S: Systemd>(master: Shared<S>, caller: Caller, path: Path<Which>, Query(order): Query<Whole>) -> Result<Response, Refusal> {
+    steered(master, caller, path, order.back(true), "abort", steer::Order::Abort).await
+}
+
+/// An order to a roll, under this verb.
+async fn steered<S: Systemd>(
     State(master): Shared<S>,
     caller: Caller,
     Path(path): Path<Which>,
-    Query(order): Query<Whole>,
+    patience: Patience,
+    verb: &'static str,
+    order: steer::Order,
 ) -> Result<Response, Refusal> {
     let app = known(&master, &caller, &path.app)?;
-    orders::carry_out(master, &caller, app, order.back(true), Act::new("abort"), async move |master, app| {
-        master.steer(&app, path.id, steer::Order::Abort).await
-    })
-    .await
+    orders::carry_out(master, &caller, app, patience, Act::new(verb), async move |master, app| master.steer(&app, path.id, order).await)
+        .await
 }
