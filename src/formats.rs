@@ -5,6 +5,7 @@
 //! written over. `docs/architecture.md` has the table.
 
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use serde::Deserialize;
@@ -108,11 +109,12 @@ fn known(path: &Path) -> Option<u32> {
 }
 
 /// Refuses a cluster of which some file is newer than this program: whoever went on would lose what it says.
-/// `directories` are `/var/lib/NAME` and `/run/NAME`. What cannot be read is passed over: whoever needs it says so.
+/// `directories` are `/var/lib/NAME` and `/run/NAME`. What cannot be read is passed over: whoever needs it says so; and what
+/// belongs to somebody else than `owner`, where one is named, so that no master keeps its own successor away by what it writes.
 ///
 /// # Errors
 /// `Unsupported`, with the paragraph to show.
-pub fn refuse_newer(directories: [&Path; 2]) -> io::Result<()> {
+pub fn refuse_newer(directories: [&Path; 2], owner: Option<u32>) -> io::Result<()> {
     for top in directories {
         let mut left = vec![top.to_owned()];
         while let Some(directory) = left.pop() {
@@ -122,6 +124,7 @@ pub fn refuse_newer(directories: [&Path; 2]) -> io::Result<()> {
                 if entry.file_type().is_ok_and(|kind| kind.is_dir()) && below.iter().count() < 3 {
                     left.push(path);
                 } else if let Some(known) = known(below)
+                    && entry.metadata().is_ok_and(|meta| owner.is_none_or(|owner| meta.uid() == owner))
                     && let Some(why) = files::read_bounded(&path, LIMIT).ok().and_then(|bytes| newer(&bytes, known))
                 {
                     return Err(why.of(&path));

@@ -90,7 +90,7 @@ done
 # Those that ran earlier.
 if [ -n "${WRITE-}" ]; then
     parts=()
-    for part in lint unit doc proof-tests faults soak proof-packages test-257 bench; do [ -e "$logs/$part.result" ] && parts+=("$part"); done
+    for part in lint unit doc explore mutants proof-tests faults soak proof-packages test-257 bench; do [ -e "$logs/$part.result" ] && parts+=("$part"); done
 fi
 for part in "${parts[@]}"; do
     read -r "code[$part]" "took[$part]" "of[$part]" < <(sed 's/ \([^ ]*\)$/, \1/' "$logs/$part.result")

@@ -9,7 +9,7 @@ use super::args::Wait;
 use super::client::{AWAY, Client};
 use super::follow::{Late, drained, follow, to};
 use super::outcome::Outcome;
-use crate::api::types::{App, AppState, Done, RollState};
+use crate::api::types::{App, AppState, Done};
 use crate::journal::harmless;
 use crate::names::Slot;
 
@@ -99,7 +99,7 @@ impl Errand {
                 Outcome::of(Done { roll: Some(roll), ..done })
             }
             Some(roll) => match follow(client, roll, stop, &say).await {
-                (roll, None) if wait.wait_drained && roll.state == RollState::Done => match drained(client, roll, stop, &say).await {
+                (roll, None) if wait.wait_drained => match drained(client, roll, stop, &say).await {
                     (roll, None) => Outcome::of_roll(roll, &self.verb),
                     (roll, Some(Late::Time)) => Outcome::drains(roll),
                     (roll, Some(Late::Error(error))) => Outcome::lost(roll, &error),

@@ -186,14 +186,14 @@ fn every_file_of_a_cluster_is_looked_at_before_anything_is_done() {
     }
     // What is damaged is for whoever needs it; what is none of these files is nobody's business.
     std::fs::write(var.join("state/other.json"), "{\"format\":99}").unwrap();
-    refuse_newer([&var, &run]).unwrap();
+    refuse_newer([&var, &run], None).unwrap();
     for (top, name) in files {
         let path = top.join(name);
         std::fs::write(&path, if name.starts_with("generations") { "format 99\n" } else { "{\"format\":99}" }).unwrap();
-        let why = refuse_newer([&var, &run]).unwrap_err();
+        let why = refuse_newer([&var, &run], None).unwrap_err();
         assert_eq!(why.kind(), io::ErrorKind::Unsupported);
         assert!(why.to_string().starts_with(&format!("{} was written by a newer", path.display())), "{why}");
         std::fs::write(&path, "").unwrap();
     }
-    refuse_newer([&directory.path().join("none"), &run]).unwrap();
+    refuse_newer([&directory.path().join("none"), &run], None).unwrap();
 }

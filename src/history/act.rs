@@ -21,6 +21,11 @@ impl Act {
         Self { verb, slots: None, count: None }
     }
 
+    /// Whether it steers a roll that another order began: it is over when the roll heeds it.
+    pub fn steers(&self) -> bool {
+        matches!(self.verb, "pause" | "resume" | "abort")
+    }
+
     /// Of these slots, where there are some.
     #[must_use]
     pub fn of(self, slots: Option<&BTreeSet<Slot>>) -> Self {

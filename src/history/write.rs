@@ -25,6 +25,10 @@ pub struct Asked {
     pub begun_at: u64,
 }
 
+/// What a roll of the whole app carries out, and what one of single slots does, as SQL.
+const OF_ALL: &str = "'reload', 'restart', 'rollback', 'apply'";
+const OF_SLOTS: &str = "'restart', 'scale', 'add', 'remove', 'start', 'stop', 'apply'";
+
 /// A number of ours as SQLite has them.
 pub(super) fn number(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
@@ -150,7 +154,9 @@ pub fn settle(connection: &Connection, rolls: &[types::Roll], at: u64, now_ms: u
         let bound = connection
             .query_row("SELECT count(*) FROM entry WHERE app = ?1 AND roll = ?2", params![app, id], |row| row.get::<_, i64>(0))?;
         if bound == 0 && roll.under_way() {
-            connection.execute("UPDATE entry SET roll = ?2 WHERE app = ?1 AND roll IS NULL AND state = 'running'", params![app, id])?;
+            let verbs = if roll.slots.is_none() { OF_ALL } else { OF_SLOTS };
+            let bind = format!("UPDATE entry SET roll = ?2 WHERE app = ?1 AND roll IS NULL AND state = 'running' AND verb IN ({verbs})");
+            connection.execute(&bind, params![app, id])?;
         }
         if bound > 0 && !roll.under_way() {
             roll_ended(connection, roll, at, now_ms)?;

@@ -78,7 +78,7 @@ impl<S: Systemd> Master<S> {
         let done = under_way::noted(asked.key, order).await;
         let (end, text) = match &done {
             // Its end is that of the roll.
-            Ok(Done { roll: Some(roll), .. }) if roll.under_way() => {
+            Ok(Done { roll: Some(roll), .. }) if roll.under_way() && !asked.act.steers() => {
                 let (key, id, at, now) = (asked.key, roll.id, at(), unix_ms());
                 // It may have ended since that was read, and nobody tells so twice.
                 let over = lock(&self.rolls).get(app, id).filter(|roll| !roll.under_way());

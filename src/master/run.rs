@@ -71,7 +71,7 @@ async fn run(cluster: &ClusterName) -> Result<(), String> {
     let places = Places::of(cluster, &place.paths);
     crate::points::arm(places.run.join("state"));
     // What another version knows more of would be set aside as damaged. Workers go on without a master.
-    formats::refuse_newer([&places.var, &places.run]).map_err(|why| why.to_string())?;
+    formats::refuse_newer([&places.var, &places.run], None).map_err(|why| why.to_string())?;
     let settings = read_settings(&places)?;
     let path = places.intent();
     // Where no `StateDirectory=` has made it.

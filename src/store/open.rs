@@ -12,8 +12,9 @@ use crate::files;
 
 /// `PRAGMA application_id`: that it is ours, also to `file(1)`. "pcst".
 pub(super) const OURS: i32 = 0x7063_7374;
-/// Pages of 4 KiB: 64 MiB, some thirty times what a busy cluster has.
-const PAGES: u32 = 16 * 1024;
+/// Pages of 4 KiB: 512 MiB, which as many entries as are kept do not reach though each has the most and longest steps. A busy
+/// cluster has some 2 MiB.
+const PAGES: u32 = 128 * 1024;
 /// Who else may have it open is root with `sqlite3`, for a moment.
 const BUSY: Duration = Duration::from_secs(2);
 

@@ -9,7 +9,7 @@ use std::path::Path;
 use super::error::Error;
 use super::paths::Paths;
 use super::pin::{self, Copy, Pin};
-use super::prepare::{existing, hand_over, pin_for};
+use super::prepare::{existing, hand_over, pin_for, prune};
 use super::release::Owner;
 use super::store::{Lock, Store};
 use super::sys;
@@ -63,8 +63,12 @@ pub fn prepare_in(
             "{app} has no hook `{kind}` in the configuration that was last installed: write it in `[apps.{app}.reload.hooks]` and run `project-cluster install`"
         )));
     };
+    let known = store.pin(app, hook.generation).is_ok_and(|pin| pin.is_some());
     let pin = release(&store, &lock, app, kind, hook, owner)?;
     drop(lock);
+    if !known {
+        prune(&store, cluster, app, paths);
+    }
     let pin = Pin { command: command.to_vec(), listen: Vec::new(), swap: false, spawn: Spawn::Cluster, ..pin };
     let instance = hook.worker();
     let copy = Copy {

@@ -89,14 +89,21 @@ fn finish(cluster: &ClusterName, app: &AppName, instance: Instance, paths: &Path
     hand_over(&copy, directory)
         .map_err(|error| Error::new(format!("{} cannot be written: {error}", directory.join(Copy::FILE).display())))?;
     // Several first workers of a generation find the same to do, one after the other.
-    if !known && let Err(why) = prune(&store, cluster, app, paths) {
-        say(Priority::Warning, &format!("{app}: pins that nobody comes back to are not removed: {why}"));
+    if !known {
+        prune(&store, cluster, app, paths);
     }
     Ok(())
 }
 
-/// Forgets the pins that nobody can come back to. Where somebody cannot be asked whether he still needs one, none is.
-fn prune(store: &Store, cluster: &ClusterName, app: &AppName, paths: &Paths) -> Result<(), Error> {
+/// Forgets the pins that nobody can come back to, behind a new one. Where somebody cannot be asked whether he still needs one,
+/// none is, which is told and keeps nothing from starting.
+pub(super) fn prune(store: &Store, cluster: &ClusterName, app: &AppName, paths: &Paths) {
+    if let Err(why) = forget(store, cluster, app, paths) {
+        say(Priority::Warning, &format!("{app}: pins that nobody comes back to are not removed: {why}"));
+    }
+}
+
+fn forget(store: &Store, cluster: &ClusterName, app: &AppName, paths: &Paths) -> Result<(), Error> {
     let keep = store.settings()?.apps.get(app).map_or(0, |app| app.keep);
     let intent = Intent::read(&paths.intent(cluster)).map_err(|why| Error::new(format!("the master's memory cannot be read: {why}")))?;
     let intent = intent.apps.get(app).cloned().unwrap_or_default();

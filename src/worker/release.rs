@@ -30,15 +30,28 @@ pub fn resolve(app: &App, owner: Owner) -> io::Result<PathBuf> {
 
 /// Where a path leads with the rights of an app's worker.
 ///
+/// Root looks by itself only where the worker may look anywhere, too. There is no quicker way for a path without a symlink:
+/// between two looks its owner makes it one.
+///
 /// # Errors
 /// As [`resolve`].
 pub fn lookup(path: &Path, app: &App, owner: Owner) -> io::Result<PathBuf> {
-    let ambient = app.systemd.keys().any(|key| key.eq_ignore_ascii_case("AmbientCapabilities"));
-    // Without a symlink it is what root wrote. Workers with capabilities may more than their user.
-    if owner.uid == 0 || ambient || process::effective_uid() != 0 || fs::canonicalize(path).is_ok_and(|found| found == path) {
+    if owner.uid == 0 || process::effective_uid() != 0 || looks_anywhere(app) {
         return directory(path);
     }
     process::as_user(owner.uid, owner.gid, &groups(app)?, || directory(path))?
+}
+
+/// Whether the app's workers have a capability that passes by the permissions of directories: capabilities(7). Those of
+/// `as_user` have none, so every other capability stays without effect here, which is less than the worker has and never more.
+fn looks_anywhere(app: &App) -> bool {
+    const PASS_BY: [&str; 2] = ["CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH"];
+    let values = app.systemd.iter().filter(|(key, _)| key.eq_ignore_ascii_case("AmbientCapabilities")).flat_map(|(_, values)| values);
+    values.into_iter().any(|value| {
+        let (names, all_but) = value.trim().strip_prefix('~').map_or((value.as_str(), false), |names| (names, true));
+        let has = |wanted: &&str| names.split_whitespace().any(|name| name.eq_ignore_ascii_case(wanted));
+        PASS_BY.iter().any(|capability| has(&capability) != all_but)
+    })
 }
 
 fn directory(path: &Path) -> io::Result<PathBuf> {

@@ -226,7 +226,7 @@ fn told(table: &str, verb: &str) -> Told {
     let path = if link.starts_with('#') { "docs/cli.md" } else { "docs/rest.md" };
     let mut fields = fields(path, name);
     let openapi: Value = serde_json::from_str(&text("docs/openapi.json")).unwrap();
-    let optional = name == "Event";
+    let optional = name == "Event" || link.starts_with("rest.md#entry");
     let required = openapi["components"]["schemas"][name]["required"].as_array().cloned().unwrap_or_default();
     let mut always: BTreeSet<String> =
         if optional { required.iter().map(|key| key.as_str().unwrap().to_owned()).collect() } else { fields.clone() };
@@ -301,6 +301,7 @@ fn the_json_of_each_verb_is_what_the_table_says() {
         ("ls", &["ls"][..]),
         ("show", &["show", "api"]),
         ("show UID", &["show", "api:01"]),
+        ("history", &["history", "-n1"]),
         ("events", &["events", "-n1"]),
         ("logs", &["logs", "api", "-n1"]),
         ("stop", &["stop", "api"]),

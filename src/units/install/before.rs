@@ -8,10 +8,12 @@ use crate::worker::store::Store;
 use super::disk::Root;
 use super::{Error, Options, kept};
 
-/// The settings that lie below the root directory, with `env`; none where there are none, or none that this program reads.
+/// The settings that lie below the root directory, with `env`; none where there are none, or none of this cluster that this
+/// program reads.
 pub(super) fn settings(root: &Root, cluster: &ClusterName) -> Result<Option<Settings>, Error> {
-    let read = root.read(&root.paths().prepare_settings(cluster))?.and_then(|bytes| formats::parse(&bytes).ok());
-    Ok(read)
+    let read = root.kept(cluster, &root.paths().prepare_settings(cluster))?;
+    let read: Option<Settings> = read.and_then(|bytes| formats::parse(&bytes).ok());
+    Ok(read.filter(|settings| settings.name == *cluster))
 }
 
 /// The settings that `install` last wrote, with `env`; none where nothing is installed.

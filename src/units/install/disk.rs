@@ -140,6 +140,22 @@ impl Root {
         })
     }
 
+    /// The contents of a file that `install` keeps of a cluster, if there is one and nobody but root can have written it. An
+    /// app may have a directory of its own in `/var/lib`: what it puts there is no word of an install's.
+    pub(super) fn kept(&self, cluster: &ClusterName, path: &Path) -> Result<Option<Vec<u8>>, Error> {
+        let alone = |access: Access| !self.owners || access.uid == 0 && access.mode & 0o022 == 0;
+        let var = self.at(&self.paths().var(cluster));
+        // Itself it may be a link to a larger disk: what is in `/var/lib` directly is root's.
+        let var = fs::metadata(&var).is_ok_and(|meta| alone(Access { mode: meta.mode(), uid: meta.uid(), gid: meta.gid() }));
+        if !var || !matches!(self.find(&self.paths().pins(cluster))?, Some(Found::Directory(access)) if alone(access)) {
+            return Ok(None);
+        }
+        Ok(match self.find(path)? {
+            Some(Found::File { contents, access }) if alone(access) => Some(contents),
+            _ => None,
+        })
+    }
+
     /// The names in a directory, sorted; none where it is not there.
     pub(super) fn list(&self, path: &Path) -> Result<Vec<String>, Error> {
         let real = self.at(path);
@@ -297,7 +313,7 @@ impl Ledger {
     /// The one on disk, if any.
     pub(super) fn read(root: &Root, cluster: &ClusterName) -> Result<Option<Self>, Error> {
         let path = root.paths().installed(cluster);
-        let Some(contents) = root.read(&path)? else { return Ok(None) };
+        let Some(contents) = root.kept(cluster, &path)? else { return Ok(None) };
         let bad = |why: String| error("understand", &root.at(&path))(io::Error::new(ErrorKind::InvalidData, why));
         let ledger: Self = formats::parse(&contents).map_err(|why| match why {
             Unread::Newer { .. } => Error::Newer(why.of(&root.at(&path))),

@@ -160,8 +160,10 @@ pub fn preview(settings: &Settings, options: &Options, live: Option<&dyn Live>) 
 }
 
 /// A program that knows less than the one before would throw away what it cannot read: numbers of generations, holds, pins.
+/// What the master has written says nothing here: one that was broken into would keep its mended successor out.
 fn refuse_newer(root: &Root, cluster: &ClusterName) -> Result<(), Error> {
-    formats::refuse_newer([&root.at(&root.paths().var(cluster)), &root.at(&root.paths().runtime(cluster))]).map_err(Error::Newer)
+    let directories = [root.at(&root.paths().var(cluster)), root.at(&root.paths().runtime(cluster))];
+    formats::refuse_newer(directories.each_ref().map(PathBuf::as_path), root.owners.then_some(0)).map_err(Error::Newer)
 }
 
 fn tree(settings: &Settings, host: &Host, kept: &Kept) -> Tree {

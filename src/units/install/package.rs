@@ -18,7 +18,7 @@ use super::{Error, Live, Options, Report, before, install, scan};
 pub fn clusters(options: &Options) -> Result<Vec<ClusterName>, Error> {
     let root = Root::open(options)?;
     let names = root.list(&root.paths().state)?;
-    let made = |name: &ClusterName| matches!(root.read(&root.paths().installed(name)), Ok(Some(_)));
+    let made = |name: &ClusterName| matches!(root.kept(name, &root.paths().installed(name)), Ok(Some(_)));
     Ok(names.iter().filter_map(|name| name.parse().ok()).filter(made).collect())
 }
 

@@ -49,7 +49,13 @@ pub(super) fn service(cluster: &ClusterName, api: &Api, host: &Host) -> String {
         // In a user's systemd it means another place from version to version; the master makes its directory there.
         ini.set("StateDirectory", format!("{cluster}/state")).set("StateDirectoryMode", "0700");
     }
-    ini.set("SyslogIdentifier", cluster.as_str()).set("LogExtraFields", format!("PROJECT_CLUSTER_NAME={cluster}")).line("");
+    ini.set("SyslogIdentifier", cluster.as_str())
+        .set("LogExtraFields", format!("PROJECT_CLUSTER_NAME={cluster}"))
+        .line("")
+        .say("Many times what a cluster of 500 workers and 2,000 connections take: where it takes this, something is wrong with it.")
+        .set("TasksMax", "64")
+        .set("MemoryMax", "512M")
+        .set("LimitCORE", "0");
     if !host.is_user() {
         confine(&mut ini, cluster, host);
     }

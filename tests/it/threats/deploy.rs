@@ -9,6 +9,7 @@ use std::process::{Child, Command};
 use project_cluster::config::{SystemAccounts, load};
 use project_cluster::worker::paths::Paths;
 use project_cluster::worker::prepare::prepare;
+use project_cluster::worker::release::{Owner, lookup};
 use project_cluster::worker::store::Store;
 
 use super::Tries;
@@ -85,7 +86,7 @@ fn a_worker_that_races_root_in_its_own_directory_gets_nothing() {
     let through = race(SHORT);
     let mut by = Tries::by("who owns a worker's runtime directory and a deploy directory");
     let happens = "root writes nothing outside of the directory, changes no owner or mode there, tells nothing from there";
-    by.row("puts symlinks, hard links, FIFOs, directories and files of its own in root's way, and turns the release's link, as fast as it can: 2,000 starts here, 100,000 in `make proof`", happens, through > 0, through);
+    by.row("puts symlinks, hard links, FIFOs, directories and files of its own in root's way, turns the release's link and exchanges a link with a directory, as fast as it can: 2,000 starts here, 100,000 in `make proof`", happens, through > 0, through);
     by.end();
 }
 
@@ -110,6 +111,9 @@ for trick, name in itertools.cycle(itertools.product(tricks, names)):
     trick(name)
     if os.getpid() % 2: clear(name)
 "#;
+
+/// Exchanges two names as fast as it can.
+const EXCHANGER: &str = "import ctypes, sys\nlibc, here = ctypes.CDLL(None), -100\na, b = (name.encode() for name in sys.argv[1:])\nwhile libc.renameat2(here, a, here, b, 2) == 0: pass\n";
 
 struct Racers(Vec<Child>);
 
@@ -149,6 +153,10 @@ pub fn race(times: usize) -> usize {
         chown(path, Some(USER), Some(USER)).unwrap();
     }
     symlink("v1", deploys.join("current")).unwrap();
+    // One that is a directory at one moment and a link at the next.
+    let (swapped, beside) = (deploys.join("swapped"), deploys.join("swapped.link"));
+    make(&swapped, 0o755);
+    symlink(secrets.join("release"), &beside).unwrap();
     let paths = Paths::under(root.path());
     let store = Store::open(&cluster, &paths);
     let toml = at("cluster.toml");
@@ -164,6 +172,9 @@ pub fn race(times: usize) -> usize {
     let flipper = python(flips, &[&deploys.join("current"), &deploys.join("v1"), &secrets.join("release"), &deploys.join("v2"), &victims]);
     let mut racers = Racers(vec![flipper]);
     racers.0.push(python(RACER, &[&own, &victim, &secret]));
+    racers.0.push(python(EXCHANGER, &[&swapped, &beside]));
+    let (app, owner) = (&settings.apps[&name], Owner { uid: USER, gid: USER });
+    let mut seen = [0; 2];
     let mut through = 0;
     for turn in 0..times {
         // A new generation now and then: that is when the release is looked up.
@@ -174,7 +185,15 @@ pub fn race(times: usize) -> usize {
             chown(&directory, Some(USER), Some(USER)).unwrap();
         }
         through += usize::from(prepare(&cluster, &name, &instance, &paths, &directory).is_ok());
+        match lookup(&swapped, app, owner) {
+            Ok(found) => {
+                assert_eq!(found, swapped, "root looked where its owner may not");
+                seen[0] += 1;
+            }
+            Err(_) => seen[1] += 1,
+        }
     }
+    assert!(seen[0] > 0 && seen[1] > 0, "it was a directory at one look and a link at another: {seen:?}");
     for racer in &mut racers.0 {
         assert!(racer.try_wait().unwrap().is_none(), "it raced to the end");
     }

@@ -31,6 +31,45 @@ fn a_local_user_is_nobody() {
     by.end();
 }
 
+/// Who has a directory directly in `/var/lib`, an app of ours with `StateDirectory=` or any other service, waits for the next
+/// upgrade of the package, whose script is root's.
+#[test]
+fn a_directory_in_var_lib_is_no_cluster_of_ours() {
+    let cluster = cluster(&app("api", 1, "node /srv/apps/worker.js", "ready = \"none\""));
+    let mut by = Tries::by("who owns a directory in /var/lib");
+    let files = || cluster.sh("find /etc /run -name '*evil*' | sort").ok();
+    // All that an install would have kept of a cluster `evil`, whose app runs as root.
+    let forge = "cp -r /var/lib/project-cluster/pins /srv/forged; cd /srv/forged; \
+        sed -i 's/\"name\": *\"project-cluster\"/\"name\": \"evil\"/' installed.json settings.json; \
+        sed -i 's/\"format\"/\"retired\": {\"enabled\": true, \"up\": true}, \"format\"/' installed.json";
+    cluster.sh(forge).ok();
+    assert!(cluster.read("/srv/forged/installed.json").contains("evil") && cluster.read("/srv/forged/installed.json").contains("retired"));
+    let upgrade = ["package", "upgrade"];
+    for (what, place) in [
+        (
+            "lays the ledger and settings of a cluster there",
+            "mkdir -p /var/lib/evil; cp -rT /srv/forged /var/lib/evil/pins; chown -R games /var/lib/evil",
+        ),
+        (
+            "has a link of systemd's lead there, as that of a dynamic user",
+            "rm -rf /var/lib/evil; mkdir -p /var/lib/private/evil; cp -rT /srv/forged /var/lib/private/evil/pins; chown -R games /var/lib/private/evil; ln -s private/evil /var/lib/evil",
+        ),
+        (
+            "has root's directory hold files of its own, by a link",
+            "rm -rf /var/lib/evil; mkdir -p /var/lib/evil; ln -s /var/lib/private/evil/pins /var/lib/evil/pins",
+        ),
+    ] {
+        cluster.sh(place).ok();
+        let said = cluster.cli(&upgrade);
+        let nothing = said.success() && files().is_empty() && !said.stdout.contains("evil");
+        by.row(what, "an upgrade of the package passes it over", nothing, (said, files()));
+    }
+    cluster.sh("rm -rf /var/lib/evil; mkdir -p /var/lib/evil; cp -rT /srv/forged /var/lib/evil/pins; chown -R root:root /var/lib/evil; chmod -R go-w /var/lib/evil").ok();
+    let said = cluster.cli(&upgrade);
+    by.row("is root itself", "(it may: the try itself works)", files().contains("evil"), said);
+    by.end();
+}
+
 #[test]
 fn a_log_line_is_text() {
     let bad = "\u{1b}]0;owned\u{7}\u{1b}[2J\u{1b}[31mred";
