@@ -335,7 +335,7 @@ fn the_json_of_each_verb_is_what_the_table_says() {
     assert_eq!((outcome(&objects[0]), &objects[0]["roll"]["state"]), (["api", "failed", "failed"].map(String::from), &"failed".into()));
     assert!(why.contains("the roll to generation"), "{why}");
     ends(0, "uninstall", &["uninstall"]);
-    assert_eq!(seen.len(), 24, "{seen:?}");
+    assert_eq!(seen.len(), 25, "{seen:?}");
 
     let wrong = |words: &[&str]| {
         let output = cluster.cli(&[words, &["--json"]].concat());
