@@ -23,7 +23,7 @@ use crate::worker::ready::look::waited_for;
 use crate::worker::ready::members::members;
 use crate::worker::sys::epoll::{Control, control_as};
 use crate::worker::sys::process::{self, pidfd_getfd, pidfd_open};
-use crate::worker::sys::sockets::is_listening;
+use crate::worker::sys::sockets::{is_listening, is_stream};
 
 /// Most descriptors of all processes together.
 const MAX_DESCRIPTORS: usize = 100_000;
@@ -217,11 +217,11 @@ impl Target<'_> {
             Some(state) => OPEN.contains(&state),
             None => !is_listening(own.as_fd()),
         };
-        // What was accepted is bound to the listener's port, or path.
+        // What was accepted is bound to the listener's port, or path. So may be a datagram socket, of HTTP/3 say.
         let here = |bound: &Address| {
             self.sockets.iter().any(|socket| match (&socket.address, bound) {
-                (Address::Tcp(listener), Address::Tcp(own)) => listener.port() == own.port(),
-                (Address::Unix(listener), Address::Unix(own)) => listener == own,
+                (Address::Tcp(listener), Address::Tcp(at)) => listener.port() == at.port() && is_stream(own.as_fd(), false),
+                (Address::Unix(listener), Address::Unix(at)) => listener == at && is_stream(own.as_fd(), true),
                 _ => false,
             })
         };

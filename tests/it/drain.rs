@@ -222,7 +222,7 @@ fn what_an_old_worker_accepts_behind_the_end_of_a_reload_is_answered() {
 #[test]
 fn what_a_unit_takes_from_its_app_is_not_taken_from_who_drains_it() {
     let takes = "Nice = 19, CPUSchedulingPolicy = \"idle\", IOSchedulingClass = \"idle\", CPUAffinity = \"0\", TimerSlackNSec = \"1s\", \
-        OOMScoreAdjust = 900, UMask = \"0077\", LimitNOFILE = 24, LimitNPROC = 8, LimitAS = \"512M\", LimitCPU = 60, LimitFSIZE = 4096";
+        OOMScoreAdjust = 900, UMask = \"0077\", LimitNOFILE = 24, LimitNPROC = 4321, LimitAS = \"512M\", LimitCPU = 60, LimitFSIZE = 4096";
     let keys = format!("listen = \"0.0.0.0:3000\"\nreload.drain = \"10m\"\nsystemd = {{ {takes} }}");
     let cluster = cluster(&app("api", 1, "python3 /srv/apps/hello_asyncio.py 3000", &keys));
     cluster.write("/srv/keeps.py", KEEPS);
@@ -250,7 +250,7 @@ fn what_a_unit_takes_from_its_app_is_not_taken_from_who_drains_it() {
     for pid in [helper, herald] {
         assert_eq!(how_it_runs(pid), format!("TS 0 50000 0 {anybody}"));
         let limits = cluster.read(format!("/proc/{pid}/limits"));
-        for (limit, apps) in [("Max open files", "24"), ("Max processes", "8"), ("Max cpu time", "60"), ("Max file size", "4096")] {
+        for (limit, apps) in [("Max open files", "24"), ("Max processes", "4321"), ("Max cpu time", "60"), ("Max file size", "4096")] {
             let line = limits.lines().find(|line| line.starts_with(limit)).unwrap();
             assert_ne!(line.trim_start_matches(limit).split_whitespace().next(), Some(apps), "{line}");
         }
