@@ -375,7 +375,8 @@ impl Look {
         }
     }
 
-    /// The threads of the processes that have a shared socket or a set. Where these are too many, one that never sleeps stands for the rest.
+    /// The threads of the processes that have a shared socket or a set. Where these are too many, one that never sleeps stands
+    /// for the rest.
     pub(super) fn threads(&mut self, end: Instant) -> Vec<Thread> {
         let mut threads = Vec::new();
         for holder in &self.holders {
