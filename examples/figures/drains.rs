@@ -103,6 +103,6 @@ fn quiet() -> Result<Line, String> {
         figure: times[times.len() / 2] / 1000.0,
         unit: "ms",
         bound: Bound::Most(20.0),
-        why: "its processes, descriptors and sets are read from /proc, its threads seen asleep.".into(),
+        why: "its processes, descriptors, sets and threads are read from /proc.".into(),
     })
 }

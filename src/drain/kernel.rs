@@ -57,6 +57,43 @@ pub(super) fn bound() {
     set(libc::RLIMIT_CORE, 0, 0);
 }
 
+/// IOPRIO_WHO_PROCESS of ioprio_set(2).
+const IOPRIO_WHO_PROCESS: libc::c_int = 1;
+/// The kernel's own, in nanoseconds.
+const TIMER_SLACK: libc::c_ulong = 50_000;
+/// A bit for each of 8192 processors, as many as a kernel is built for: those that are not there, or not allowed by the
+/// control group, the kernel leaves out.
+const PROCESSORS: [u8; 1024] = [u8::MAX; 1024];
+
+/// Takes back what the unit takes from its app, and with it from each of its steps, be it of root's or not: a low priority for
+/// processor and disk, some of the processors, late timers, an early death where memory is short. What the unit gives stays.
+///
+/// Root may all of it; others what the kernel lets them, and are as slow as their app for the rest.
+pub(super) fn as_any_other() {
+    // SAFETY: takes a number; a process knows its own policy.
+    if matches!(unsafe { libc::sched_getscheduler(0) }, libc::SCHED_BATCH | libc::SCHED_IDLE) {
+        let normal = libc::sched_param { sched_priority: 0 };
+        // SAFETY: the kernel reads one sched_param, which lives through the call.
+        unsafe { libc::sched_setscheduler(0, libc::SCHED_OTHER, &raw const normal) };
+    }
+    // SAFETY: take numbers only. A failure reads as -1, which is no low priority either.
+    unsafe {
+        if libc::getpriority(libc::PRIO_PROCESS, 0) > 0 {
+            libc::setpriority(libc::PRIO_PROCESS, 0, 0);
+        }
+        // No class of its own: that of its priority.
+        libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, 0);
+        libc::prctl(libc::PR_SET_TIMERSLACK, TIMER_SLACK, 0, 0, 0);
+    }
+    // SAFETY: the kernel reads as many bytes as the array has; what they are called does not matter to it.
+    unsafe { libc::sched_setaffinity(0, PROCESSORS.len(), PROCESSORS.as_ptr().cast()) };
+    let adjusted = std::fs::read_to_string("/proc/self/oom_score_adj").ok().and_then(|text| text.trim().parse::<i32>().ok());
+    if adjusted.is_some_and(|adjusted| adjusted > 0) {
+        // One that is killed with its worker, or before it, has nobody to drain.
+        let _ = std::fs::write("/proc/self/oom_score_adj", "0");
+    }
+}
+
 /// The processor's time that this process has had. Not what a clock on the wall shows: on a busy machine a look that costs
 /// little takes long.
 pub(super) fn spent() -> Duration {

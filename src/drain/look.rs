@@ -23,7 +23,7 @@ use crate::worker::ready::look::waited_for;
 use crate::worker::ready::members::members;
 use crate::worker::sys::epoll::{Control, control_as};
 use crate::worker::sys::process::{self, pidfd_getfd, pidfd_open};
-use crate::worker::sys::sockets::is_listening;
+use crate::worker::sys::sockets::{is_listening, is_stream};
 
 /// Most descriptors of all processes together.
 const MAX_DESCRIPTORS: usize = 100_000;
@@ -34,15 +34,17 @@ const MAX_THREADS: usize = 4096;
 /// Most of what is read of one set, some 70 bytes a member, and of all.
 const MAX_INFO: usize = 8 << 20;
 const MAX_INFOS: usize = 32 << 20;
-/// The longest that one look may take: a worker of 1,000 connections takes some milliseconds.
-const LONGEST: Duration = Duration::from_secs(2);
+/// The longest that each part of a look may take, so that no more time has to be asked for within one: a worker of 1,000
+/// connections takes some milliseconds.
+pub(super) const LONGEST: Duration = Duration::from_secs(2);
 
 /// Connections, by the process that has one, its number there, and its inode.
 pub(super) type Open = BTreeMap<(u32, i32), u64>;
 
-/// States of TCP that still carry something: `ESTABLISHED`, `FIN_WAIT1` (the app has shut down its side, and what it wrote is
-/// still on its way) and `CLOSE_WAIT` (the client has, and may wait for an answer).
-const OPEN: [u8; 3] = [1, 4, 8];
+/// States of TCP that still carry something: `ESTABLISHED`, `SYN_RECV` (one that is accepted has sent its request along, by TCP Fast
+/// Open), `FIN_WAIT1` (the app has shut down its side, and what it wrote is still on its way) and `CLOSE_WAIT` (the client has,
+/// and may wait for an answer).
+const OPEN: [u8; 4] = [1, 3, 4, 8];
 
 /// A process of the worker that has one of its shared sockets.
 struct Holder {
@@ -84,6 +86,8 @@ struct Sets {
     order: Vec<usize>,
     /// By process and number, for kernels that do not.
     numbers: BTreeMap<(u32, i32), usize>,
+    /// With which one the next reading begins: where there was no time for all, with the first that was not read.
+    next: usize,
 }
 
 /// What to look for.
@@ -109,9 +113,11 @@ impl Budget {
     }
     fn spend(&mut self) -> bool {
         self.descriptors = self.descriptors.saturating_sub(1);
-        let left = self.descriptors > 0 && Instant::now() < self.end;
-        self.partly |= !left;
-        left
+        self.lasts()
+    }
+    fn lasts(&mut self) -> bool {
+        self.partly |= self.descriptors == 0 || Instant::now() >= self.end;
+        !self.partly
     }
 }
 
@@ -127,15 +133,15 @@ impl Target<'_> {
         let mut budget = Budget::new();
         let group = fs::read(format!("/proc/{}/cgroup", self.main)).unwrap_or_default();
         for pid in members(self.main).into_iter().filter(|pid| !self.ours.contains(pid)) {
+            if !budget.lasts() {
+                break;
+            }
             let Ok(pidfd) = pidfd_open(pid) else { continue };
             // Behind the pidfd: the number could have been another's before.
             if !is_below(&fs::read(format!("/proc/{pid}/cgroup")).unwrap_or_default(), &group) {
                 continue;
             }
             self.process(pid, pidfd, look, connections, &mut budget);
-            if budget.partly {
-                break;
-            }
         }
         look.partly = budget.partly;
     }
@@ -211,11 +217,11 @@ impl Target<'_> {
             Some(state) => OPEN.contains(&state),
             None => !is_listening(own.as_fd()),
         };
-        // What was accepted is bound to the listener's port, or path.
+        // What was accepted is bound to the listener's port, or path. So may be a datagram socket, of HTTP/3 say.
         let here = |bound: &Address| {
             self.sockets.iter().any(|socket| match (&socket.address, bound) {
-                (Address::Tcp(listener), Address::Tcp(own)) => listener.port() == own.port(),
-                (Address::Unix(listener), Address::Unix(own)) => listener == own,
+                (Address::Tcp(listener), Address::Tcp(at)) => listener.port() == at.port() && is_stream(own.as_fd(), false),
+                (Address::Unix(listener), Address::Unix(at)) => listener == at && is_stream(own.as_fd(), true),
                 _ => false,
             })
         };
@@ -239,9 +245,12 @@ fn is_inode(own: &OwnedFd, inode: u64) -> bool {
     fs::metadata(format!("/proc/self/fd/{}", own.as_raw_fd())).is_ok_and(|metadata| metadata.ino() == inode)
 }
 
-/// Which of these connections are still there, at their numbers.
-pub(super) fn still(open: &mut Open) {
+/// Which of these connections are still there, at their numbers; those that are not looked at in time are.
+pub(super) fn still(open: &mut Open, end: Instant) {
     open.retain(|(pid, number), inode| {
+        if Instant::now() >= end {
+            return true;
+        }
         let link = fs::read_link(format!("/proc/{pid}/fd/{number}"));
         link.is_ok_and(|link| procfs::socket_inode(link.as_os_str().as_bytes()) == Some(*inode))
     });
@@ -294,12 +303,16 @@ fn is_below(text: &[u8], group: &[u8]) -> bool {
 
 impl Look {
     /// The shared sockets in the sets, and what threads wait in for one. `threads`: look at these too.
-    pub(super) fn seen(&mut self, target: &Target<'_>, threads: bool) -> Seen {
+    pub(super) fn seen(&mut self, target: &Target<'_>, threads: bool, end: Instant) -> Seen {
         let mut seen = Seen { uring: self.holders.iter().any(|holder| holder.uring && !holder.sockets.is_empty()), ..Seen::default() };
-        let mut left = MAX_INFOS;
-        for (set, own) in self.sets.all.iter().enumerate() {
+        let (mut left, count, first) = (MAX_INFOS, self.sets.all.len(), self.sets.next);
+        for set in (first..count).chain(0..first.min(count)) {
+            if left == 0 || Instant::now() >= end {
+                (self.partly, self.sets.next) = (true, set);
+                break;
+            }
             let mut text = String::new();
-            let info = fs::File::open(format!("/proc/self/fdinfo/{}", own.as_raw_fd()));
+            let info = fs::File::open(format!("/proc/self/fdinfo/{}", self.sets.all[set].as_raw_fd()));
             let most = left.min(MAX_INFO);
             if info.and_then(|info| info.take(most as u64).read_to_string(&mut text)).is_ok() {
                 self.partly |= text.len() >= most;
@@ -310,8 +323,14 @@ impl Look {
             }
         }
         if threads {
+            let mut looked = 0;
             for holder in self.holders.iter().filter(|holder| !holder.sockets.is_empty()) {
-                for thread in tasks(holder.pid).take(MAX_THREADS) {
+                for thread in tasks(holder.pid) {
+                    looked += 1;
+                    if looked > MAX_THREADS || Instant::now() >= end {
+                        self.partly = true;
+                        return seen;
+                    }
                     let line = fs::read_to_string(format!("/proc/{}/task/{thread}/syscall", holder.pid));
                     if let Err(why) = &line {
                         self.refused |= why.kind() == io::ErrorKind::PermissionDenied;
@@ -332,8 +351,19 @@ impl Look {
         seen
     }
 
+    /// Carries changes out, as far as there is time: what is left of them is found again. One that is refused, too.
+    pub(super) fn change_all(&mut self, changes: &[(Entry, Control)], end: Instant) {
+        for (entry, control) in changes {
+            if Instant::now() >= end {
+                self.partly = true;
+                break;
+            }
+            let _ = self.change(entry, *control);
+        }
+    }
+
     /// Carries one change out. An entry that is not there any more is as it should be.
-    pub(super) fn change(&self, entry: &Entry, control: Control) -> io::Result<()> {
+    fn change(&self, entry: &Entry, control: Control) -> io::Result<()> {
         let Some(socket) = self.shared.get(&entry.watched.inode) else { return Err(io::ErrorKind::NotFound.into()) };
         match control_as(self.sets.all[entry.set].as_fd(), socket.as_fd(), entry.watched.fd, control) {
             Err(why) if why.raw_os_error() == Some(libc::ENOENT) => Ok(()),
@@ -345,11 +375,17 @@ impl Look {
         }
     }
 
-    /// The threads of the processes that have a shared socket or a set.
-    pub(super) fn threads(&self) -> Vec<Thread> {
+    /// The threads of the processes that have a shared socket or a set. Where these are too many, one that never sleeps stands
+    /// for the rest.
+    pub(super) fn threads(&mut self, end: Instant) -> Vec<Thread> {
         let mut threads = Vec::new();
         for holder in &self.holders {
-            for thread in tasks(holder.pid).take(MAX_THREADS.saturating_sub(threads.len())) {
+            for thread in tasks(holder.pid) {
+                if threads.len() >= MAX_THREADS || Instant::now() >= end {
+                    self.partly = true;
+                    threads.push(Thread { id: (0, 0), slept: None, waits_for: None });
+                    return threads;
+                }
                 let read = |name: &str| fs::read_to_string(format!("/proc/{}/task/{thread}/{name}", holder.pid)).ok();
                 // In this order: one that has run in between has another count the next time.
                 let (line, slept) = (read("syscall").unwrap_or_default(), read("schedstat").and_then(|text| procfs::runs(&text)));
@@ -398,7 +434,9 @@ pub(super) fn needs_no_capability(main: u32, ours: &[u32]) -> bool {
             one && same && dumpable && identity.permitted == 0 && fs::read_link(format!("/proc/{pid}/ns/user")).ok() == namespace
         })
     };
-    members(main).into_iter().filter(|pid| !ours.contains(pid)).all(plain)
+    // Of more than there is time for it is not known.
+    let end = Instant::now() + LONGEST;
+    members(main).into_iter().filter(|pid| !ours.contains(pid)).all(|pid| Instant::now() < end && plain(pid))
 }
 
 /// The user and group of a process.
@@ -432,14 +470,55 @@ mod tests {
         assert!(!is_below(b"", b""));
     }
 
+    fn make() -> OwnedFd {
+        // SAFETY: takes numbers only.
+        let fd = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
+        // SAFETY: a new descriptor that nobody else owns.
+        unsafe { <OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(fd) }
+    }
+
+    #[test]
+    fn what_there_is_no_time_for_is_told_and_read_the_next_time() {
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let inode = fs::metadata(format!("/proc/self/fd/{}", socket.as_raw_fd())).unwrap().ino();
+        let address = Address::Tcp(socket.local_addr().unwrap());
+        let target = Target { main: 1, sockets: &[Socket { address, inode }], ours: &[] };
+        let mut look = Look { shared: BTreeMap::from([(inode, socket.as_fd().try_clone_to_owned().unwrap())]), ..Look::default() };
+        for number in 0..3 {
+            look.sets.known((1, number), make());
+            control_as(look.sets.all[number as usize].as_fd(), socket.as_fd(), 800 + number, Control::Add(1, 7)).unwrap();
+        }
+        let (over, later) = (Instant::now(), Instant::now() + LONGEST);
+        assert_eq!(look.seen(&target, true, over).entries, []);
+        assert!(std::mem::take(&mut look.partly), "told");
+        let places = |seen: &Seen| seen.entries.iter().map(|entry| entry.set).collect::<Vec<_>>();
+        let seen = look.seen(&target, true, later);
+        assert_eq!((places(&seen), look.partly), (vec![0, 1, 2], false));
+        look.sets.next = 2;
+        assert_eq!(places(&look.seen(&target, true, later)), [2, 0, 1], "from where the last reading had no time");
+
+        let changes = super::super::plan::takes(&seen);
+        look.change_all(&changes, over);
+        assert!(std::mem::take(&mut look.partly));
+        assert_eq!(super::super::plan::takes(&look.seen(&target, false, later)).len(), 3, "they are found again");
+        look.change_all(&changes, later);
+        assert_eq!((super::super::plan::takes(&look.seen(&target, false, later)).len(), look.partly), (0, false));
+
+        let own = std::process::id();
+        let pidfd = pidfd_open(own).unwrap();
+        look.holders.push(Holder { pid: own, pidfd, sets: BTreeMap::new(), sockets: BTreeMap::new(), uring: false });
+        let threads = look.threads(over);
+        assert!(look.partly && threads.len() == 1 && threads[0].slept.is_none(), "one that never sleeps: {threads:?}");
+
+        let mut open = Open::from([((own, -1), 1)]);
+        still(&mut open, over);
+        assert_eq!(open.len(), 1, "not known to have ended");
+        still(&mut open, later);
+        assert_eq!(open.len(), 0);
+    }
+
     #[test]
     fn a_set_is_known_by_all_its_numbers() {
-        let make = || {
-            // SAFETY: takes numbers only.
-            let fd = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
-            // SAFETY: a new descriptor that nobody else owns.
-            unsafe { <OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(fd) }
-        };
         let mut sets = Sets::default();
         let all: Vec<OwnedFd> = (0..20).map(|_| make()).collect();
         let mut places = |from: i32| {

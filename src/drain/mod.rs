@@ -72,6 +72,9 @@ struct Orders {
 /// be called with one thread. It never fails: whatever becomes of it, SIGTERM follows.
 pub fn main(args: &[OsString]) -> ExitCode {
     let begin = Instant::now();
+    kernel::as_any_other();
+    // The unit's `UMask=` is the app's; the record is to be read by all.
+    process::usual_umask();
     let Some(orders) = Orders::parse(args) else {
         say!(
             Error,
@@ -95,14 +98,19 @@ const TRIES: (u32, Duration) = (10, Duration::from_millis(2));
 pub(crate) fn accepts(main: u32, sockets: &[Socket]) -> Option<How> {
     let target = Target { main, sockets, ours: &[] };
     let mut look = Look::default();
+    let begun = Instant::now();
     for _ in 0..TRIES.0 {
         target.look(&mut look, false);
-        let seen = look.seen(&target, true);
+        let seen = look.seen(&target, true, Instant::now() + look::LONGEST);
         if look.refused {
             return None;
         }
         if let Some(how) = plan::how(&seen) {
             return Some(how);
+        }
+        if begun.elapsed() >= look::LONGEST {
+            // It has more than can be looked at, and waits for this to be called ready.
+            break;
         }
         std::thread::sleep(TRIES.1);
     }
@@ -132,10 +140,14 @@ impl Orders {
         let pidfd = process::pidfd_open(main)?;
         let directory = self.paths.drained(&self.cluster, &self.app);
         let before = record::read_in(&directory, &self.instance).ok().flatten();
-        let told = told(&directory, &self.instance);
         let (mine, other) = UnixStream::pair()?;
-        let herald =
-            Herald { cluster: self.cluster.clone(), app: self.app.clone(), instance: self.instance, paths: self.paths.clone(), directory };
+        let herald = Herald {
+            cluster: self.cluster.clone(),
+            app: self.app.clone(),
+            instance: self.instance,
+            paths: self.paths.clone(),
+            directory: directory.clone(),
+        };
         let Some(child) = process::fork()? else {
             drop((mine, pidfd));
             kernel::bound();
@@ -159,7 +171,8 @@ impl Orders {
         let target = Target { main, sockets: &sockets.sockets, ours: &ours };
         let mut drain = Drain::new(&target, &pidfd, mine, before.map(|record| record.how), begin, self.drain, self.kill);
         let record = drain.run();
-        self.tell(&record, &told);
+        // As late as that: others of a roll drain at the same time.
+        self.tell(&record, &told(&directory, &self.instance));
         drain.finish();
         Ok(())
     }

@@ -13,7 +13,7 @@ use sd_notify::NotifyState;
 use super::ends::Ends;
 use super::herald;
 use super::kernel;
-use super::look::{Look, Open, Target, has_ended, still};
+use super::look::{LONGEST as LONGEST_PART, Look, Open, Target, has_ended, still};
 use super::plan::{self, Grace, Verdict};
 use super::record::{End, FORMAT, How, Record};
 use crate::journal::monotonic_us_now;
@@ -33,7 +33,8 @@ const SEE: Duration = Duration::from_millis(100);
 const EMPTY: Duration = Duration::from_secs(1);
 /// Processes that come later are looked for so often.
 const AGAIN: Duration = Duration::from_secs(1);
-/// What systemd is asked for, again and again, so that a helper that hangs is not waited for any longer.
+/// What systemd is asked for, again and again, so that a helper that hangs is not waited for any longer. Between two askings
+/// lie `STEP_AGAIN` and one part of a look ([`LONGEST_PART`]), half of it together.
 const STEP: Duration = Duration::from_secs(10);
 const STEP_AGAIN: Duration = Duration::from_secs(3);
 /// How often the record is renewed.
@@ -125,8 +126,10 @@ impl<'a> Drain<'a> {
     fn quiet(&mut self) -> Result<(), (How, End)> {
         let end = self.begin + SEE;
         loop {
+            self.part();
             self.target.look(&mut self.look, false);
-            let seen = self.look.seen(self.target, true);
+            let end_of_part = self.part();
+            let seen = self.look.seen(self.target, true, end_of_part);
             self.record.partly |= self.look.partly;
             if has_ended(self.main) {
                 return Err((self.record.how, End::Ended));
@@ -134,10 +137,8 @@ impl<'a> Drain<'a> {
             let verdict = if self.look.refused { Verdict::ByItself(How::Refused) } else { plan::judge(&seen, self.expected) };
             match verdict {
                 Verdict::Quiet(changes) => {
-                    for (entry, control) in changes {
-                        // Looked at once more while it drains.
-                        let _ = self.look.change(&entry, control);
-                    }
+                    let end = self.part();
+                    self.look.change_all(&changes, end);
                     return Ok(());
                 }
                 Verdict::ByItself(how @ (How::Unseen | How::Refused)) if Instant::now() >= end => return Err((how, End::AtOnce)),
@@ -149,6 +150,7 @@ impl<'a> Drain<'a> {
 
     /// Waits for the grace and for the connections.
     fn wait(&mut self) -> End {
+        self.part();
         self.look.carry_on();
         let (mut grace, mut over) = (Grace::default(), false);
         let mut sets = self.sets();
@@ -160,23 +162,25 @@ impl<'a> Drain<'a> {
             if whole || !over || looked.elapsed() >= AGAIN {
                 whole = true;
                 looked = began;
+                self.part();
                 self.target.look(&mut self.look, true);
-                self.record.partly |= self.look.partly;
                 open.clone_from(&self.look.open);
             } else {
-                still(&mut open);
+                still(&mut open, self.part());
             }
-            let seen = self.look.seen(self.target, false);
+            let end = self.part();
+            let seen = self.look.seen(self.target, false, end);
             let again = plan::takes(&seen);
             if !again.is_empty() {
-                for (entry, control) in &again {
-                    let _ = self.look.change(entry, *control);
-                }
+                let end = self.part();
+                self.look.change_all(&again, end);
                 sets.extend(again.iter().map(|(entry, _)| entry.set));
                 grace.again();
                 over = false;
             }
-            over = over || grace.look(&self.look.threads(), &sets);
+            let end = self.part();
+            over = over || grace.look(&self.look.threads(end), &sets);
+            self.record.partly |= self.look.partly;
             // Processes may share one.
             let count = open.values().collect::<BTreeSet<_>>().len();
             self.count(count);
@@ -205,17 +209,24 @@ impl<'a> Drain<'a> {
 
     /// The sets that the sockets were taken out of.
     fn sets(&mut self) -> BTreeSet<usize> {
-        self.look.seen(self.target, false).entries.iter().map(|entry| entry.set).collect()
+        let end = self.part();
+        self.look.seen(self.target, false, end).entries.iter().map(|entry| entry.set).collect()
+    }
+
+    /// The end of a part of a look that begins now. systemd is asked for the time, where the last asking is some seconds old.
+    fn part(&mut self) -> Instant {
+        if self.asked.elapsed() >= STEP_AGAIN {
+            self.asked = Instant::now();
+            ask_for_time(&format!("drains, {} open", self.record.open.unwrap_or(0)));
+        }
+        Instant::now() + LONGEST_PART
     }
 
     /// Waits for so long, or until a connection has ended, but not beyond the end of the main process.
     fn pause(&mut self, limit: Duration) -> Option<End> {
         let began = Instant::now();
         loop {
-            if self.asked.elapsed() >= STEP_AGAIN {
-                self.asked = Instant::now();
-                ask_for_time(&format!("drains, {} open", self.record.open.unwrap_or(0)));
-            }
+            self.part();
             let left = limit.saturating_sub(began.elapsed());
             let ends = self.ends.told().unwrap_or(self.main.as_fd());
             let Ok([main, herald, told]) = poll([self.main.as_fd(), self.herald.as_fd(), ends], Some(left.min(STEP_AGAIN))) else {

@@ -348,7 +348,7 @@ def unshared_files():
 
 
 if os.environ.get("PROJECT_CLUSTER_SLOT") == "1":
-    # Not in its unit: who drains it would be as patient.
+    # The others want some of the processor, too.
     os.nice(19)
     globals()[sys.argv[1]]()
 serve()

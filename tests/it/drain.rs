@@ -185,6 +185,107 @@ pub fn a_helper_that_is_killed_or_stopped_holds_nothing_up() {
     assert!(cluster.get(ADDRESS, "/").is_ok());
 }
 
+/// From now on the step of each worker that drains begins so much later.
+#[track_caller]
+fn begins_later(cluster: &Cluster, seconds: &str) {
+    let line = cluster.sh("sed -n 's/^ExecStop=-+//p' '/etc/systemd/system/project-cluster-api@.service'").ok();
+    assert_eq!(line.lines().count(), 1, "one step: {line}");
+    let text = format!("[Service]\nExecStop=\nExecStop=-+/bin/sh -c 'sleep {seconds}; exec {line}'\n");
+    cluster.write("/run/systemd/system/project-cluster-api@.service.d/99-later.conf", text);
+    cluster.systemctl(&["daemon-reload"]).ok();
+}
+
+#[test]
+fn what_an_old_worker_accepts_behind_the_end_of_a_reload_is_answered() {
+    // Plain Go, which SIGTERM ends at once. Behind the reload both old ones accept for as long as their steps have not begun.
+    let cluster = cluster(&app("api", 2, "hello-go 3000", "listen = 3000\nreload.max_unavailable = 1\nreload.drain = \"10s\""));
+    begins_later(&cluster, "1.5");
+    let load = cluster.load(ADDRESS).connections(8).path("/sleep/300").start();
+    load.wait_for_answers(20);
+    cluster.release("v2");
+    cluster.cli(&["reload", "api"]).ok();
+    let old = || load.so_far().versions().get("v1").copied().unwrap_or(0);
+    let before = old();
+    // More than were in flight: these came later.
+    cluster.wait_until("old workers answer connections of behind the reload", SOON, || old() >= before + 10);
+    cluster.wait_until("they have gone", SOON, || cluster.generations("api") == [2] && cluster.pids("api").len() == 2);
+    cluster.wait_until("nobody is on the way down", SOON, || cluster.units("project-cluster-api@*", &["deactivating"]).is_empty());
+    for slot in [1, 2] {
+        let record = drained(&cluster, "api", &format!("{slot}.1.1"));
+        assert_eq!((&record["how"], &record["end"], &record["open"]), (&"epoll".into(), &"empty".into(), &0.into()), "{record}");
+    }
+    let report = load.stop();
+    println!("{report}");
+    report.none_failed(40);
+}
+
+#[test]
+fn what_a_unit_takes_from_its_app_is_not_taken_from_who_drains_it() {
+    let takes = "Nice = 19, CPUSchedulingPolicy = \"idle\", IOSchedulingClass = \"idle\", CPUAffinity = \"0\", TimerSlackNSec = \"1s\", \
+        OOMScoreAdjust = 900, UMask = \"0077\", LimitNOFILE = 24, LimitNPROC = 4321, LimitAS = \"512M\", LimitCPU = 60, LimitFSIZE = 4096";
+    let keys = format!("listen = \"0.0.0.0:3000\"\nreload.drain = \"10m\"\nsystemd = {{ {takes} }}");
+    let cluster = cluster(&app("api", 1, "python3 /srv/apps/hello_asyncio.py 3000", &keys));
+    cluster.write("/srv/keeps.py", KEEPS);
+    let place = place(&cluster, "api", "1.1.1");
+    let modes = || cluster.sh(&format!("stat -c %a {place} $(dirname {place})")).ok();
+    assert_eq!(modes(), "644\n755", "the master may read what `ready` left");
+    let client = cluster.spawn(&["python3", "/srv/keeps.py", "/"]);
+    cluster.wait_until("it is connected", SOON, || client.stdout().contains("v1"));
+    let unit = "project-cluster-api@1.1.1.service";
+    let how_it_runs = |pid: i32| {
+        let script = format!(
+            "echo $(ps -o cls= -p {pid}) $(cut -d ' ' -f 19 /proc/{pid}/stat) $(ionice -p {pid} | grep -o idle) $(cat /proc/{pid}/timerslack_ns /proc/{pid}/oom_score_adj) \
+             $(sed -n 's/^Cpus_allowed_list:.//p' /proc/{pid}/status)"
+        );
+        cluster.sh(&script).ok()
+    };
+    let app_runs = how_it_runs(cluster.main_pid(unit).unwrap());
+    assert_eq!(app_runs, "IDL 19 idle 1000000000 900 0", "the ground");
+    cluster.cli(&["reload", "api"]).ok();
+    let record = || cluster.exists(&place) && cluster.read(&place).contains("\"open\":1");
+    cluster.wait_until("it drains", SOON, record);
+    let helper: i32 = cluster.property(unit, "ControlPID").parse().unwrap();
+    let herald: i32 = cluster.sh(&format!("pgrep -P {helper}")).ok().parse().unwrap();
+    let anybody = cluster.sh("sed -n 's/^Cpus_allowed_list:.//p' /proc/1/status").ok();
+    for pid in [helper, herald] {
+        assert_eq!(how_it_runs(pid), format!("TS 0 50000 0 {anybody}"));
+        let limits = cluster.read(format!("/proc/{pid}/limits"));
+        for (limit, apps) in [("Max open files", "24"), ("Max processes", "4321"), ("Max cpu time", "60"), ("Max file size", "4096")] {
+            let line = limits.lines().find(|line| line.starts_with(limit)).unwrap();
+            assert_ne!(line.trim_start_matches(limit).split_whitespace().next(), Some(apps), "{line}");
+        }
+    }
+    assert_eq!(modes(), "644\n755");
+    drop(client);
+    cluster.wait_until("it is gone", SOON, || cluster.state(unit) == "inactive");
+    assert_eq!(drained(&cluster, "api", "1.1.1")["end"], "empty");
+}
+
+/// One that hides itself, of an ordinary user's cluster, where the kernel lets nobody look into it.
+fn falls_back() {
+    let keys = "listen = \"127.0.0.1:3001\"\nready = \"none\"";
+    let cluster = cluster(&app("hidden", 2, "python3 /srv/apps/undumpable.py", keys));
+    for _ in 0..2 {
+        cluster.cli(&["reload", "hidden"]).ok();
+    }
+    for instance in ["1.1.1", "2.1.1", "1.2.1", "2.2.1"] {
+        let record = drained(&cluster, "hidden", instance);
+        assert_eq!((&record["how"], &record["end"]), (&"refused".into(), &"at_once".into()), "{instance}: {record}");
+    }
+    let said = || cluster.journal(&["-o", "cat"]);
+    let plain = "drains by itself only: the kernel lets nobody look into it";
+    cluster.wait_until("each of the four says it", SOON, || said().matches(plain).count() >= 4);
+    let advice = format!("{plain}; it gets SIGTERM at once. If its app ends gracefully by itself, `drain_by = \"self\"`");
+    assert_eq!(said().matches(&advice).count(), 1, "what to do is said once: {}", said());
+    let shown = cluster.cli(&["show", "hidden"]).ok();
+    assert!(cluster.get("127.0.0.1:3001", "/").is_ok(), "{shown}");
+}
+
+#[test]
+fn a_user_s_worker_that_nobody_may_look_into_falls_back_and_what_to_do_is_said_once() {
+    rootless(falls_back);
+}
+
 #[test]
 fn as_an_ordinary_user() {
     rootless(plain_node_go_and_asyncio_lose_no_connection_in_reloads);

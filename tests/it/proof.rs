@@ -31,6 +31,28 @@ fn a_hundred_thousand_starts_in_directories_of_others_who_race() {
 }
 
 #[test]
+fn a_worker_whose_user_is_gone_is_tried_until_the_user_is_back() {
+    let cluster = installed(&app("api", 1, "node /srv/apps/hello.js 3000", "listen = 3000\nuser = \"shop\""));
+    cluster.sh("useradd --system shop").ok();
+    cluster.cli(&["install", "--now"]).ok();
+    let (unit, inode) = ("project-cluster-api@1.1.1.service", cluster.socket_inode(3000));
+    cluster.sh("cp -a /etc/passwd /etc/shadow /etc/group /srv/; sed -i '/^shop:/d' /etc/passwd /etc/shadow /etc/group").ok();
+    cluster.kill(cluster.main_pid(unit).unwrap(), "KILL");
+    // No step can be run, so nobody counts and nobody waits.
+    cluster.wait_until("it is tried again and again", SOON, || {
+        cluster.property(unit, "NRestarts").parse::<u32>().is_ok_and(|tried| tried >= 10)
+    });
+    let client = cluster.client();
+    cluster
+        .wait_until("who asks is told why", SOON, || cluster.cli(&["show", "api"]).stdout.contains("Failed to determine user credentials"));
+    let state = cluster.ls()[0].state().to_owned();
+    assert!(["restarting", "starting"].contains(&&*state), "{state}");
+    cluster.sh("cp -a /srv/passwd /srv/shadow /srv/group /etc/").ok();
+    assert_eq!(client.wait(SOON).code, 0, "who waited is answered");
+    assert_eq!((cluster.socket_inode(3000), cluster.generations("api")), (inode, vec![1]));
+}
+
+#[test]
 fn ruby_and_java_share_their_sockets_in_the_default_sandbox() {
     let servers = [("ruby", "/usr/bin/ruby /srv/apps/hello.rb 3000"), ("java", "/usr/bin/java -cp /srv/java Hello 3001")];
     let slow = "timeout.start = \"90s\"";

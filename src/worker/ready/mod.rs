@@ -47,6 +47,8 @@ const SUPERVISOR_FIRST: Duration = Duration::from_millis(200);
 /// When its main process ends, its supervisor is killed, or the time is over: with what was seen of it.
 pub fn run(cluster: &ClusterName, app: &AppName, instance: &str, paths: &Paths, main: u32, timeout: Duration) -> Result<(), Error> {
     let end = Instant::now() + timeout.saturating_sub(MARGIN.min(timeout / 10));
+    // A unit's `UMask=` is the app's; how it drains is to be read by all.
+    process::usual_umask();
     let instance: Instance = instance.parse().map_err(|why| Error::new(format!("`{instance}` is no worker of {app}: {why}")))?;
     let unit = AppUnits::new(cluster, app).worker(&instance);
     let pidfd = process::pidfd_open(main).map_err(|_| ended(&unit, main))?;

@@ -185,6 +185,19 @@ fn a_new_one_closes_the_socket() {
 }
 
 #[test]
+fn all_new_ones_close_the_socket() {
+    let stage = stage("");
+    let closes = node("server.listen(3000); setTimeout(() => server.close(() => setInterval(() => {}, 1000)), 20);");
+    let reload = stage.deploys(&closes);
+    // They were ready and live on, which is all that anybody sees of them. The port stays open, so who asks waits.
+    stage.ended(reload).exits(0);
+    let back = stage.spawn(&["project-cluster", "rollback", "api"]);
+    let fault = "all new ones close the inherited socket behind ready and live on: the reload ends as if all were well, nobody is served \
+                 until a rollback, which serves all who waited";
+    stage.ends(fault, back, 0, ALL_NEW, Lost::Nothing);
+}
+
+#[test]
 fn new_ones_unlink_the_socket() {
     let path = "/run/shop/api.sock";
     let other = app("other", 1, "hello-go 3001", "listen = 3001");
