@@ -97,7 +97,8 @@ pub(crate) async fn forget(context: &Context, options: &Operate) -> Result<(), F
         if let Some(roll) = rolls.iter().find(|roll| roll.state == RollState::Waiting) {
             errands.push(Errand::of_roll(name, "abort", roll.id));
         } else if !options.select.iter().any(|text| text == "all") {
-            let why = format!("{name}: no roll waits, so there is none to abort; `project-cluster abort {name}` ends one that is under way");
+            let why =
+                format!("{name}: no roll waits, so there is none to abort; `project-cluster abort {name}` ends one that is under way");
             return Err(Failure::Failed(why));
         }
     }

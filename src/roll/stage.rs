@@ -240,11 +240,7 @@ impl Worker {
             }
             (Stage::Up { .. }, state) => {
                 self.go(Stage::of(state, now));
-                News::Left(if matches!(self.stage, Stage::Gone) {
-                    "it ended or was stopped"
-                } else {
-                    "it ended and is being restarted"
-                })
+                News::Left(if matches!(self.stage, Stage::Gone) { "it ended or was stopped" } else { "it ended and is being restarted" })
             }
             (Stage::Away | Stage::Gone, state) => {
                 let stage = Stage::of(state, now);

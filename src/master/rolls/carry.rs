@@ -67,7 +67,9 @@ impl<S: Systemd> Master<S> {
         let (outcome, said) = match before {
             Came::Well => (execute::execute(Arc::new(self.systemd.for_roll(who)), &mut roll, deps).await, String::new()),
             Came::Left => (Outcome::Overtaken, String::new()),
-            Came::Aborted(who) => (Outcome::AllOld { reason: format!("{who} while hook before ran; no worker was started") }, String::new()),
+            Came::Aborted(who) => {
+                (Outcome::AllOld { reason: format!("{who} while hook before ran; no worker was started") }, String::new())
+            }
             Came::Failed(why) => {
                 let (first, lines) =
                     why.split_once('\n').map_or((why.as_str(), String::new()), |(first, rest)| (first, format!("\n{rest}")));

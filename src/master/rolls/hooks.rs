@@ -145,7 +145,8 @@ impl<S: Systemd> Master<S> {
         if end.is_none() {
             hook::clear(&*self.systemd, &unit, limits).await;
         }
-        let left = !matches!(end, Some(End::Done)) && self.has_left(units, keeper.handle_since).await.unwrap_or(end.is_none() && aborted.is_none());
+        let left = !matches!(end, Some(End::Done))
+            && self.has_left(units, keeper.handle_since).await.unwrap_or(end.is_none() && aborted.is_none());
         let mut came = match (end, aborted) {
             (Some(End::Done), _) => Came::Well,
             (Some(End::Failed(why)), _) if !left => Came::Failed(why),

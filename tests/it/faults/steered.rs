@@ -142,10 +142,11 @@ fn the_master_is_killed_while_a_hook_runs() {
 
 #[test]
 fn a_hook_hangs_and_ignores_sigterm() {
-    let stage = hooked("1s");
+    // Long enough for the first start of a busy machine, whose hook does nothing.
+    let stage = hooked("8s");
     let reload = migrates(&stage, "trap '' TERM; while :; do sleep 0.1; done");
     let said = stage.ends("the hook `before` hangs and ignores SIGTERM", reload, 1, HELD, Lost::Nothing);
-    assert!(said.stderr.contains("it took longer than its `timeout` of 1s; no worker was started"), "{}", said.stderr);
+    assert!(said.stderr.contains("it took longer than its `timeout` of 8s; no worker was started"), "{}", said.stderr);
 }
 
 /// And what waits behind it is aborted by itself.

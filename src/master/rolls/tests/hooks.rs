@@ -118,7 +118,10 @@ async fn an_abort_stops_the_hook_and_what_waits_can_be_aborted_alone() {
     // The one that waits: the other is not touched by that, and its number is given to none, by no master.
     let done = under_way::asked("user 7".into(), master.steer(&stage.app, waits.id, Order::Abort)).await.unwrap();
     let gone = done.roll.unwrap();
-    assert_eq!((gone.state, gone.reason.as_deref()), (RollState::Failed, Some("aborted by user 7 before it began; nothing was done for it")));
+    assert_eq!(
+        (gone.state, gone.reason.as_deref()),
+        (RollState::Failed, Some("aborted by user 7 before it began; nothing was done for it"))
+    );
     assert!(!done.under_way && master.app(&stage.app).unwrap().roll.unwrap().id == roll.id, "{:?}", master.past_rolls(None));
     assert!(!stage.places().next_roll(&stage.app).exists(), "no master to come begins it");
     assert_eq!(master.steer(&stage.app, waits.id, Order::Abort).await.unwrap_err().code(), Code::Conflict);

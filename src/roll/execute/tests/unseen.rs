@@ -140,7 +140,11 @@ async fn an_old_worker_that_somebody_stops_is_replaced_by_none_however_long_it_d
             .await;
         let calls = stage.calls();
         assert!(!calls.iter().any(|call| call.starts_with("start 2.")), "{fails}: {calls:?}");
-        assert!(stage.steps().iter().any(|step| step.contains("api:02 (generation 4) left: somebody has stopped it")), "{:?}", stage.steps());
+        assert!(
+            stage.steps().iter().any(|step| step.contains("api:02 (generation 4) left: somebody has stopped it")),
+            "{:?}",
+            stage.steps()
+        );
         let left = if fails { vec!["1.4.2", "3.4.1", "4.4.1"] } else { vec!["1.5.1", "3.5.1", "4.5.1"] };
         assert_eq!(stage.active(), left.into_iter().map(unit).collect::<Vec<_>>(), "{fails}: {outcome:?}");
         assert_eq!(matches!(outcome, Outcome::AllNew), !fails, "{outcome:?}");
