@@ -54,6 +54,7 @@ report() {
     table "The master" faults.master
     [ -z "$(find "$rows" -name 'faults.drain*')" ] || table "The drain helper" faults.drain
     table "Workers" faults.workers machine.
+    table "Rolls that wait for a person, for canaries, for a hook" faults.steered
     table "systemd, its buses, operators" faults.systemd
     table "The host, files and configuration" faults.host
     table "Clients of the API" faults.api

@@ -93,7 +93,12 @@ fn is_stop(verb: Verb) -> bool {
 
 impl Units {
     pub fn read(&self) -> World {
-        self.all.iter().map(|(worker, unit)| (*worker, Sight { state: unit.state(), starting: unit.job == Some(Verb::Start) })).collect()
+        self.all
+            .iter()
+            .map(|(worker, unit)| {
+                (*worker, Sight { state: unit.state(), starting: unit.job == Some(Verb::Start), stopping: unit.job == Some(Verb::Stop) })
+            })
+            .collect()
     }
 
     pub fn state(&self, worker: &Instance) -> ActiveState {

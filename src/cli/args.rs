@@ -109,7 +109,7 @@ pub enum Verb {
     /// Let paused rolls go on, also after a failure; what failed is tried again
     Resume(Operate),
     /// Let rolls go back to the old workers; no old worker that still serves is touched
-    Abort(Operate),
+    Abort(Abort),
     /// Give an app more workers than configured
     Add(Add),
     /// Give an app so many workers
@@ -280,6 +280,17 @@ pub struct Rollback {
     #[command(flatten)]
     /// How it is waited for
     pub wait: Wait,
+}
+
+/// Options of `abort`.
+#[derive(Debug, Args)]
+pub struct Abort {
+    #[command(flatten)]
+    /// What, and how it is waited for
+    pub operate: Operate,
+    /// The roll that waits behind the one under way, which goes on: it never begins
+    #[arg(long)]
+    pub waiting: bool,
 }
 
 /// Options of `pause`.

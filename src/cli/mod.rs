@@ -253,7 +253,8 @@ async fn run(context: &Context, verb: &Verb) -> Result<(), Failure> {
             operate::steer(context, "pause", select, args::Wait { no_wait: false, timeout: *timeout, wait_drained: false }).await
         }
         Verb::Resume(options) => operate::steer(context, "resume", &options.select, options.wait).await,
-        Verb::Abort(options) => operate::steer(context, "abort", &options.select, options.wait).await,
+        Verb::Abort(args::Abort { operate, waiting: false }) => operate::steer(context, "abort", &operate.select, operate.wait).await,
+        Verb::Abort(args::Abort { operate, waiting: true }) => operate::forget(context, operate).await,
         Verb::Restart(options) => operate::run(context, "restart", options).await,
         Verb::Add(args::Add { app, count, wait }) => operate::count(context, "add", app, *count, *wait).await,
         Verb::Scale(args::Scale { app, count, wait }) => operate::count(context, "scale", app, *count, *wait).await,

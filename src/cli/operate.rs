@@ -87,6 +87,27 @@ pub(crate) async fn steer(context: &Context, verb: &str, select: &[String], wait
     carry_out(context, &client, errands, wait).await
 }
 
+/// `abort --waiting`: of the rolls that wait behind those under way. Among `all` apps those that have one.
+pub(crate) async fn forget(context: &Context, options: &Operate) -> Result<(), Failure> {
+    let client = context.client.within(options.wait.timeout);
+    let names = super::app_names(&client.apps().await?, &options.select)?;
+    let mut errands = Vec::new();
+    for name in &names {
+        let rolls: Vec<Roll> = client.insist(Method::GET, &format!("/v1/apps/{name}/rolls"), super::READ).await?;
+        if let Some(roll) = rolls.iter().find(|roll| roll.state == RollState::Waiting) {
+            errands.push(Errand::of_roll(name, "abort", roll.id));
+        } else if !options.select.iter().any(|text| text == "all") {
+            let why =
+                format!("{name}: no roll waits, so there is none to abort; `project-cluster abort {name}` ends one that is under way");
+            return Err(Failure::Failed(why));
+        }
+    }
+    if errands.is_empty() {
+        return Err(Failure::Failed("no roll waits, so there is none to abort. `project-cluster ls`".into()));
+    }
+    carry_out(context, &client, errands, options.wait).await
+}
+
 /// The same of what ends more than it says: `all` is asked for.
 pub(crate) async fn surely(context: &Context, verb: &'static str, options: &Sure) -> Result<(), Failure> {
     if options.operate.select.iter().any(|text| text == "all") {

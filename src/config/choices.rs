@@ -8,8 +8,26 @@ use super::finding::Findings;
 use super::fragment::{ListenTable, ReadyTable};
 use super::key::{At, Shape, wrong_type};
 use super::tree::{Kind, Node};
-use super::values::{List, Port, inline_schema};
+use super::values::{Command, List, Port, inline_schema};
 use crate::names::Slot;
+
+/// The command of a hook, or `[]`: none, where the cluster's keys have one.
+#[derive(Debug, Clone)]
+pub struct Hook(pub Option<Command>);
+
+inline_schema!([] Hook, |_generator| json_schema!({
+    "anyOf": [{ "type": "string", "minLength": 1 }, { "type": "array", "items": { "type": "string" } }]
+}));
+
+impl Shape for Hook {
+    fn type_name() -> String {
+        Command::type_name()
+    }
+    fn read(node: &Node, findings: &mut Findings) -> Option<Self> {
+        let command = Command::read(node, findings)?;
+        Some(Self(Some(command).filter(|command| !matches!(command, Command::Words(words) if words.is_empty()))))
+    }
+}
 
 /// One listen address or several.
 #[derive(Debug, Clone, Default)]

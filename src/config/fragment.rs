@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use schemars::json_schema;
 
-use super::choices::{AddressText, Auth, DrainBy, Listens, Mode, OnFailure, Ports, Ready, Spawn};
+use super::choices::{AddressText, Auth, DrainBy, Hook, Listens, Mode, OnFailure, Ports, Ready, Spawn};
 use super::finding::Findings;
 use super::key::{At, KeyDoc, Shape, shape_table, table, wrong_type};
 use super::settings::Workers;
@@ -94,14 +94,14 @@ shape_table! {
 }
 
 shape_table! {
-    /// Commands that run once for each new generation: as the app's user, in its sandbox, in the release of that generation, with `env`. No shell runs them; they may start programs of their own, which end with them.
+    /// Commands that run once for each new generation: as the app's user, in its sandbox, in the release of that generation, with `env`. No shell runs them; they may start programs of their own, which end with them. `[]` is none, for an app that is not to have the one of `[reload.hooks]`.
     pub struct Hooks = "reload.hooks" {
         /// Runs before the first worker of a new generation starts, at most once; where it fails, none is started, and what serves goes on. `{type}` stands for the app's name in `[reload]`.
-        before: Command = "";
+        before: Hook = "";
         /// Runs once the new generation serves; that it failed is told and changes nothing.
-        after: Command = "";
+        after: Hook = "";
         /// Runs when the new generation does not serve: a roll failed, or a start.
-        failed: Command = "";
+        failed: Hook = "";
         /// How long each of them may take.
         timeout: Time<1000, DAY> = "\"5m\"";
     }

@@ -40,7 +40,7 @@ fn carried_on(roll: &Roll) {
         for _ in 0..8 {
             let world: World = match state {
                 ActiveState::Inactive => BTreeMap::new(),
-                state => one.workers().keys().map(|worker| (*worker, Sight { state, starting: false })).collect(),
+                state => one.workers().keys().map(|worker| (*worker, Sight { state, starting: false, stopping: false })).collect(),
             };
             let asked = one.step(Event::World(world), now);
             let most = one.workers().len() + 2;

@@ -4,7 +4,8 @@
 //! systemd tells things: a job's end counts once the unit was read again; a signal means "read again", can be lost or
 //! doubled, so that everything is read every few seconds too while a roll runs.
 
-use std::collections::BTreeMap;
+mod eyes;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,13 +14,15 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 
+use self::eyes::{Eyes, Reading};
 use super::machine::{Phase, Roll};
 use super::plan::{Scope, Target};
-use super::stage::{Sight, World};
 use super::words::{Action, Event, Outcome, Steer, Step};
 use crate::config::settings::App;
-use crate::names::{AppName, AppUnits, ClusterName, Instance, anew};
-use crate::systemd::{ActiveState, Change, Details, Error, JobEnd, Systemd, UnitState, Verb};
+use crate::names::{AppName, AppUnits, ClusterName, Instance};
+use crate::systemd::{ActiveState, Change, Details, Error, JobEnd, Systemd, Verb};
+
+pub use self::eyes::sight;
 
 /// How often everything is read while a roll runs, beside what signals ask for: a signal can be lost across a
 /// daemon-reload (systemd PR 8803). A whole reading costs PID 1 about a millisecond.
@@ -31,9 +34,6 @@ const TRY_AGAIN: Duration = Duration::from_secs(1);
 /// What systemd may need beyond a worker's own limits (`prepare`, a busy machine) before we stop believing in its
 /// answer. It enforces the limits themselves.
 const SLACK: Duration = Duration::from_secs(30);
-
-/// Canaries that are asked for their restarts at each reading: a question to PID 1 each.
-const ASKED: usize = 64;
 
 /// A person's order to a roll that is under way, and where he waits for the answer: once it is written down that it is
 /// followed, or why it is not.
@@ -96,6 +96,9 @@ pub trait Keeper: Send {
     fn report(&mut self, step: &Step, roll: &Roll);
     /// systemd could not be read; the roll goes on and tries again within seconds.
     fn trouble(&mut self, error: &Error);
+    /// Somebody else has stopped these old workers, and nobody new serves in their place: which slots are wanted now, where
+    /// that is remembered as a person's word. None where it is not.
+    fn emptied(&mut self, workers: &[Instance]) -> Option<Target>;
 }
 
 /// All that a roll needs beside systemd.
@@ -128,7 +131,8 @@ pub struct Deps<K> {
 ///
 /// Nothing is judged and no call made but behind a reading that shows the handle active, and without a break since the
 /// roll began: this process may have been away for a while, and what runs may be the handle's own by now. So another
-/// target is heard behind the first reading.
+/// target is heard behind the first reading, and what is told while systemd cannot be read is kept until it can. Meanwhile the
+/// deadline alone counts.
 ///
 /// When it returns, old workers may still be on their way down; their stops go on by themselves. Dropping it leaves
 /// all workers as they are.
@@ -149,37 +153,38 @@ pub async fn execute<S: Systemd, K: Keeper>(systemd: Arc<S>, roll: &mut Roll, mu
     let handle = units.handle();
     let mut resizable = roll.plan().scope == Scope::App;
     let (mut looked, mut steered) = (false, true);
+    // Told since the last reading; a person's order among that, which no other overtakes.
+    let (mut told, mut asked) = (Vec::new(), None::<Asked>);
     deps.target.mark_changed();
     loop {
-        let mut asked = None;
         // On the way back what can be saved is saved, socket or not.
         let forward = matches!(roll.phase(), Phase::Forward { .. }) && !roll.plan().slots.is_empty();
         let eyes = Eyes { units: &units, handle_since: deps.handle_since, sockets: if forward { &deps.sockets } else { &[] } };
         // In this order: signals are taken when no reading is due, so that a storm of them cannot starve it.
-        let told = tokio::select! {
+        tokio::select! {
             biased;
             Some(ended) = jobs.join_next() => match ended {
-                Ok(event) => Some(event),
+                Ok(event) => told.push(event),
                 // Which one, nobody knows: readings judge them all.
                 Err(_) => { *roll = roll.clone().resumed(); stale = true; continue }
             },
-            () = sleep_until(deps.clock.at(wake)) => Some(Event::Timer),
+            () = sleep_until(deps.clock.at(wake)) => {}
             changed = deps.target.changed(), if resizable && looked => {
                 resizable = changed.is_ok();
                 match deps.target.borrow_and_update().clone() {
-                    Some(target) => Some(Event::Target(target)),
+                    // The last word counts.
+                    Some(target) => {
+                        told.retain(|told| !matches!(told, Event::Target(_)));
+                        told.push(Event::Target(target));
+                    }
                     None => continue,
                 }
             }
-            order = deps.orders.recv(), if steered && looked => match order {
-                Some(order) => {
-                    let event = order.order.clone().into();
-                    asked = Some(order);
-                    Some(event)
-                }
+            order = deps.orders.recv(), if steered && looked && asked.is_none() => match order {
+                Some(order) => asked = Some(order),
                 None => { steered = false; continue }
             },
-            () = std::future::ready(()), if stale => None,
+            () = std::future::ready(()), if stale => {}
             change = changes.recv(), if signals_come => {
                 stale = match change {
                     Ok(Change::Unit(unit)) => unit == handle || units.instance(&unit).is_some() || deps.sockets.contains(&unit),
@@ -188,57 +193,47 @@ pub async fn execute<S: Systemd, K: Keeper>(systemd: Arc<S>, roll: &mut Roll, mu
                 };
                 continue
             }
-            _ = poll.tick() => None,
-        };
+            _ = poll.tick() => {}
+        }
         // Before what was told is judged: a start that a stop of the app has cancelled is no failure. And no move is made on
         // what was known before: a master that was away for a while knows little.
-        let reading = eyes.read(&*systemd).await;
-        let blind = reading.is_err();
-        let events = match reading {
-            Ok(Reading::HandleLeft) => vec![Event::HandleLeft],
-            Ok(Reading::World { world, down }) => {
-                (stale, looked) = (false, true);
+        let reading = eyes.read(&*systemd, roll.on_trial()).await;
+        let now = deps.clock.now();
+        stale = false;
+        let (mut actions, answer) = match reading {
+            Ok(Reading::HandleLeft) => (roll.step(Event::HandleLeft, now), None),
+            Ok(Reading::World { world, restarts, down, stays }) => {
+                looked = true;
+                let order = asked.take();
+                let answer = order.as_ref().map(|asked| roll.heeds(&asked.order));
+                let (order, answers) = order.map(|asked| (Event::from(asked.order), asked.answer)).unzip();
+                // Whoever stops the app stops its workers as well.
+                let by_hand = if stays { roll.stopped_by_others(&world) } else { Vec::new() };
+                let emptied = if by_hand.is_empty() { None } else { deps.keeper.emptied(&by_hand) };
                 let abort = down.map(|reason| Event::Abort { reason });
-                let restarts = restarts(&*systemd, &units, roll.on_trial()).await.map(Event::Restarts);
-                told.into_iter().chain(abort).chain(restarts).chain([Event::World(world)]).collect()
+                let events = order.into_iter().chain(told.drain(..)).chain(emptied.map(Event::Target)).chain(abort);
+                let events = events.chain((!restarts.is_empty()).then_some(Event::Restarts(restarts))).chain([Event::World(world)]);
+                (roll.steps(events, now), answer.zip(answers))
             }
             Err(error) => {
                 deps.keeper.trouble(&error);
                 poll.reset_after(TRY_AGAIN);
-                stale = false;
-                match told {
-                    Some(told) => vec![told],
-                    None => continue,
-                }
+                (roll.unseen(now), None)
             }
         };
-        let now = deps.clock.now();
-        let answer = asked.filter(|_| !matches!(events[..], [Event::HandleLeft])).map(|asked| (roll.heeds(&asked.order), asked.answer));
-        let mut actions = roll.steps(events, now);
         let written = actions.iter().any(is_written);
-        if blind {
-            // What runs may be the handle's own by now: time goes on, and nothing is asked for until it was looked.
-            loop {
-                let lost = forgo(&mut actions);
-                if lost.is_empty() {
-                    break;
-                }
-                actions.extend(lost.into_iter().flat_map(|lost| roll.step(lost, now)));
-            }
-        }
         // What was seen is told before the roll is written down, so that a master to come knows it: who is to blame, say.
         tell_seen(&mut actions, roll, &mut deps.keeper);
         let unwritten = if written { deps.keeper.persist(roll).err() } else { None };
         if let Some(why) = &unwritten
             && matches!(roll.phase(), Phase::Forward { .. })
         {
-            // Whoever comes after us could not tell what we did: the less we do, the better.
-            for lost in forgo(&mut actions) {
-                roll.step(lost, now);
-            }
+            // Whoever comes after us could not tell what we did: the less we do, the better. All of it is taken in before any
+            // move follows from it, so that none of those is lost.
+            let lost = forgo(&mut actions);
             stale = true;
             let reason = format!("the state of the roll could not be written: {why}");
-            actions.extend(roll.step(Event::Abort { reason }, now));
+            actions.extend(roll.steps(lost.into_iter().chain([Event::Abort { reason }]), now));
             tell_seen(&mut actions, roll, &mut deps.keeper);
         }
         if let Some((heeds, answer)) = answer {
@@ -310,54 +305,6 @@ fn forgo(actions: &mut Vec<Action>) -> Vec<Event> {
     let lost = lost.collect();
     actions.retain(|action| !is_call(action) && !matches!(action, Action::Progress(step) if is_of_call(step)));
     lost
-}
-
-/// What a roll looks at.
-struct Eyes<'a> {
-    units: &'a AppUnits<'a>,
-    handle_since: u64,
-    sockets: &'a [String],
-}
-
-/// What it sees.
-enum Reading {
-    /// The handle has left active since it became so.
-    HandleLeft,
-    /// Every loaded worker of the app, and what is to be said where a socket is down.
-    World { world: World, down: Option<String> },
-}
-
-impl Eyes<'_> {
-    async fn read<S: Systemd>(&self, systemd: &S) -> Result<Reading, Error> {
-        let handle = self.units.handle();
-        let rows = systemd.units(&[&[self.units.worker_glob(), handle.clone()], self.sockets].concat()).await?;
-        let is_active = |row: &UnitState| row.name == handle && matches!(row.active, ActiveState::Active | ActiveState::Reloading);
-        // A restart that falls between two readings shows in the time alone.
-        if !rows.iter().any(is_active) || systemd.active_since(&handle).await? != self.handle_since {
-            return Ok(Reading::HandleLeft);
-        }
-        let up = |socket: &&String| rows.iter().any(|row| row.name == **socket && row.active == ActiveState::Active);
-        let down = self.sockets.iter().find(|socket| !up(socket));
-        let down = down.map(|it| format!("its socket {it} is down, a new worker could not be reached. `{}` mends it", anew(&handle)));
-        let world = rows.iter().filter_map(|unit| Some((self.units.instance(&unit.name)?, sight(unit)))).collect();
-        Ok(Reading::World { world, down })
-    }
-}
-
-/// How often systemd has restarted these workers by itself; none where there are none or it cannot be asked.
-async fn restarts<S: Systemd>(systemd: &S, units: &AppUnits<'_>, canaries: Vec<Instance>) -> Option<BTreeMap<Instance, u32>> {
-    let mut counts = BTreeMap::new();
-    for canary in canaries.into_iter().take(ASKED) {
-        counts.insert(canary, systemd.details(&units.worker(&canary)).await.ok()?.restarts);
-    }
-    Some(counts).filter(|counts| !counts.is_empty())
-}
-
-/// What a unit's row says. From systemd 254 on a unit that will be restarted is `failed` or `inactive` for a moment,
-/// which only its sub-state tells from a lasting end.
-pub fn sight(unit: &UnitState) -> Sight {
-    let state = if unit.sub.ends_with("-before-auto-restart") { ActiveState::Activating } else { unit.active };
-    Sight { state, starting: unit.job.as_deref() == Some("start") }
 }
 
 /// One job to its end, as an event. A unit that it leaves failed is reset, so that no leftover stays loaded.

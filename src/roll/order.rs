@@ -107,7 +107,7 @@ mod tests {
     #[test]
     fn orders_add_up_and_a_deploy_covers_them_all() {
         let slots = |numbers: &[u16]| numbers.iter().map(|number| Slot::new(*number).unwrap()).collect::<BTreeSet<_>>();
-        let active = Sight { state: ActiveState::Active, starting: false };
+        let active = Sight { state: ActiveState::Active, ..Sight::NOTHING };
         let world: World = ["1.4.1", "2.4.1", "3.4.1"].map(|name| (name.parse().unwrap(), active)).into();
         let both = Order::restart(slots(&[1])).and(Order::restart(slots(&[3, 8])));
         // 3 is not wanted any more, 4 has no worker yet, 8 is no slot at all.

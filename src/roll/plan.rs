@@ -306,7 +306,7 @@ mod tests {
     }
 
     fn world(workers: &[(&str, ActiveState)]) -> World {
-        workers.iter().map(|(name, state)| (name.parse().unwrap(), Sight { state: *state, starting: false })).collect()
+        workers.iter().map(|(name, state)| (name.parse().unwrap(), Sight { state: *state, ..Sight::NOTHING })).collect()
     }
 
     #[test]

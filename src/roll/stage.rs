@@ -18,11 +18,13 @@ pub struct Sight {
     pub state: ActiveState,
     /// Whether a start job waits or runs for it. systemd's own automatic restart has one too, once its delay is over.
     pub starting: bool,
+    /// Whether a stop job waits or runs for it: a crash has none, and neither has a restart.
+    pub stopping: bool,
 }
 
 impl Sight {
     /// A unit that is not loaded.
-    pub const NOTHING: Self = Self { state: ActiveState::Inactive, starting: false };
+    pub const NOTHING: Self = Self { state: ActiveState::Inactive, starting: false, stopping: false };
 }
 
 /// One whole reading: who is missing is not loaded.
@@ -43,14 +45,16 @@ pub enum Stage {
     Starting,
     /// Ready without a break since this time.
     ///
-    /// Reading: active -> stays; on its way up or down -> `Away`; not running -> `Gone`. Stop -> `Stopping`.
+    /// Reading: active -> stays; on its way down by a stop job, which is somebody else's -> `Leaving`; else on its way up or
+    /// down -> `Away`; not running -> `Gone`. Stop -> `Stopping`.
     Up {
         /// Milliseconds of the roll's clock.
         since: u64,
     },
-    /// Not ready, though nobody here asked it to stop: it crashed and systemd brings it back, or a person stops it.
+    /// Not ready, though nobody asked it to stop: it crashed or is restarted, and systemd brings it back.
     ///
-    /// Reading: active -> `Up`; not running -> `Gone`; else stays. Stop -> `Stopping`.
+    /// Reading: active -> `Up`; on its way down by a stop job -> `Leaving`; not running -> `Gone`; else stays. Stop ->
+    /// `Stopping`.
     Away,
     /// Asked to stop, not yet seen on its way.
     ///
@@ -58,7 +62,7 @@ pub enum Stage {
     /// and no job's end awaited -> the request was lost, `Up` or `Away` again. Stop job ended: not running -> `Gone`;
     /// on its way down -> `Leaving`; up -> a failed stop, `Up` or `Away` again.
     Stopping,
-    /// Seen on its way down: it accepts nothing more and may take its time.
+    /// Seen on its way down, by this roll's wish or somebody else's: it accepts nothing more and may take its time.
     ///
     /// As `Stopping`.
     Leaving,
@@ -226,13 +230,17 @@ impl Worker {
                 News::StartFailed(format!("it was found {state} after its start"))
             }
             (Stage::Up { .. }, Active | Reloading) => News::Nothing,
+            (Stage::Up { .. }, Deactivating) if sight.stopping => {
+                self.go(Stage::Leaving);
+                News::Left("somebody has stopped it")
+            }
+            (Stage::Away, Deactivating) if sight.stopping => {
+                self.go(Stage::Leaving);
+                News::Nothing
+            }
             (Stage::Up { .. }, state) => {
                 self.go(Stage::of(state, now));
-                News::Left(if matches!(self.stage, Stage::Gone) {
-                    "it ended or was stopped"
-                } else {
-                    "it ended and is being restarted, or is being stopped"
-                })
+                News::Left(if matches!(self.stage, Stage::Gone) { "it ended or was stopped" } else { "it ended and is being restarted" })
             }
             (Stage::Away | Stage::Gone, state) => {
                 let stage = Stage::of(state, now);

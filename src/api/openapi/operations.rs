@@ -272,7 +272,7 @@ fn changes() -> Vec<Operation> {
             "/v1/apps/{app}/rolls/{id}/abort",
             "abort",
             "Aborts a roll",
-            "It goes back: new workers go, slots that were emptied are served by the old generation again, and no other old worker is touched. With `wait` it is answered 200 once the old workers serve as before. The app is held then.",
+            "It goes back: new workers go, slots that were emptied are served by the old generation again, and no other old worker is touched. With `wait` it is answered 200 once the old workers serve as before. The app is held then. While its hook `before` runs that is stopped, and no worker is touched. One that waits behind another never begins; the other goes on, and nothing is held.",
         ),
     ];
     for (path, id, summary, text) in steers {

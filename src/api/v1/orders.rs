@@ -371,6 +371,8 @@ where
         let roll = master.roll(&app, roll.id, None, left).await?;
         let message = match roll.state {
             RollState::Failed if patience.back && roll.end == Some(RollEnd::AllOld) => "the old workers serve as before",
+            // One that waited, and was not to.
+            RollState::Failed if patience.back && roll.generation.is_none() => "aborted before it began",
             RollState::Failed => {
                 let why = format!("{app}: the roll failed: {}", roll.reason.as_deref().unwrap_or("no reason is known"));
                 return Err(Refusal::new(Code::Failed, why).of(roll.path()));

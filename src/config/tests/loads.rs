@@ -243,3 +243,17 @@ fn other_line_breaks_and_a_byte_order_mark() {
     let problems = load_text(&text.replace("\"x\"", "5")).unwrap_err();
     assert_eq!((problems.list[0].code, problems.list[0].line), ("wrong-type", 1));
 }
+
+#[test]
+fn an_app_can_be_without_a_hook_that_all_others_have() {
+    let shared = "[reload.hooks]\nbefore = \"/bin/migrate {type}\"\nafter = \"/bin/tell\"\n[apps.api]\ncommand = \"/bin/api\"\n";
+    let hooks = |own: &str| settings(&format!("{shared}{own}")).apps[&"api".parse().unwrap()].hooks.clone();
+    let words = |words: &[&str]| Some(words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>());
+    assert_eq!((hooks("").before, hooks("").after), (words(&["/bin/migrate", "api"]), words(&["/bin/tell"])));
+    let off = hooks("reload.hooks.before = []\n");
+    assert_eq!((off.before, off.after), (None, words(&["/bin/tell"])), "that one alone");
+    assert_eq!(hooks("reload.hooks = { before = [], after = [], timeout = \"5m\" }\n").kinds().count(), 0);
+    // An empty line is still a mistake: it looks like a command that somebody forgot.
+    let wrong = load_text(&format!("{shared}reload.hooks.before = \"\"\n")).unwrap_err().to_string();
+    assert!(wrong.contains("names no program") && wrong.contains("before = []"), "{wrong}");
+}

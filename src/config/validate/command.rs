@@ -37,7 +37,8 @@ pub(super) fn words(kind: &str, at: &At<Command>, type_name: Option<&str>, cwd: 
         words.iter_mut().for_each(|word| *word = word.replace("{type}", type_name));
     }
     let Some(program) = words.first().filter(|program| !program.is_empty()) else {
-        let help = format!("write program and arguments, for example {kind} = \"node server.js\"");
+        let none = if kind == "command" { String::new() } else { format!("; {kind} = [] is none") };
+        let help = format!("write program and arguments, for example {kind} = \"node server.js\"{none}");
         findings.error("empty-command", &at.place, format!("`{kind}` names no program"), help);
         return Vec::new();
     };

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::{Context, command, units, warn};
+use crate::config::choices::Hook;
 use crate::config::fragment::{App, Cluster, Hooks};
-use crate::config::key::Key;
+use crate::config::key::{At, Key};
 use crate::config::settings;
 use crate::config::source::Place;
-use crate::config::values::Command;
 use crate::names::{AppName, HookKind};
 
 /// The hooks of an app with this environment.
@@ -30,7 +30,9 @@ pub(super) fn hooks<A>(
     let cwd = !app.cwd.absent();
     let mut read = |kind: HookKind| {
         let own = of_app.and_then(|table| key(table, kind).get());
-        let at = own.or_else(|| of_cluster.and_then(|table| key(table, kind).get()))?;
+        let At { key, place, value } = own.or_else(|| of_cluster.and_then(|table| key(table, kind).get()))?;
+        // `[]` over a shared one is none.
+        let at = &At { key: key.clone(), place: place.clone(), value: value.0.clone()? };
         let words = command::words(kind.word(), at, own.is_none().then_some(name.as_str()), cwd, context.findings);
         warn::hook(at, &words, cwd, context.findings);
         if own.is_some() && words.iter().any(|word| word.contains("{type}")) {
@@ -47,7 +49,7 @@ pub(super) fn hooks<A>(
     hooks
 }
 
-fn key(table: &Hooks, kind: HookKind) -> &Key<Command> {
+fn key(table: &Hooks, kind: HookKind) -> &Key<Hook> {
     match kind {
         HookKind::Before => &table.before,
         HookKind::After => &table.after,

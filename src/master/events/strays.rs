@@ -24,6 +24,7 @@ use crate::master::memory::Source;
 use crate::master::rolls::unix_ms;
 use crate::master::world::Seen;
 use crate::names::{AppName, AppUnits, Instance, Slot, Uid};
+use crate::roll::plan::Target;
 use crate::roll::words;
 use crate::say::say;
 use crate::systemd::{ActiveState, Systemd};
@@ -86,7 +87,9 @@ pub(in crate::master) async fn watch<S: Systemd>(master: Arc<Master<S>>) {
         let (stopped, started) = std::mem::take(&mut *lock(&master.strays.seen));
         let mut apps: BTreeMap<AppName, (BTreeSet<Slot>, BTreeSet<Slot>)> = BTreeMap::new();
         for (name, instance) in stopped {
-            if master.is_settled(&name, &instance, Phase::Down) {
+            // What a roll has seen before is remembered already.
+            let known = master.strays.of(&name).get(&instance.slot).is_some_and(|stray| stray.instance == instance);
+            if !known && master.is_settled(&name, &instance, Phase::Down) {
                 say!(Notice, "{name}: {} was stopped from outside; it is left so", words::who(&name, &instance));
                 let stray = Stray { instance, since_ms: unix_ms() };
                 lock(&master.strays.known).entry(name.clone()).or_default().insert(instance.slot, stray);
@@ -194,6 +197,29 @@ impl<S: Systemd> Master<S> {
             Phase::Down => world.workers(&units).into_iter().all(|(other, seen)| other.slot != instance.slot || rests(Some(seen))),
             _ => rests(world.get(&units.worker(instance))),
         }
+    }
+
+    /// A roll of the app sees that these old workers were stopped from outside, perhaps still on their way down: remembered at
+    /// once, since their slots would be filled again meanwhile. Which slots are wanted then; none where it is not believed.
+    pub(in crate::master) fn believe(&self, name: &AppName, workers: &[Instance]) -> Option<Target> {
+        let settings = self.settings();
+        let app = settings.apps.get(name)?;
+        let slots: BTreeSet<Slot> = workers.iter().map(|worker| worker.slot).collect();
+        // As in `respect`: who stops all of them has not said which are to stay down.
+        if self.wanted(name, app).is_subset(&slots) {
+            return None;
+        }
+        if let Err(why) = self.remember_change(name, &Change::Stop(slots), Source::Seen) {
+            say!(Notice, "{why}");
+            return None;
+        }
+        for instance in workers {
+            say!(Notice, "{name}: {} was stopped from outside; it is left so", words::who(name, instance));
+            let stray = Stray { instance: *instance, since_ms: unix_ms() };
+            lock(&self.strays.known).entry(name.clone()).or_default().insert(instance.slot, stray);
+        }
+        self.keep_serving(&settings);
+        Some(Target::of(self.wanted(name, app), &app.reload))
     }
 
     /// What a person did with systemctl is remembered as if it had been asked of us. Nothing is started or stopped for it:

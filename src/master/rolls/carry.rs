@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::broadcast;
 
-use super::hooks::Came;
+use super::hooks::{Came, Ear};
 use super::recorder::Recorder;
 use super::records::unix_ms;
 use super::{Begun, figure, lock, what};
@@ -58,17 +58,18 @@ impl<S: Systemd> Master<S> {
         // What was asked for while no master was there counts as well.
         self.retarget(&name);
         let cluster = settings.name.clone();
-        let before = self.hook(HookKind::Before, &units, app, &mut roll, &mut keeper()).await;
-        let (target, orders) = {
-            let mut rolls = lock(&self.rolls);
-            (rolls.targets(&name), rolls.orders(&name))
-        };
+        let mut ear = Ear::new(lock(&self.rolls).orders(&name));
+        let before = self.hook(HookKind::Before, &units, app, &mut roll, &mut keeper(), Some(&mut ear)).await;
+        let (target, orders) = (lock(&self.rolls).targets(&name), ear.orders);
         let deps = Deps { cluster, app: name.clone(), limits, clock, keeper: keeper(), handle_since, sockets, target, orders };
         let asked_by = lock(&self.rolls).get(&name, ticket.0).and_then(|record| record.asked_by);
         let who = Who::roll(ticket.0, &plan.scope, asked_by);
         let (outcome, said) = match before {
             Came::Well => (execute::execute(Arc::new(self.systemd.for_roll(who)), &mut roll, deps).await, String::new()),
             Came::Left => (Outcome::Overtaken, String::new()),
+            Came::Aborted(who) => {
+                (Outcome::AllOld { reason: format!("{who} while hook before ran; no worker was started") }, String::new())
+            }
             Came::Failed(why) => {
                 let (first, lines) =
                     why.split_once('\n').map_or((why.as_str(), String::new()), |(first, rest)| (first, format!("\n{rest}")));
@@ -97,7 +98,7 @@ impl<S: Systemd> Master<S> {
             Outcome::Overtaken => None,
         };
         if let Some(kind) = behind {
-            self.hook(kind, &units, app, &mut roll, &mut keeper()).await;
+            self.hook(kind, &units, app, &mut roll, &mut keeper(), None).await;
         }
         let took_ms = clock.now().saturating_sub(begin);
         announce(&plan, took_ms, reason.as_deref());

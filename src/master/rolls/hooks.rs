@@ -3,6 +3,7 @@
 //! How far each is stands in the roll's record, which is written down before it is asked for and when it has ended: a master
 //! to come waits for one that runs, and runs none again that has ended.
 
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::carry::{LOOK_AGAIN, heard};
@@ -14,8 +15,9 @@ use crate::config::settings;
 use crate::hook::{self, End};
 use crate::master::{LINES, Master};
 use crate::names::{AppUnits, HookInstance, HookKind};
-use crate::roll::execute::Keeper as _;
+use crate::roll::execute::{Asked, Keeper as _};
 use crate::roll::machine::Roll;
+use crate::roll::words::Steer;
 use crate::say::say;
 use crate::systemd::{ActiveState, Error, Systemd};
 
@@ -26,9 +28,51 @@ pub(super) enum Came {
     Well,
     /// It failed: why, and its last lines.
     Failed(String),
+    /// A person has aborted the roll, and it was stopped: who.
+    Aborted(String),
     /// The app was stopped or restarted meanwhile.
     Left,
 }
+
+/// Where a roll that is about to be carried out hears what a person asks of it, and a word that was not answered yet.
+#[derive(Debug)]
+pub(super) struct Ear {
+    pub orders: mpsc::Receiver<Asked>,
+    /// Answered once it is written down.
+    answer: Option<oneshot::Sender<Result<(), &'static str>>>,
+}
+
+impl Ear {
+    pub fn new(orders: mpsc::Receiver<Asked>) -> Self {
+        Self { orders, answer: None }
+    }
+
+    /// Returns when somebody aborts. There is nothing yet that could be paused or resumed.
+    async fn abort(&mut self) -> String {
+        loop {
+            match self.orders.recv().await {
+                Some(Asked { order: Steer::Abort { reason }, answer }) => {
+                    self.answer = Some(answer);
+                    return reason;
+                }
+                // Who asked may have gone.
+                Some(Asked { answer, .. }) => drop(answer.send(Err(BEFORE))),
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    /// What was asked for is done.
+    fn done(&mut self) {
+        if let Some(answer) = self.answer.take() {
+            // Who asked may have gone.
+            let _ = answer.send(Ok(()));
+        }
+    }
+}
+
+/// Why a roll is not paused that has begun with its hook.
+const BEFORE: &str = "its hook `before` runs, no worker was touched yet and there is nothing to pause or resume: an abort ends it, a pause is heeded once workers are replaced";
 
 impl<S: Systemd> Master<S> {
     /// Runs a hook of a roll, where there is one and it has not ended yet. Behind `before` the roll begins anew, by what is seen
@@ -40,6 +84,7 @@ impl<S: Systemd> Master<S> {
         app: &settings::App,
         roll: &mut Roll,
         keeper: &mut Recorder<S>,
+        ear: Option<&mut Ear>,
     ) -> Came {
         let (name, ticket) = (keeper.app.clone(), keeper.ticket);
         if app.hooks.command(kind).is_none() || !roll.plan().is_deploy() {
@@ -71,27 +116,43 @@ impl<S: Systemd> Master<S> {
                 return self.hook_ended(kind, Came::Failed(why), 0, roll, keeper);
             }
         }
+        let mut ear = ear;
         let verb = if begun.is_none() { "starts" } else { "is waited for" };
         keeper.tell(Kind::HookBegin, format!("hook {kind} {verb}"), Some(&unit), roll);
         let limits = hook::Limits::of(app);
+        let abort = async {
+            match ear.as_deref_mut() {
+                Some(ear) => ear.abort().await,
+                None => std::future::pending().await,
+            }
+        };
         // Nothing is asked for but behind a reading that shows the app up: this process may have been away for a while.
-        let end = if self.is_up(units, keeper, roll.plan().deadline).await {
+        let runs = async {
+            if !self.is_up(units, keeper, roll.plan().deadline).await {
+                return None;
+            }
             tokio::select! {
                 biased;
                 end = hook::run(&*self.systemd, &unit, limits, begun.is_some()) => Some(end),
                 () = self.leaves(units, keeper.handle_since) => None,
             }
-        } else {
-            None
         };
-        let mut came = match end {
-            Some(End::Done) => Came::Well,
-            Some(End::Failed(why)) if !self.has_left(units, keeper.handle_since).await.unwrap_or(false) => Came::Failed(why),
-            Some(End::Failed(_)) | None => Came::Left,
+        let (end, aborted) = tokio::select! {
+            biased;
+            end = runs => (end, None),
+            who = abort => (None, Some(who)),
         };
-        if came == Came::Left {
+        if end.is_none() {
             hook::clear(&*self.systemd, &unit, limits).await;
         }
+        let left = !matches!(end, Some(End::Done))
+            && self.has_left(units, keeper.handle_since).await.unwrap_or(end.is_none() && aborted.is_none());
+        let mut came = match (end, aborted) {
+            (Some(End::Done), _) => Came::Well,
+            (Some(End::Failed(why)), _) if !left => Came::Failed(why),
+            (None, Some(who)) if !left => Came::Aborted(who),
+            _ => Came::Left,
+        };
         let took_ms = keeper.clock.now().saturating_sub(since);
         if let Came::Failed(why) = &mut came {
             for line in self.journal.last_lines(&unit, keeper.begin * 1000, LINES).await {
@@ -105,7 +166,10 @@ impl<S: Systemd> Master<S> {
             *roll = Roll::new(roll.plan().clone(), &sights, keeper.clock.now());
         }
         let came = self.hook_ended(kind, came, took_ms, roll, keeper);
-        if came != Came::Left {
+        if let (Came::Aborted(_), Some(ear)) = (&came, ear) {
+            ear.done();
+        }
+        if matches!(came, Came::Well | Came::Failed(_)) {
             // Not before it is written down how it ended: the unit is what a master to come would go by.
             hook::clear(&*self.systemd, &unit, limits).await;
         }
@@ -121,6 +185,9 @@ impl<S: Systemd> Master<S> {
             Came::Left => {
                 let why = "it was stopped with the app".to_owned();
                 (HookState::Failed, Some(why.clone()), Kind::HookFailed, format!("hook {kind} ended: {why}"))
+            }
+            Came::Aborted(who) => {
+                (HookState::Failed, Some(who.clone()), Kind::HookFailed, format!("hook {kind} is stopped after {took:?}: {who}"))
             }
             Came::Failed(why) => {
                 let first = why.lines().next().unwrap_or_default();

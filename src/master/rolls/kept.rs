@@ -222,7 +222,13 @@ impl<S: Systemd> Master<S> {
                     // It is this one that waited, where the master before did not live to take the mark away.
                     let waits = waits.filter(|waits| waits.ticket != Some(record.id));
                     self.resume(name, record, (begin, handle_since), culprit, roll);
-                    let waits = waits.map(|Waiting { order, .. }| (Some(lock(&self.rolls).ask(name, order.clone(), None).0), order));
+                    let again = |Waiting { order, ticket, .. }: Waiting| {
+                        let mut rolls = lock(&self.rolls);
+                        // Who waits for it asks by its number.
+                        ticket.into_iter().for_each(|ticket| rolls.skip(name, ticket.saturating_sub(1)));
+                        (Some(rolls.ask(name, order.clone(), None).0), order)
+                    };
+                    let waits = waits.map(again);
                     mark_next(&self.places, name, waits);
                     continue;
                 }

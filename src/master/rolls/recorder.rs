@@ -11,6 +11,7 @@ use crate::master::Master;
 use crate::names::{AppName, Instance};
 use crate::roll::execute::{Clock, Keeper};
 use crate::roll::machine::Roll;
+use crate::roll::plan::Target;
 use crate::roll::queue::Ticket;
 use crate::roll::words::{self, Step};
 use crate::say::say;
@@ -87,5 +88,9 @@ impl<S: Systemd> Keeper for Recorder<S> {
 
     fn trouble(&mut self, error: &Error) {
         say!(Warning, "{}: {error}; the roll goes on", self.app);
+    }
+
+    fn emptied(&mut self, workers: &[Instance]) -> Option<Target> {
+        self.master.believe(&self.app, workers)
     }
 }

@@ -172,6 +172,26 @@ impl Rolls {
         });
     }
 
+    /// What waits under this number will never begin; none where it does not wait.
+    pub(super) fn give_up(&mut self, app: &AppName, id: u64) -> Option<Ticket> {
+        let rolls = self.apps.get_mut(app)?;
+        rolls.queue.waiting().filter(|(ticket, _)| ticket.0 == id)?;
+        let (running, given_up) = (rolls.queue.running(), rolls.queue.forget());
+        // The one that runs is the last of which there is something to tell.
+        let at = |id: u64| rolls.records.iter().position(|roll| roll.id == id);
+        if let (Some(from), Some(to)) = (at(id), running.and_then(|running| at(running.0)))
+            && let Some(record) = rolls.records.remove(from)
+        {
+            rolls.records.insert(to.min(rolls.records.len()), record);
+        }
+        given_up
+    }
+
+    /// Numbers up to this one are given to no roll of this app any more.
+    pub(super) fn skip(&mut self, app: &AppName, to: u64) {
+        self.of(app).queue.skip(to);
+    }
+
     /// The roll with this number could not begin; there is no record to keep. What waited behind it begins now.
     pub(super) fn withdraw(&mut self, app: &AppName, ticket: Ticket) -> Option<(Ticket, Order)> {
         self.of(app).records.retain(|roll| roll.id != ticket.0);
@@ -197,9 +217,12 @@ impl Rolls {
 
     /// A roll that the master before began goes on here under its own number: who waits for it asks by that.
     pub(super) fn adopt(&mut self, record: types::Roll) -> Ticket {
-        let queue = &mut self.of(&record.app).queue;
-        *queue = Queue::after(record.id.saturating_sub(1));
-        let ticket = queue.adopt();
+        let rolls = self.of(&record.app);
+        let known = rolls.records.iter().map(|known| known.id).max();
+        rolls.queue = Queue::after(record.id.saturating_sub(1));
+        let ticket = rolls.queue.adopt();
+        // One that waited behind it and was aborted has a later number.
+        known.into_iter().for_each(|known| rolls.queue.skip(known));
         self.keep(record);
         ticket
     }

@@ -6,14 +6,16 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::lock;
+use super::{kept, lock};
 use crate::api::error::{Code, Refusal};
+use crate::api::events::{By, Kind};
 use crate::api::types::{self, Done, RollState};
 use crate::master::{Master, under_way};
 use crate::names::{AppName, AppUnits};
 use crate::roll::execute::Asked;
 use crate::roll::queue::Ticket;
 use crate::roll::words::{self, Steer};
+use crate::say::say;
 use crate::systemd::{ActiveState, Systemd};
 
 /// A roll reads systemd before it heeds anything, and that has a deadline of its own, as has what it read just before.
@@ -51,13 +53,20 @@ impl<S: Systemd> Master<S> {
     /// When it is not the roll under way, or cannot heed that as it stands.
     pub async fn steer(self: &Arc<Self>, name: &AppName, id: u64, order: Order) -> Result<Done, Refusal> {
         let known = self.roll(name, id, None, Duration::ZERO).await?;
+        if order == Order::Abort
+            && let Some(done) = self.give_up(name, id)
+        {
+            return Ok(done);
+        }
         let begun = Instant::now();
         let conflict =
             |why: &str| Refusal::new(Code::Conflict, format!("{name}: {why}. `project-cluster show {name}` tells how it stands"));
         let asks = loop {
             let asks = lock(&self.rolls).steer(name, id).ok_or_else(|| {
                 conflict(match known.state {
-                    RollState::Waiting => "this roll has not begun, it waits for the one before it, and only one under way can be steered",
+                    RollState::Waiting => {
+                        "this roll has not begun, it waits for the one before it: one that waits can be aborted, and no more than that"
+                    }
                     _ => "its roll has ended",
                 })
             })?;
@@ -92,6 +101,21 @@ impl<S: Systemd> Master<S> {
             Order::Resume => Done::by_roll(roll, "goes on"),
             Order::Abort => Done::by_roll(roll, "goes back"),
         })
+    }
+
+    /// A roll that waits behind another is not wanted any more: it never begins, and whoever waits for it hears so. What runs
+    /// goes on.
+    fn give_up(&self, name: &AppName, id: u64) -> Option<Done> {
+        let ticket = lock(&self.rolls).give_up(name, id)?;
+        // First: a master to come would begin it.
+        kept::mark_next(&self.places, name, lock(&self.rolls).waiting(name));
+        let who = under_way::asker().unwrap_or_else(|| "somebody".to_owned());
+        let why = format!("aborted by {who} before it began; nothing was done for it");
+        say!(Notice, "{name}: the roll that waited was {why}");
+        self.tell_roll(Kind::RollFailed, name, Some(By::Operator), ticket.0, None, format!("{name}: the roll that waited was {why}"));
+        lock(&self.rolls).fail(name, ticket, why);
+        let roll = lock(&self.rolls).get(name, id)?;
+        Some(Done::by_roll(roll, "the roll that waited is aborted, and what it waited for goes on"))
     }
 
     /// The handle shows a roll again whose reload step has ended with the pause.

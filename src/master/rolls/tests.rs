@@ -22,7 +22,9 @@ use crate::worker::published::{Published, Told};
 mod back;
 mod deaths;
 mod hooks;
+mod left;
 mod past;
+mod reading;
 mod remembering;
 mod steer;
 mod stops;
@@ -322,83 +324,6 @@ async fn a_socket_that_is_down_refuses_the_roll_with_what_mends_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_kept_roll_is_taken_up_under_its_number_and_so_is_the_reload_behind_it() {
-    for after in [0, 150, 1300, 2600] {
-        let mut stage = Stage::set(&[]).await;
-        let master = stage.master().await;
-        let first = master.reload(&stage.app).await.unwrap();
-        let second = master.reload(&stage.app).await.unwrap();
-        tokio::time::sleep(Duration::from_millis(after)).await;
-        stage.kill();
-        let master = stage.master().await;
-        let first = stage.ended(&master, &first).await;
-        assert_eq!((first.state, first.generation), (RollState::Done, Some(Generation(2))), "killed after {after} ms: {first:?}");
-        assert!(first.steps.iter().any(|step| step.text.contains("new master")), "{first:?}");
-        let second = stage.ended(&master, &second).await;
-        assert_eq!((second.state, second.generation), (RollState::Done, Some(Generation(3))), "killed after {after} ms: {second:?}");
-        assert_eq!(stage.up(), ["1.3.1", "2.3.1", "3.3.1"], "killed after {after} ms");
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_end_is_remembered_by_the_next_master_where_this_one_did_not_live_to_do_it() {
-    for (broken, state) in [(&[2][..], RollState::Failed), (&[], RollState::Done)] {
-        let mut stage = Stage::set(broken).await;
-        let master = stage.master().await;
-        let roll = master.reload(&stage.app).await.unwrap();
-        // The executor's last writing; what is to be remembered of it comes behind.
-        let path = stage.places().roll(&stage.app);
-        while !std::fs::read_to_string(&path).is_ok_and(|text| text.contains(r#""phase":{"ended""#)) {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-        stage.kill();
-        assert_eq!((stage.intent().generation, stage.intent().held), (Some(Generation(1)), None));
-        let master = stage.master().await;
-        assert_eq!(stage.ended(&master, &roll).await.state, state);
-        assert_eq!(stage.intent().held.is_some(), state == RollState::Failed);
-        assert_eq!(stage.intent().generation, Some(Generation(if state == RollState::Failed { 1 } else { 2 })));
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_damaged_roll_file_holds_the_app_and_says_what_to_do() {
-    let stage = Stage::set(&[]).await;
-    stage.start("1.2.1").await;
-    for damage in ["", "{", r#"{"record":{}}"#] {
-        std::fs::write(stage.places().roll(&stage.app), damage).unwrap();
-        let master = stage.master().await;
-        let held = master.app(&stage.app).unwrap().held.unwrap();
-        assert!(held.reason.contains("cannot be read"), "{held:?}");
-        assert!(!stage.places().roll(&stage.app).exists());
-    }
-    // A reload replaces them all.
-    let master = stage.master().await;
-    let roll = stage.ended(&master, &master.reload(&stage.app).await.unwrap()).await;
-    assert_eq!(roll.state, RollState::Done, "{roll:?}");
-    assert_eq!(stage.up(), ["1.3.1", "2.3.1", "3.3.1"]);
-    assert_eq!(stage.intent().held, None);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_question_is_answered_by_the_present_and_finds_lost_signals_for_the_next() {
-    let stage = Stage::set(&[]).await;
-    let master = stage.master().await;
-    assert_eq!(stage.fake.job(Verb::Stop, "project-cluster-api@3.1.1.service", SECOND).await, Ok(JobEnd::Done));
-    // At once: the burst of its signals is not over.
-    master.glance().await.unwrap();
-    assert_eq!(master.app(&stage.app).unwrap().ready, 2);
-    stage.fake.set_signals(crate::systemd::fake::Signals::Lost);
-    assert_eq!(stage.fake.job(Verb::Stop, "project-cluster-api@2.1.1.service", SECOND).await, Ok(JobEnd::Done));
-    tokio::time::sleep(10 * SECOND).await;
-    master.glance().await.unwrap();
-    assert_eq!(master.app(&stage.app).unwrap().ready, 2, "no signal came, and nobody had asked for long");
-    master.glance().await.unwrap();
-    assert_eq!(master.app(&stage.app).unwrap().ready, 1);
-    stage.fake.set_reachable(false);
-    assert_eq!(master.glance().await.unwrap_err().code(), Code::Unavailable);
-}
-
-#[tokio::test(start_paused = true)]
 async fn old_workers_that_are_dead_are_not_said_to_serve() {
     let stage = Stage::set(&[2]).await;
     // Before any master was there: nobody knows that it served.
@@ -430,42 +355,6 @@ async fn a_roll_of_an_app_that_left_the_settings_ends() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_storm_of_signals_is_read_within_20_milliseconds() {
-    for storm in ["project-cluster-api@1.1.1.service", "other.service"] {
-        let (changes, mut heard) = broadcast::channel(64);
-        let noise = async {
-            let ours = |unit: &str| changes.send(Change::Unit(unit.into())).unwrap();
-            ours("project-cluster-api@2.1.1.service");
-            loop {
-                ours(storm);
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-        };
-        let settings = settings(API);
-        let begin = tokio::time::Instant::now();
-        let mut gathered = watch::Gathered::default();
-        tokio::select! { open = gathered.burst(&mut heard, &settings) => assert!(open), () = noise => {} }
-        let watch::Dirty::Units(units) = gathered.take().unwrap() else { panic!("all") };
-        assert!(units.contains(&"project-cluster-api@2.1.1.service".to_owned()), "{units:?}");
-        assert!(begin.elapsed() <= Duration::from_millis(if storm == "other.service" { 4 } else { 21 }), "{:?}", begin.elapsed());
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_reading_that_failed_is_made_again() {
-    let stage = Stage::set(&[]).await;
-    let master = stage.master().await;
-    stage.deaf.store(true, Ordering::Relaxed);
-    assert_eq!(stage.fake.job(Verb::Stop, "project-cluster-api@2.1.1.service", SECOND).await, Ok(JobEnd::Done));
-    tokio::time::sleep(5 * SECOND).await;
-    assert_eq!(master.app(&stage.app).unwrap().ready, 3);
-    stage.deaf.store(false, Ordering::Relaxed);
-    // No signal says so.
-    tokio::time::sleep(2 * SECOND).await;
-    assert_eq!(master.app(&stage.app).unwrap().ready, 2);
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_hold_ends_by_a_later_generation_alone_and_an_app_that_left_is_forgotten() {
     let stage = Stage::set(&[]).await;
     let held = Some(crate::intent::Hold::new(1, "it failed", Generation(2)));
@@ -486,18 +375,6 @@ async fn a_hold_ends_by_a_later_generation_alone_and_an_app_that_left_is_forgott
     }
     master.glance().await.unwrap();
     assert_eq!((stage.intent().generation, stage.intent().held), (Some(Generation(3)), None));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_reload_takes_settings_that_no_signal_told_of() {
-    let stage = Stage::set(&[]).await;
-    let master = stage.master().await;
-    for workers in [2, 4] {
-        let installed = settings(&API.replace("workers = 3", &format!("workers = {workers}")));
-        crate::files::replace(&stage.places().settings(), &serde_json::to_vec(&installed).unwrap(), 0o600).unwrap();
-        let roll = stage.ended(&master, &master.reload(&stage.app).await.unwrap()).await;
-        assert_eq!((roll.state, roll.target, stage.up().len()), (RollState::Done, workers, usize::from(workers)), "{roll:?}");
-    }
 }
 
 #[tokio::test(start_paused = true)]

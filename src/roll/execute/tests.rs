@@ -13,6 +13,7 @@ mod fatal;
 mod histories;
 mod judge;
 mod steered;
+mod unseen;
 
 const OLD: Version = Version { generation: Generation(4), pin: None };
 const HANDLE: &str = "project-cluster@api.service";
@@ -37,11 +38,18 @@ struct Book {
     steps: Mutex<Vec<String>>,
     troubles: Mutex<Vec<Error>>,
     full: Mutex<bool>,
+    /// How often it can still be written, where that is known.
+    room: Mutex<Option<usize>>,
+    /// An app's keys, where what somebody stops is remembered.
+    respects: Mutex<Option<Reload>>,
 }
 
 impl Keeper for Arc<Book> {
     fn persist(&mut self, roll: &Roll) -> Result<(), String> {
-        if *self.full.lock().unwrap() {
+        let mut room = self.room.lock().unwrap();
+        let full = *self.full.lock().unwrap() || *room == Some(0);
+        *room = room.map(|left| left.saturating_sub(1));
+        if full {
             return Err("the disk is full".into());
         }
         *self.kept.lock().unwrap() = Some(serde_json::to_string(roll).unwrap());
@@ -53,6 +61,11 @@ impl Keeper for Arc<Book> {
     }
     fn trouble(&mut self, error: &Error) {
         self.troubles.lock().unwrap().push(error.clone());
+    }
+    fn emptied(&mut self, workers: &[Instance]) -> Option<Target> {
+        let of = (*self.respects.lock().unwrap())?;
+        let left = Slot::first(4).filter(|slot| !workers.iter().any(|worker| worker.slot == *slot));
+        Some(Target::of(left.collect(), &of))
     }
 }
 
@@ -85,7 +98,7 @@ impl Stage {
         let (cluster, app) = names();
         let since = self.fake.active_since(HANDLE).await.unwrap();
         let eyes = Eyes { units: &AppUnits::new(&cluster, &app), handle_since: since, sockets: &[] };
-        let Ok(Reading::World { world, .. }) = eyes.read(&self.fake).await else { panic!("no handle") };
+        let Ok(Reading::World { world, .. }) = eyes.read(&self.fake, vec![]).await else { panic!("no handle") };
         let reload = self.reload;
         let (slots, scope) = (Slot::first(4).collect(), Scope::App);
         let wish = Wish { app: &app, from: OLD, to: NEW, slots: &slots, scope, reload: &reload, sockets_down: &[], world: &world };

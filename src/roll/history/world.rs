@@ -137,7 +137,11 @@ impl Units {
     /// One whole reading, as systemd would give it.
     pub fn read(&self) -> World {
         let loaded = self.units.iter().filter(|(_, unit)| unit.state != ActiveState::Inactive || unit.job.is_some());
-        loaded.map(|(instance, unit)| (*instance, Sight { state: unit.state, starting: unit.job == Some(Verb::Start) })).collect()
+        loaded
+            .map(|(instance, unit)| {
+                (*instance, Sight { state: unit.state, starting: unit.job == Some(Verb::Start), stopping: unit.job == Some(Verb::Stop) })
+            })
+            .collect()
     }
 
     pub fn state(&self, instance: &Instance) -> ActiveState {

@@ -11,6 +11,7 @@
 //! | `moves` | which worker starts or goes next |
 //! | `trial` | canaries |
 //! | `pause` | stopping where it is, and going on |
+//! | `unseen` | what cannot be seen, and others' hands |
 
 #[cfg(test)]
 mod ageless;
@@ -18,6 +19,7 @@ mod moves;
 mod pause;
 mod phase;
 mod trial;
+mod unseen;
 
 use std::collections::{BTreeMap, BTreeSet};
 

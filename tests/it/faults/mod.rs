@@ -9,6 +9,7 @@ mod api;
 mod drain;
 mod host;
 mod master;
+mod steered;
 mod systemd;
 mod workers;
 

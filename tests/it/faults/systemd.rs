@@ -125,12 +125,8 @@ fn an_old_one_is_stopped() {
     let reload = stage.half_way();
     stage.systemctl(&["stop", &worker(3, 1)]).ok();
     stage.ended(reload).exits(0);
-    // Who stops a worker has said that its slot is to be empty. A roll that sees it on its way down, as it does while it drains,
-    // takes that for a crash and replaces it: to be decided where stops by hand are told from crashes.
-    let left = stage.workers("api").len();
-    assert!((2..=3).contains(&left), "{left}");
-    let told = if left == 2 { "exit 0; its slot is left empty" } else { "exit 0; seen on its way down, it was replaced" };
-    stage.now(left).settles("`systemctl stop` of an old worker", told, ALL_NEW, Lost::Nothing);
+    // Who stops a worker has said that its slot is to be empty.
+    stage.now(2).settles("`systemctl stop` of an old worker", "exit 0; its slot is left empty", ALL_NEW, Lost::Nothing);
 }
 
 #[test]

@@ -31,6 +31,9 @@ impl Keeper for Scribe {
     fn trouble(&mut self, error: &Error) {
         panic!("{error}");
     }
+    fn emptied(&mut self, _: &[project_cluster::names::Instance]) -> Option<project_cluster::roll::Target> {
+        None
+    }
 }
 
 pub fn all<S: Systemd, H: Hand>() -> Vec<Scenario<S, H>> {

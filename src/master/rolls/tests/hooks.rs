@@ -1,7 +1,8 @@
 //! What runs ahead of a roll and behind it.
 
 use super::*;
-use crate::api::types::HookState;
+use crate::api::types::{HookState, RollEnd};
+use crate::master::rolls::steer::Order;
 
 const HOOKED: &str = "[apps.api]\nworkers = 3\ncommand = \"/usr/bin/node x.js\"\ncwd = \"/srv\"\nlisten = 3000\n\
                       reload = { deadline = \"20s\", hooks = { before = \"/bin/migrate\", after = \"/bin/tell\", failed = \"/bin/cry\" } }\n";
@@ -100,4 +101,46 @@ async fn what_cannot_be_written_down_is_not_run() {
     let roll = stage.ended(&master, &roll).await;
     assert!(roll.reason.as_ref().unwrap().starts_with("hook before failed: it was not started, since"), "{roll:?}");
     assert_eq!((started(&stage), stage.up()), (Vec::<String>::new(), vec!["1.1.1".into(), "2.1.1".into(), "3.1.1".into()]));
+}
+
+/// Its client, and the roll behind it.
+#[tokio::test(start_paused = true)]
+async fn an_abort_stops_the_hook_and_what_waits_can_be_aborted_alone() {
+    let mut stage = hooked("", 100 * SECOND).await;
+    let master = stage.master().await;
+    let roll = master.reload(&stage.app).await.unwrap();
+    let waits = master.reload(&stage.app).await.unwrap();
+    tokio::time::sleep(10 * SECOND).await;
+    let refused = master.steer(&stage.app, roll.id, Order::Pause).await.unwrap_err();
+    assert!(refused.code() == Code::Conflict && refused.to_string().contains("its hook `before` runs"), "{refused}");
+    let refused = master.steer(&stage.app, waits.id, Order::Pause).await.unwrap_err();
+    assert!(refused.to_string().contains("one that waits can be aborted"), "{refused}");
+    // The one that waits: the other is not touched by that, and its number is given to none, by no master.
+    let done = under_way::asked("user 7".into(), master.steer(&stage.app, waits.id, Order::Abort)).await.unwrap();
+    let gone = done.roll.unwrap();
+    assert_eq!(
+        (gone.state, gone.reason.as_deref()),
+        (RollState::Failed, Some("aborted by user 7 before it began; nothing was done for it"))
+    );
+    assert!(!done.under_way && master.app(&stage.app).unwrap().roll.unwrap().id == roll.id, "{:?}", master.past_rolls(None));
+    assert!(!stage.places().next_roll(&stage.app).exists(), "no master to come begins it");
+    assert_eq!(master.steer(&stage.app, waits.id, Order::Abort).await.unwrap_err().code(), Code::Conflict);
+    let again = master.reload(&stage.app).await.unwrap();
+    assert!(again.id > waits.id, "{} {}", again.id, waits.id);
+    stage.kill();
+    let master = stage.master().await;
+    assert_eq!(master.roll(&stage.app, again.id, None, Duration::ZERO).await.unwrap().state, RollState::Waiting, "under the same number");
+    master.steer(&stage.app, again.id, Order::Abort).await.unwrap();
+    // The hook, under another master.
+    tokio::time::sleep(SECOND).await;
+    let begun = tokio::time::Instant::now();
+    let asked = under_way::asked("user 7".into(), master.steer(&stage.app, roll.id, Order::Abort)).await.unwrap();
+    assert!(asked.roll.is_some() && begun.elapsed() < 5 * SECOND, "heeded at once: {asked:?}, {:?}", begun.elapsed());
+    let ended = stage.ended(&master, &roll).await;
+    let why = "aborted by user 7 while hook before ran; no worker was started";
+    assert_eq!((ended.state, ended.end, stage.intent().held.unwrap().reason.as_str()), (RollState::Failed, Some(RollEnd::AllOld), why));
+    assert_eq!(ended.hooks[0].reason.as_deref(), Some("aborted by user 7"), "{ended:?}");
+    assert_eq!(stage.fake.state("project-cluster-api:before@2.service"), "inactive/dead");
+    assert!(stage.up() == ["1.1.1", "2.1.1", "3.1.1"] && master.app(&stage.app).unwrap().roll.unwrap().id == roll.id);
+    assert!(stage.fake.calls().iter().all(|(verb, unit)| !(*verb == Verb::Start && unit.contains(".2."))), "{:?}", stage.fake.calls());
 }

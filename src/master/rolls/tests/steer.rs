@@ -13,7 +13,7 @@ async fn a_paused_roll_refuses_what_would_wait_for_it_and_outlives_the_master() 
     let waits = master.reload(&stage.app).await.unwrap();
     let done = master.steer(&stage.app, roll.id, Order::Pause).await.unwrap();
     assert!(!done.under_way && done.message.contains("`project-cluster resume api` goes on"), "{done:?}");
-    let behind = master.steer(&stage.app, waits.id, Order::Abort).await.unwrap_err();
+    let behind = master.steer(&stage.app, waits.id, Order::Pause).await.unwrap_err();
     assert!(behind.code() == Code::Conflict && behind.to_string().contains("has not begun"), "{behind}");
     // A new master finds it so.
     for lives in [true, false] {

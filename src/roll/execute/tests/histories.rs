@@ -261,7 +261,7 @@ async fn live(scenario: &Scenario) -> Result<(), String> {
     let (cluster, app) = names();
     let handle_since = fake.active_since(HANDLE).await.unwrap();
     let eyes = Eyes { units: &AppUnits::new(&cluster, &app), handle_since, sockets: &[] };
-    let Ok(Reading::World { world, .. }) = eyes.read(&fake).await else { panic!("no handle") };
+    let Ok(Reading::World { world, .. }) = eyes.read(&fake, vec![]).await else { panic!("no handle") };
     let (clock, reload) = (Clock::showing(77_000), &scenario.reload);
     let wish = Wish { app: &app, from: OLD, to: NEW, slots: &slots, scope: Scope::App, reload, sockets_down: &[], world: &world };
     let roll = Roll::new(plan(&wish).unwrap(), &world, clock.now());

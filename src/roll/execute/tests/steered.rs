@@ -8,13 +8,13 @@ use crate::roll::machine::Phase;
 
 impl Stage {
     /// A person's order to the roll that runs, and its answer.
-    async fn steer(&self, order: Steer) -> Result<(), &'static str> {
+    pub(super) async fn steer(&self, order: Steer) -> Result<(), &'static str> {
         let (answer, answered) = oneshot::channel();
         self.steer.send(Asked { order, answer }).await.unwrap();
         answered.await.unwrap()
     }
 
-    async fn wait_for(&self, step: &str) {
+    pub(super) async fn wait_for(&self, step: &str) {
         let said = || self.steps().iter().any(|said| said.contains(step));
         tokio::time::timeout(Duration::from_secs(3600), async {
             while !said() {
@@ -34,7 +34,7 @@ fn pause() -> Steer {
     Steer::Pause { reason: "root asked for it".into() }
 }
 
-async fn tried(canary: u16, new: impl FnMut(u16, u32) -> App + Send + 'static) -> Stage {
+pub(super) async fn tried(canary: u16, new: impl FnMut(u16, u32) -> App + Send + 'static) -> Stage {
     let mut stage = Stage::set(new).await;
     stage.reload = Reload { canary: Amount::Count(canary), bake: Duration::from_secs(5), ..stage.reload };
     stage
