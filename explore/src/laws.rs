@@ -102,8 +102,8 @@ impl State {
 
     pub fn may_stop(&self, setting: &Setting, worker: &Instance, back: bool) -> Result<(), String> {
         let mut case = self.case(setting);
-        // One that has gone, and nobody has said so.
-        let new = self.is_new(worker);
+        // One that has gone, or never came, and nobody has said so.
+        let new = self.is_new(worker) || !self.roll.plan().is_deploy() && !self.units.all.contains_key(worker);
         case.workers.entry(*worker).or_insert(Seen {
             new,
             kept: true,

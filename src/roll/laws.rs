@@ -189,7 +189,9 @@ impl Case<'_> {
         let replaced = self.remaining().any(|(other, seen)| of_slot(other) && seen.new && seen.told == Told::Soaked);
         let enough = || self.remaining().filter(|(other, seen)| *other != worker && self.serves(other, seen)).count() >= self.terms.floor();
         let spare = || self.terms.bounds().1 > 0 || self.has_a_spare();
-        if replaced || !self.is_wanted(worker) || enough() && spare() {
+        // Within `max_unavailable` one makes room for its replacement, and not for one that is there and ready.
+        let soaks = || self.remaining().any(|(other, seen)| of_slot(other) && seen.new && seen.told == Told::Up);
+        if replaced || !self.is_wanted(worker) || enough() && spare() && (doubled() || !soaks()) {
             return Ok(());
         }
         Err(format!("invariant 4: {worker} goes before its replacement was ready for long enough"))

@@ -296,7 +296,10 @@ impl History<'_> {
         if !matches!(event, Event::World(_) | Event::Timer) {
             self.world.say(|| format!("> {event:?}"));
         }
-        self.see_canaries();
+        // What a paused roll does not judge, its canaries have yet to show.
+        if !paused || event == Event::Resume {
+            self.see_canaries();
+        }
         let actions = self.roll.step(event, now);
         let call = |action: &Action| matches!(action, Action::Start(_) | Action::Stop(_));
         let turn = |step: &Step| matches!(step, Step::Paused(_) | Step::Resumed | Step::Baking(..) | Step::Passed(_));
