@@ -48,7 +48,8 @@ impl State {
     pub fn is_new(&self, worker: &Instance) -> bool {
         let Plan { from, to, .. } = self.roll.plan();
         if from.generation == to.generation {
-            self.units.all.get(worker).is_some_and(|unit| unit.new)
+            // Of those that are not there only one whose start never arrived matters.
+            self.units.all.get(worker).is_none_or(|unit| unit.new)
         } else {
             worker.generation == to.generation
         }
@@ -103,7 +104,7 @@ impl State {
     pub fn may_stop(&self, setting: &Setting, worker: &Instance, back: bool) -> Result<(), String> {
         let mut case = self.case(setting);
         // One that has gone, or never came, and nobody has said so.
-        let new = self.is_new(worker) || !self.roll.plan().is_deploy() && !self.units.all.contains_key(worker);
+        let new = self.is_new(worker);
         case.workers.entry(*worker).or_insert(Seen {
             new,
             kept: true,

@@ -140,10 +140,7 @@ impl Roll {
         }
         let paused = matches!(self.phase, Phase::Paused { .. });
         events.into_iter().for_each(|event| self.take_in(event, now, &mut out));
-        if paused && matches!(self.phase, Phase::Forward { .. }) {
-            self.try_failed_again(&mut out);
-        }
-        self.proceed(now, &mut out);
+        self.proceed(paused, now, &mut out);
         out
     }
 
@@ -301,12 +298,15 @@ impl Roll {
     }
 
     /// All moves that may be made now; then the end, or when to look again.
-    fn proceed(&mut self, now: u64, out: &mut Vec<Action>) {
+    fn proceed(&mut self, was_paused: bool, now: u64, out: &mut Vec<Action>) {
         self.try_out(now, out);
         if matches!(self.phase, Phase::Forward { .. }) {
             // Ahead of the moves: what would be started now would be of no use, and a paused roll makes none.
             if self.is_late(now) && !self.can_reach(now) {
                 self.run_out_of_time(now, out);
+            }
+            if was_paused && matches!(self.phase, Phase::Forward { .. }) {
+                self.try_failed_again(out);
             }
             self.make_moves(now, out);
         } else {
