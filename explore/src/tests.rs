@@ -51,7 +51,6 @@ fn quick() -> Vec<Setting> {
 fn deep() -> Vec<Setting> {
     let of = |kinds, blows| Setting { kinds, ..four(blows).pausing() };
     vec![
-        Setting::of(1, 1, 0, 3).canary(1).live(2).pausing(),
         Setting::of(2, 1, 0, 2).canary(1).live(3),
         Setting::of(3, 2, 1, 1).canary(2),
         of(&[Blow::Death, Blow::Pause], 2),
