@@ -124,7 +124,7 @@ fuzz:
 	PATH="$(tools):$$PATH" TARGET="$(TARGET)" SECONDS_EACH="$(SECONDS_EACH)" fuzz/run.sh
 
 
-# The roll's machine: every state of more and larger worlds than `make test` has time for, an hour's work; and mistakes in it,
+# The roll's machine: every state of more and larger worlds than `make test` has time for, a quarter of an hour; and mistakes in it,
 # each of which must be found. They write docs/explored.md and docs/mutants.md.
 .PHONY: explore mutants
 explore:

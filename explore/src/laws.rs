@@ -1,14 +1,15 @@
-//! What must hold, in the numbers of `src/roll/history`: held against what the units are and what the master was told of them,
-//! never against the roll's own books. What the world or people did is forgiven for the workers concerned alone.
+//! What the laws of a roll (`src/roll/laws.rs`) are held against here: what the units are and what the master was told of them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::names::{Instance, Slot};
+use crate::roll::laws::{self, Case, Causes, Seen, Terms, Told};
+use crate::roll::machine::Phase;
 use crate::roll::order::Order;
-use crate::roll::plan::{Plan, Scope, Target};
-use crate::roll::words::{Event, Outcome};
+use crate::roll::plan::Plan;
+use crate::roll::words::Outcome;
 use crate::state::{NOW, Setting, State};
-use crate::units::{Life, Told, Unit};
+use crate::units::Life;
 
 /// What a roll was given, beside its own books.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
@@ -21,8 +22,14 @@ pub struct Basis {
     pub lacking: BTreeSet<Slot>,
     /// Those where it has asked an old worker to stop.
     pub emptied: BTreeSet<Slot>,
+    /// How many slots the app had then.
+    pub target: usize,
     /// How many served at least ever since, but for those that somebody took.
     pub floor: usize,
+    /// Its canaries have been told to be fit, or there are none.
+    pub passed: bool,
+    /// One has been told to have ended before that, and nobody has said `resume` since.
+    pub failed: bool,
     /// What was asked for meanwhile.
     pub asked: Option<Order>,
     /// How many workers somebody took on this way.
@@ -33,42 +40,43 @@ pub struct Basis {
     pub unseen: bool,
     /// How much has happened on this way that a roll may fail of.
     pub causes: u8,
+    /// How often somebody has said `resume`.
+    pub words: u8,
 }
 
 impl State {
     pub fn is_new(&self, worker: &Instance) -> bool {
         let Plan { from, to, .. } = self.roll.plan();
         if from.generation == to.generation {
-            self.units.all.get(worker).is_some_and(|unit| unit.new)
+            // Of those that are not there only one whose start never arrived matters.
+            self.units.all.get(worker).is_none_or(|unit| unit.new)
         } else {
             worker.generation == to.generation
         }
     }
 
-    /// Surge and unavailable, by the keys and not by the plan.
-    fn bounds(&self, setting: &Setting) -> (usize, usize) {
-        let Target { surge, unavailable, .. } = Target::of(self.basis.slots.clone(), &setting.reload);
-        if self.roll.plan().scope == Scope::App { (surge, unavailable) } else { (surge.max(1), 0) }
+    pub fn terms<'a>(&'a self, setting: &'a Setting) -> Terms<'a> {
+        let Basis { slots, first, target, .. } = &self.basis;
+        Terms { scope: &self.roll.plan().scope, reload: &setting.reload, slots, first, target: *target }
     }
 
-    fn floor(&self, setting: &Setting) -> usize {
-        self.basis.slots.len().saturating_sub(self.bounds(setting).1)
+    fn workers(&self) -> BTreeMap<Instance, Seen> {
+        let seen = self.units.all.iter().map(|(worker, unit)| {
+            let (new, kept, told, stands) = (self.is_new(worker), !unit.retiring, unit.told, unit.stands());
+            (*worker, Seen { new, kept, told, stands, lives: !unit.by_hand, ends: unit.life == Life::Down, joins: false })
+        });
+        seen.collect()
+    }
+
+    pub fn case<'a>(&'a self, setting: &'a Setting) -> Case<'a> {
+        let (lacking, stopped, passed) = (&self.basis.lacking, self.stopped(), self.basis.passed);
+        Case { terms: self.terms(setting), lacking, stopped, passed, workers: self.workers() }
     }
 
     /// Other slots are to be served.
     pub fn serve(&mut self, setting: &Setting, slots: BTreeSet<Slot>) {
         self.basis.slots = slots;
-        self.basis.floor = self.basis.floor.min(self.floor(setting));
-    }
-
-    fn told(&self, worker: &Instance) -> Told {
-        self.units.all.get(worker).map_or(Told::NotUp, |unit| unit.told)
-    }
-
-    /// The workers that the roll is about and that it has not asked to stop.
-    fn remaining(&self) -> impl Iterator<Item = (&Instance, &Unit)> {
-        let scope = &self.roll.plan().scope;
-        self.units.all.iter().filter(|(worker, unit)| scope.has(worker.slot) && !unit.retiring)
+        self.basis.floor = self.basis.floor.min(self.terms(setting).floor());
     }
 
     /// The slots that no worker serves as far as was told.
@@ -85,55 +93,51 @@ impl State {
         unserved.into_iter().filter(|slot| !self.basis.emptied.contains(slot) && !old(slot)).collect()
     }
 
-    fn serves(&self, worker: &Instance) -> bool {
-        let replaces = self.is_new(worker) && self.basis.slots.contains(&worker.slot);
-        self.told(worker) >= if replaces { Told::Soaked } else { Told::Up }
-    }
-
-    /// Whether a worker serves beside another of its slot, or where none is wanted.
-    fn is_spare(&self, worker: &Instance) -> bool {
-        let beside = |(other, _): (&Instance, &Unit)| other.slot == worker.slot && other != worker && self.serves(other);
-        self.serves(worker) && (!self.basis.slots.contains(&worker.slot) || self.remaining().any(beside))
-    }
-
-    /// Invariants 1, 4 and 8.
-    pub fn may_stop(&self, setting: &Setting, worker: &Instance, back: bool) -> Result<(), String> {
-        if !self.roll.plan().scope.has(worker.slot) {
-            return Err(format!("invariant 8: {worker} is none of its business"));
-        }
-        if back && !self.is_new(worker) {
-            return Err(format!("invariant 8: on its way back it touches {worker}"));
-        }
-        if self.told(worker) == Told::NotUp {
-            return Ok(());
-        }
-        let ready = self.remaining().filter(|(other, unit)| *other != worker && unit.told >= Told::Up).count();
-        let forgiven = if back { self.basis.lacking.union(&self.stopped()).count() } else { 0 };
-        if ready + forgiven < self.floor(setting) {
-            return Err(format!("invariant 1: without {worker} only {ready} are ready"));
-        }
-        let soaked = |(other, unit): (&Instance, &Unit)| other.slot == worker.slot && self.is_new(other) && unit.told == Told::Soaked;
-        let replaced = self.remaining().any(soaked);
-        let enough = self.remaining().filter(|(other, _)| *other != worker && self.serves(other)).count() >= self.floor(setting);
-        let spare = self.bounds(setting).1 > 0 || self.remaining().any(|(other, _)| self.is_spare(other));
-        let none = !self.basis.slots.contains(&worker.slot);
-        if !(back || self.is_new(worker) || replaced || none || enough && spare) {
-            return Err(format!("invariant 4: {worker} goes before its replacement was ready for long enough"));
-        }
-        Ok(())
-    }
-
-    /// Invariants 2 and 7.
-    pub fn may_start(&self, setting: &Setting, worker: &Instance) -> Result<(), String> {
+    /// A call: invariants 1, 2, 4, 7 and 8, and the canaries'.
+    pub fn may_start(&self, setting: &Setting, worker: &Instance, back: bool) -> Result<(), String> {
         if self.units.all.contains_key(worker) {
             return Err(format!("invariant 7: {worker} is started twice"));
         }
-        let standing = self.remaining().filter(|(_, unit)| unit.stands()).count();
-        if standing >= self.basis.slots.len() + self.bounds(setting).0 {
-            return Err(format!("invariant 2: {standing} stand and {worker} is started"));
+        self.case(setting).may_start(worker, back)
+    }
+
+    pub fn may_stop(&self, setting: &Setting, worker: &Instance, back: bool) -> Result<(), String> {
+        let mut case = self.case(setting);
+        // One that has gone, or never came, and nobody has said so.
+        let new = self.is_new(worker);
+        case.workers.entry(*worker).or_insert(Seen {
+            new,
+            kept: true,
+            told: Told::NotUp,
+            stands: false,
+            lives: false,
+            ends: false,
+            joins: false,
+        });
+        case.may_stop(worker, back)
+    }
+
+    /// What was just told of canaries.
+    ///
+    /// One that ends, and be it back before anybody looks, has failed the trial: from then on the roll goes on nowhere but back,
+    /// or waits for a word.
+    pub fn see_canaries(&mut self, setting: &Setting, read: bool) {
+        if self.basis.passed {
+            return;
         }
-        if !self.basis.slots.contains(&worker.slot) {
-            return Err(format!("{worker} is started, and its slot is none that is wanted"));
+        let ended = |worker: &Instance| {
+            let known = self.roll.workers().get(worker).map_or(0, |known| known.restarts);
+            self.units.all.get(worker).is_none_or(|unit| unit.life != Life::Up || u32::from(unit.restarts) > known)
+        };
+        self.basis.failed |= read && self.roll.on_trial().iter().any(|worker| self.basis.slots.contains(&worker.slot) && ended(worker));
+        self.basis.failed &= self.terms(setting).canaries() > 0;
+        self.basis.passed = !self.basis.failed && self.case(setting).have_passed(|_, seen| seen.told == Told::Soaked);
+    }
+
+    /// What a roll makes of canaries that failed.
+    pub fn heeds_canaries(&self) -> Result<(), String> {
+        if self.basis.failed && !self.basis.passed && matches!(self.roll.phase(), Phase::Forward { .. }) {
+            return Err("a canary has ended, and it goes on".into());
         }
         Ok(())
     }
@@ -151,8 +155,11 @@ impl State {
         Ok(())
     }
 
-    /// Invariant 8: every wait has an end, and a soak that the roll waits for wakes it.
+    /// Invariant 8: every wait has an end, and a soak that the roll waits for wakes it; a pause waits for a person alone.
     pub fn waits_for_something(&self, wakes: Option<u64>) -> Result<(), String> {
+        if matches!(self.roll.phase(), Phase::Paused { .. }) {
+            return if wakes == Some(u64::MAX) { Ok(()) } else { Err(format!("it is paused, and wakes at {wakes:?}")) };
+        }
         let soaks = self.roll.workers().values().filter(|known| known.is_up() && !known.is_soaked(self.roll.plan().min_ready, NOW));
         let first = soaks.map(|_| NOW + self.roll.plan().min_ready).chain(self.roll.until()).min();
         match wakes {
@@ -161,49 +168,19 @@ impl State {
         }
     }
 
-    /// On the way back a new worker that serves nobody goes at once.
-    pub fn keeps_nobody_useless(&self) -> Result<(), String> {
-        let useless = |worker: &Instance, up: bool| self.is_back() && self.roll.is_new(worker) && !up;
-        match self.roll.workers().iter().find(|(worker, known)| known.stands() && useless(worker, known.is_up())) {
-            Some((worker, _)) => Err(format!("on its way back it keeps {worker}, which serves nobody")),
-            None => Ok(()),
-        }
-    }
-
-    /// Invariant 5: and nothing ends otherwise than a person expects.
+    /// Invariant 5.
     pub fn fine_end(&self, setting: &Setting, outcome: &Outcome) -> Result<(), String> {
-        for event in [Event::Timer, Event::World(self.units.read()), Event::HandleLeft, Event::Abort { reason: String::new() }] {
-            if !self.roll.clone().step(event, NOW).is_empty() {
-                return Err("it acts after its end".into());
-            }
-        }
+        laws::is_over(&self.roll, self.units.read(), NOW)?;
         if self.basis.unseen {
             return Ok(());
         }
-        let standing = || self.remaining().filter(|(_, unit)| unit.stands()).map(|(worker, _)| worker);
-        let (news, olds): (Vec<&Instance>, Vec<&Instance>) = standing().partition(|worker| self.is_new(worker));
-        let slots = &self.basis.slots;
-        let causes = self.basis.causes;
-        let fine = match outcome {
-            Outcome::AllNew => {
-                let served = |slot: &Slot| news.iter().any(|worker| worker.slot == *slot && self.told(worker) == Told::Soaked);
-                olds.is_empty() && news.iter().all(|worker| slots.contains(&worker.slot)) && slots.iter().all(served)
-            }
-            Outcome::AllOld { reason } => {
-                let back = |slot: &Slot| self.basis.by_hand.contains(slot) || olds.iter().any(|worker| worker.slot == *slot);
-                let emptied = self.basis.emptied.iter().filter(|slot| slots.contains(slot));
-                causes > 0 && news.is_empty() && !reason.is_empty() && emptied.into_iter().all(back)
-            }
-            // One thing turns it back, another spoils the way back.
-            Outcome::Mixed { reason, who } => {
-                let named = standing().all(|worker| who.iter().any(|(named, _)| named == worker));
-                causes > 1 && named && !reason.is_empty()
-            }
-            Outcome::Overtaken => self.handle_left,
-        };
-        if fine && (self.handle_left || *outcome != Outcome::Overtaken) {
-            return Ok(());
+        let Basis { causes, emptied, by_hand, .. } = &self.basis;
+        // One thing turns it back, another spoils the way back.
+        let why = Causes { turned: *causes > 0, spoiled: *causes > 1, overtaken: self.handle_left, emptied, by_hand };
+        self.case(setting).fine_end(outcome, &why).map_err(|broken| format!("{broken}, by {causes} of {} blows", setting.blows))?;
+        if self.handle_left && *outcome != Outcome::Overtaken {
+            return Err(format!("invariant 5: the app was stopped, and it ends {outcome:?}"));
         }
-        Err(format!("invariant 5: {} of {} blows, {outcome:?} with {news:?} and {olds:?}", causes, setting.blows))
+        Ok(())
     }
 }

@@ -20,6 +20,8 @@ pub mod roll {
     #[cfg(all(test, feature = "histories"))]
     mod history;
     pub mod judge;
+    #[cfg(test)]
+    pub mod laws;
     pub mod machine;
     pub mod order;
     pub mod plan;

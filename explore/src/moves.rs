@@ -2,11 +2,13 @@
 //!
 //! *Calm* moves are those that the world and the master make by themselves, each at its own time: units go on, ends of jobs are
 //! told, everything is read, `min_ready` is over. Signals are no moves: one that comes is a reading, one that is lost is none, one
-//! that comes twice is a reading twice. All others are *blows*, of which a [`Setting`] says how many fall on one way.
+//! that comes twice is a reading twice. So is what a person says to a paused roll: he may take his time and does not stay away.
+//! All others are *blows*, of which a [`Setting`] says how many fall on one way.
 
 use std::collections::BTreeSet;
 
 use crate::names::{Instance, Slot};
+use crate::roll::laws::Told;
 use crate::roll::machine::Phase;
 use crate::roll::order::Order;
 use crate::roll::plan::Scope;
@@ -14,7 +16,7 @@ use crate::roll::stage::Stage;
 use crate::roll::words::Event;
 use crate::state::{NOW, Setting, State, telling};
 use crate::systemd::Verb;
-use crate::units::{End, Life, Told, Unit};
+use crate::units::{End, Life, Unit};
 
 /// Kinds of blows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +28,8 @@ pub enum Blow {
     /// A call or an answer is lost or refused, nothing can be read, nothing can be written.
     Bus,
     Abort,
+    /// Somebody pauses it; in the end somebody says `resume` or `abort`.
+    Pause,
     /// Other slots are wanted.
     Resize,
     /// Somebody asks for another reload.
@@ -37,7 +41,8 @@ pub enum Blow {
 }
 
 impl Blow {
-    pub const ALL: [Self; 8] = [Self::Death, Self::Hurt, Self::Bus, Self::Abort, Self::Resize, Self::Reload, Self::Stop, Self::Late];
+    pub const ALL: [Self; 9] =
+        [Self::Death, Self::Hurt, Self::Bus, Self::Abort, Self::Pause, Self::Resize, Self::Reload, Self::Stop, Self::Late];
     pub const KINDS: usize = Self::ALL.len();
 }
 
@@ -83,6 +88,10 @@ pub enum What {
     /// Nobody can tell how its job ended.
     EndLost(Instance, Verb),
     Abort,
+    Pause,
+    Resume,
+    /// A hook is done.
+    HookEnds,
     Resize(u8),
     Reload,
     HandleLeaves,
@@ -157,13 +166,12 @@ impl Moves<'_> {
         let setting = self.setting;
         let (death, bus) = (state.may_be_struck(setting, Blow::Death), state.may_be_struck(setting, Blow::Bus));
         if !death && !bus {
-            let judged = state.judge(setting, told, Fate::Good).map(|(state, _)| state);
+            let judged = state.judge(setting, told, Fate::Good).map(|(state, ..)| state);
             return self.push(blow.is_none(), Move(what, Fate::Good), judged);
         }
         let good = state.clone().judge(setting, told.clone(), Fate::Good);
-        let calls = good.as_ref().map_or(0, |(_, calls)| *calls);
-        let ended = good.as_ref().is_ok_and(|(state, _)| state.over.is_some());
-        self.push(blow.is_none(), Move(what, Fate::Good), good.map(|(state, _)| state));
+        let (written, calls) = good.as_ref().map_or((false, 0), |(_, written, calls)| (*written, *calls));
+        self.push(blow.is_none(), Move(what, Fate::Good), good.map(|(state, ..)| state));
         let mut fates = Vec::new();
         if death {
             fates.extend((0..calls).map(|call| (false, Fate::DiesBefore(call))));
@@ -171,10 +179,10 @@ impl Moves<'_> {
         if bus {
             fates.extend((0..calls).map(|call| (false, Fate::NeverArrives(call))));
             fates.extend((0..calls).map(|call| (true, Fate::Refused(call))));
-            if calls > 0 {
+            if written {
                 fates.push((true, Fate::Unwritten));
             }
-            if (calls > 0 || told.is_some() || ended) && what != What::Back {
+            if written && told.is_none() && what != What::Back {
                 fates.push((false, Fate::Blind));
             }
         }
@@ -182,7 +190,7 @@ impl Moves<'_> {
             let mut state = state.clone();
             state.strike();
             state.basis.causes += u8::from(cause);
-            let judged = state.judge(setting, told.clone(), fate).map(|(state, _)| state);
+            let judged = state.judge(setting, told.clone(), fate).map(|(state, ..)| state);
             self.push(false, Move(what, fate), judged);
         }
     }
@@ -201,13 +209,31 @@ impl Moves<'_> {
             }
         }
         for (worker, known) in state.roll.workers() {
-            let told = state.units.all.get(worker).is_some_and(|unit| unit.told == Told::Up);
+            let told = state.is_new(worker) && state.units.all.get(worker).is_some_and(|unit| unit.told == Told::Up);
             if told || matches!(known.stage, Stage::Up { since } if since > 0) {
                 self.edit(None, What::Soaked(*worker), |state| state.soak(worker));
             }
         }
+        if !state.alive && state.hooked {
+            return self.edit(None, What::Back, |state| state.alive = true);
+        }
+        if state.hooked {
+            return self.edit(None, What::HookEnds, |state| state.hook_ends(self.setting));
+        }
         if !state.alive {
             return self.judge(None, What::Back, |state| state.come_back(self.setting).map(|()| None));
+        }
+        if state.is_paused() {
+            self.judge(None, What::Abort, |state| {
+                state.basis.causes += 1;
+                Ok(Some(Event::Abort { reason: "somebody said so".into() }))
+            });
+        }
+        if state.is_paused() && state.basis.words < self.setting.words {
+            self.judge(None, What::Resume, |state| {
+                state.basis.words += 1;
+                Ok(Some(Event::Resume))
+            });
         }
         for (worker, verb, end) in self.ends() {
             let now = state.units.state(&worker);
@@ -233,9 +259,14 @@ impl Moves<'_> {
     /// Whether nobody could tell the end of this unit's job from that end being told, so that both are one move.
     ///
     /// To the roll a stop that has ended and was not told is one that lasts, whatever it reads meanwhile, and so it is to whatever
-    /// falls on it; so is a start, but that what is up may die before that is told.
+    /// falls on it: until it is told, the worker lives and counts for `max_live`. Here it does live until then, so the roll is held
+    /// to the sharper law. A roll behind this one finds it there or, told or by itself, gone. A start is one that lasts as well, but
+    /// that what is up may die before that is told.
     fn ends_unseen(&self, unit: &Unit) -> Option<Verb> {
         let alone = self.state.is_left_alone(self.setting);
+        if !self.setting.merged {
+            return None;
+        }
         match (unit.job?, unit.life) {
             (Verb::Stop, Life::Down) if unit.heard => Some(Verb::Stop),
             (Verb::Start, Life::Starting) if unit.heard && alone => Some(Verb::Start),
@@ -260,7 +291,7 @@ impl Moves<'_> {
     }
 
     fn blows(&mut self) {
-        use Blow::{Abort, Bus, Death, Hurt, Late, Reload, Resize, Stop};
+        use Blow::{Abort, Bus, Death, Hurt, Late, Pause, Reload, Resize, Stop};
         let state = self.state;
         for (worker, unit) in &state.units.all {
             if matches!(unit.life, Life::Up | Life::Starting) {
@@ -278,6 +309,7 @@ impl Moves<'_> {
                         state.basis.by_hand.insert(worker.slot);
                     }
                     state.units.call(Verb::Stop, *worker, false);
+                    state.units.all.get_mut(worker).into_iter().for_each(|unit| unit.by_hand = true);
                 });
             }
             if unit.job.is_some() && unit.heard && matches!(unit.life, Life::Starting | Life::Down) {
@@ -293,7 +325,7 @@ impl Moves<'_> {
                 state.units.call(Verb::Stop, worker, false);
             }
         });
-        if state.roll.until().is_some_and(|until| until > NOW) {
+        if !state.hooked && state.roll.until().is_some_and(|until| until > NOW) {
             self.edit(Some(Late), What::Deadline, |state| {
                 state.basis.causes += 1;
                 state.run_out();
@@ -311,11 +343,22 @@ impl Moves<'_> {
                 });
             }
         }
-        self.judge(Some(Abort), What::Abort, |state| {
-            state.basis.causes += 1;
-            Ok(Some(Event::Abort { reason: "somebody said so".into() }))
-        });
+        if !state.hooked && !state.is_paused() {
+            self.judge(Some(Abort), What::Abort, |state| {
+                state.basis.causes += 1;
+                Ok(Some(Event::Abort { reason: "somebody said so".into() }))
+            });
+            self.judge(Some(Pause), What::Pause, |_| Ok(Some(Event::Pause { reason: "somebody said so".into() })));
+        }
+        // Who asks for more of a paused roll is refused.
+        if state.is_paused() {
+            return;
+        }
         for number in 0..3 {
+            if state.hooked {
+                self.resize_behind(number);
+                continue;
+            }
             self.judge(Some(Resize), What::Resize(number), |state| {
                 state.wanted = resized(&state.wanted, number);
                 state.ask(self.setting, Order::default())?;
@@ -332,6 +375,19 @@ impl Moves<'_> {
             asked.strike();
             let begun = asked.ask(self.setting, Order::deploy());
             self.push(false, Move(What::Reload, Fate::Good), begun.map(|()| asked));
+        }
+    }
+}
+
+impl Moves<'_> {
+    /// Other slots are wanted while a hook runs: the roll hears of it when it begins.
+    fn resize_behind(&mut self, number: u8) {
+        if self.state.may_be_struck(self.setting, Blow::Resize) {
+            let mut state = self.state.clone();
+            state.strike();
+            state.wanted = resized(&state.wanted, number);
+            let asked = state.ask(self.setting, Order::default());
+            self.push(false, Move(What::Resize(number), Fate::Good), asked.map(|()| state));
         }
     }
 }
@@ -364,7 +420,7 @@ impl State {
 
     /// What the roll makes of another target, on its way forward.
     fn take_target(&mut self, setting: &Setting) {
-        if matches!(self.roll.phase(), Phase::Forward { .. }) && !self.handle_left {
+        if matches!(self.roll.phase(), Phase::Forward { .. } | Phase::Paused { .. }) && !self.handle_left {
             self.serve(setting, self.wanted.clone());
         }
     }

@@ -3,13 +3,14 @@
 //!
 //! The clock stands still ([`NOW`]); what takes time is a move by itself (`Roll::soak`, `Roll::run_out`).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::config::settings::{Amount, Reload};
+use crate::config::settings::{Amount, OnFailure, Reload};
 use crate::laws::Basis;
 use crate::moves::{Blow, Fate};
 use crate::names::{Generation, Instance, Slot};
+use crate::roll::laws::{self, Told};
 use crate::roll::machine::{Phase, Roll};
 use crate::roll::order::Order;
 use crate::roll::plan::{self, Plan, Refusal, Scope, Target, Version, Wish};
@@ -17,7 +18,7 @@ use crate::roll::queue::{Queue, Ticket};
 use crate::roll::stage::World;
 use crate::roll::words::{Action, Event, Outcome, Step};
 use crate::systemd::{ActiveState, JobEnd, Verb};
-use crate::units::{End, Life, Told, Unit, Units};
+use crate::units::{End, Life, Unit, Units};
 
 /// Milliseconds of the roll's clock, for ever.
 pub const NOW: u64 = 1_000_000;
@@ -43,9 +44,15 @@ pub struct Setting {
     /// Slots beyond these that still run.
     pub surplus: u16,
     pub reload: Reload,
+    /// A hook runs ahead of it.
+    pub hook: bool,
     /// Blows at most on one way, and of which kinds.
     pub blows: u8,
     pub kinds: &'static [Blow],
+    /// How often on one way somebody lets a paused roll go on. Then he aborts it.
+    pub words: u8,
+    /// Two moves that nobody can tell from one are one.
+    pub merged: bool,
 }
 
 impl Setting {
@@ -53,8 +60,28 @@ impl Setting {
     pub fn of(slots: usize, surge: u16, unavailable: u16, blows: u8) -> Self {
         let (max_surge, max_unavailable) = (Amount::Count(surge), Amount::Count(unavailable));
         let (min_ready, deadline) = (Duration::from_millis(MIN_READY), Duration::from_millis(DEADLINE));
-        let reload = Reload { max_surge, max_unavailable, min_ready, deadline, ..Reload::default() };
-        Self { old: vec![Old::Up; slots], surplus: 0, reload, blows, kinds: &Blow::ALL }
+        // A trial without a time of its own lasts for `min_ready`, whose end is a move.
+        let bake = Duration::ZERO;
+        let reload = Reload { max_surge, max_unavailable, min_ready, deadline, bake, ..Reload::default() };
+        Self { old: vec![Old::Up; slots], surplus: 0, reload, hook: false, blows, kinds: &Blow::ALL, words: 1, merged: true }
+    }
+
+    /// With so many canaries.
+    pub fn canary(mut self, canary: u16) -> Self {
+        self.reload.canary = Amount::Count(canary);
+        self
+    }
+
+    /// With no more living workers than that.
+    pub fn live(mut self, max_live: u16) -> Self {
+        self.reload.max_live = Some(Amount::Count(max_live));
+        self
+    }
+
+    /// Where a failure waits for a person.
+    pub fn pausing(mut self) -> Self {
+        self.reload.on_failure = OnFailure::Pause;
+        self
     }
 
     pub fn surge(&self) -> usize {
@@ -82,6 +109,8 @@ pub struct State {
     /// What lies on disk, as long as that may matter.
     kept: Option<Roll>,
     pub alive: bool,
+    /// A hook runs, and behind it the roll begins anew.
+    pub hooked: bool,
     /// The app was stopped since the roll began.
     pub handle_left: bool,
     pub units: Units,
@@ -124,6 +153,7 @@ impl State {
             roll: Roll::new(idle, &World::new(), NOW),
             kept: None,
             alive: true,
+            hooked: false,
             handle_left: false,
             units,
             queue: Queue::default(),
@@ -142,11 +172,21 @@ impl State {
 
     /// What is the same from now on looks the same.
     pub fn make_canonical(&mut self, setting: &Setting) {
-        self.roll.make_canonical(NOW);
         let matters = self.alive && self.may_be_struck(setting, Blow::Death);
         self.kept = self.kept.take().filter(|_| matters);
+        let counted = self.roll.counts_ends() || self.kept.as_ref().is_some_and(Roll::counts_ends);
+        self.roll.make_canonical(NOW, counted);
         if let Some(kept) = &mut self.kept {
-            kept.make_canonical(NOW);
+            kept.make_canonical(NOW, counted);
+        }
+        // Of those that are not to replace anybody nobody asks how long they have been up.
+        let new: Vec<Instance> = self.units.all.keys().filter(|worker| self.is_new(worker)).copied().collect();
+        for (worker, unit) in &mut self.units.all {
+            unit.told = if new.contains(worker) { unit.told } else { unit.told.min(Told::Up) };
+        }
+        if !counted {
+            self.units.all.values_mut().for_each(|unit| unit.restarts = 0);
+            self.basis.failed = false;
         }
         if self.over.is_some() {
             self.units = Units::default();
@@ -166,6 +206,10 @@ impl State {
 
     pub fn strike(&mut self) {
         self.spent += 1;
+    }
+
+    pub fn is_paused(&self) -> bool {
+        matches!(self.roll.phase(), Phase::Paused { .. })
     }
 
     pub fn is_back(&self) -> bool {
@@ -197,24 +241,17 @@ impl State {
                 if order.deploy && (plan.scope != Scope::App || plan.to.generation <= plan.from.generation) {
                     return Err(format!("invariant 9: {order:?} is answered by {plan:?}"));
                 }
-                let (slots, plan_scope) = (plan.slots.clone(), plan.scope.clone());
-                self.roll = Roll::new(plan, &world, NOW);
-                self.kept = Some(self.roll.clone());
+                self.hooked = setting.hook && order.deploy;
+                self.basis.target = self.wanted.len();
                 self.units.all.values_mut().for_each(|unit| unit.new = false);
-                let lacking = self.unserved(&slots);
-                let serves = |(worker, unit): &(&Instance, &Unit)| unit.life == Life::Up && plan_scope.has(worker.slot);
-                let up = self.units.all.iter().filter(serves).count();
-                let basis = Basis { first: slots.clone(), lacking, causes: self.basis.causes, ..Basis::default() };
-                self.basis = Basis { floor: up, ..basis };
-                self.unheard = false;
-                self.serve(setting, slots);
+                self.begins(setting, plan, &world);
                 Ok(())
             }
             Err(why) => {
                 let fine = match why {
                     Refusal::NothingRuns => world.values().all(|sight| sight.state == ActiveState::Inactive),
                     Refusal::NoneWanted => self.wanted.is_empty(),
-                    Refusal::SocketDown(_) | Refusal::NotNew { .. } | Refusal::NoRoom | Refusal::Hasty { .. } => false,
+                    Refusal::SocketDown(_) | Refusal::NotNew { .. } | Refusal::NoRoom | Refusal::Crowded { .. } | Refusal::Hasty { .. } => false,
                 };
                 if !fine {
                     return Err(format!("invariant 9: {order:?} is refused for nothing: {why}"));
@@ -223,6 +260,35 @@ impl State {
                 Ok(())
             }
         }
+    }
+
+    /// A roll begins, by what is seen then.
+    fn begins(&mut self, setting: &Setting, plan: Plan, world: &World) {
+        let (slots, scope) = (plan.slots.clone(), plan.scope.clone());
+        self.roll = Roll::new(plan, world, NOW);
+        self.kept = Some(self.roll.clone());
+        let lacking = self.unserved(&slots);
+        let serves = |(worker, unit): &(&Instance, &Unit)| unit.life == Life::Up && scope.has(worker.slot);
+        let floor = self.units.all.iter().filter(serves).count();
+        let Basis { causes, target, words, .. } = self.basis;
+        let asked = self.basis.asked.take();
+        self.basis = Basis { first: slots.clone(), lacking, causes, target, words, floor, asked, ..Basis::default() };
+        self.unheard = false;
+        self.serve(setting, slots);
+        self.basis.passed = self.terms(setting).canaries() == 0;
+    }
+
+    /// The hook ends, and the roll begins: what was read before is long past.
+    pub fn hook_ends(&mut self, setting: &Setting) {
+        self.hooked = false;
+        if self.handle_left {
+            self.over = Some("Overtaken");
+            return;
+        }
+        let world = self.units.read();
+        self.hear_reading();
+        self.begins(setting, self.roll.plan().clone(), &world);
+        self.unheard = self.wanted != self.basis.slots;
     }
 
     /// Everything is read: what the master knows then.
@@ -283,45 +349,50 @@ impl State {
         }
     }
 
-    /// The master judges what it is told, with a reading behind that; what it does then goes as its fate will.
+    /// The master judges what it is told, with a reading behind that; what it does then goes as its fate will. Whether that was to
+    /// be written down, and how many calls it made.
     ///
     /// As `execute` has it: first the disk, then the calls.
-    pub fn judge(mut self, setting: &Setting, told: Option<Event>, fate: Fate) -> Result<(Self, usize), String> {
+    pub fn judge(mut self, setting: &Setting, told: Option<Event>, fate: Fate) -> Result<(Self, bool, usize), String> {
         let blind = fate == Fate::Blind;
-        if let (true, Some(Event::JobEnded { instance, state, .. })) = (blind, &told)
-            && let Some(unit) = self.units.all.get_mut(instance)
-        {
-            unit.told = if *state == ActiveState::Active { unit.told.max(Told::Up) } else { Told::NotUp };
+        let (back, paused) = (self.is_back(), self.is_paused());
+        if matches!(told, Some(Event::Resume)) {
+            self.basis.failed = false;
         }
         let events = if blind {
-            vec![told.unwrap_or(Event::Timer)]
+            // What is told is kept until the next reading, as if it were told then.
+            Vec::new()
         } else if self.handle_left {
             vec![Event::HandleLeft]
         } else {
             self.hear_reading();
-            told.into_iter().chain([Event::World(self.units.read())]).collect()
+            let count = |worker: Instance| (worker, self.units.all.get(&worker).map_or(0, |unit| unit.restarts.into()));
+            let counts: BTreeMap<Instance, u32> = self.roll.on_trial().into_iter().map(count).collect();
+            let counts = Some(counts).filter(|counts| !counts.is_empty()).map(Event::Restarts);
+            told.clone().into_iter().chain(counts).chain([Event::World(self.units.read())]).collect()
         };
-        self.basis.unseen = blind && (self.handle_left || self.basis.hurts > 0);
-        let back = self.is_back();
-        let mut actions = self.roll.steps(events, NOW);
-        let mut lost = if blind { self.forgo(&mut actions) } else { Vec::new() };
-        while !lost.is_empty() {
-            actions.extend(lost.into_iter().flat_map(|lost| self.roll.step(lost, NOW)));
-            lost = self.forgo(&mut actions);
+        // What a paused roll does not judge, its canaries have yet to show.
+        if !blind && (!paused || matches!(told, Some(Event::Resume))) {
+            self.see_canaries(setting, !self.handle_left);
         }
-        if actions.iter().any(|action| is_call(action) || matches!(action, Action::Ended(_))) {
-            if fate != Fate::Unwritten {
-                self.kept = Some(self.roll.clone());
-            } else if matches!(self.roll.phase(), Phase::Forward { .. }) {
-                for lost in self.forgo(&mut actions) {
-                    self.roll.step(lost, NOW);
-                }
-                actions.extend(self.roll.step(Event::Abort { reason: "the disk is full".into() }, NOW));
-            }
+        self.basis.unseen = blind && (self.handle_left || self.basis.hurts > 0);
+        let mut actions = if blind { self.roll.unseen(NOW) } else { self.roll.steps(events, NOW) };
+        let written = actions.iter().any(is_written);
+        if written && fate != Fate::Unwritten {
+            self.kept = Some(self.roll.clone());
+        } else if written && matches!(self.roll.phase(), Phase::Forward { .. }) {
+            let lost = self.forgo(&mut actions);
+            let abort = Event::Abort { reason: "the disk is full".into() };
+            actions.extend(self.roll.steps(lost.into_iter().chain([abort]), NOW));
         }
         let calls = actions.iter().filter(|action| is_call(action)).count();
+        if fate == Fate::Unwritten && calls > 0 && !self.is_back() && !matches!(self.roll.phase(), Phase::Ended(_)) {
+            return Err(format!("invariant 7: it could not be written down, and yet: {actions:?}"));
+        }
+        laws::rests_while_paused(paused, &actions)?;
+        self.heeds_canaries()?;
         self.carry_out(setting, actions, fate, back)?;
-        Ok((self, calls))
+        Ok((self, written, calls))
     }
 
     /// As `execute::forgo`: no call is made, and the roll is to be told so.
@@ -358,7 +429,7 @@ impl State {
                 }
                 Action::Ended(outcome) => return self.ended(setting, &outcome),
                 Action::Start(worker) => {
-                    self.may_start(setting, &worker)?;
+                    self.may_start(setting, &worker, back)?;
                     (Verb::Start, worker)
                 }
                 Action::Stop(worker) => {
@@ -389,8 +460,12 @@ impl State {
                 unit.new |= verb == Verb::Start && !back;
             }
         }
-        self.waits_for_something(wakes)?;
-        self.keeps_nobody_useless()
+        // Blind, it tries again within seconds, and by its deadline.
+        let tries = fate == Fate::Blind && self.roll.until().is_some() && wakes == self.roll.until();
+        if !tries {
+            self.waits_for_something(wakes)?;
+        }
+        laws::keeps_nobody_useless(&self.roll)
     }
 
     fn ended(&mut self, setting: &Setting, outcome: &Outcome) -> Result<(), String> {
@@ -426,4 +501,10 @@ pub fn telling(worker: Instance, verb: Verb, end: End, now: ActiveState, stale: 
 
 fn is_call(action: &Action) -> bool {
     matches!(action, Action::Start(_) | Action::Stop(_))
+}
+
+/// As `execute::is_written`.
+fn is_written(action: &Action) -> bool {
+    let turn = |step: &Step| matches!(step, Step::Paused(_) | Step::Resumed | Step::Baking(..) | Step::Passed(_));
+    is_call(action) || matches!(action, Action::Ended(_)) || matches!(action, Action::Progress(step) if turn(step))
 }

@@ -4,6 +4,7 @@
 
 use std::fmt::Write as _;
 
+use crate::config::settings::{Amount, OnFailure};
 use crate::moves::Blow;
 use crate::search::explore;
 use crate::state::{Old, Setting};
@@ -11,9 +12,9 @@ use crate::state::{Old, Setting};
 /// Kinds of blows, as the document has them.
 const ANY: &str = "any";
 
-/// The world of the issue: 4 slots, surge 2, unavailable 1.
-fn four(blows: &'static [Blow]) -> Setting {
-    Setting { kinds: blows, ..Setting::of(4, 2, 1, 1) }
+/// The world of the issue: 4 slots, surge 2, unavailable 1, canary 1; and no room for more workers than these at once.
+fn four(blows: u8) -> Setting {
+    Setting::of(4, 2, 1, blows).canary(1).live(6)
 }
 
 fn odd(old: &[Old]) -> Setting {
@@ -31,27 +32,33 @@ fn few() -> Vec<Setting> {
         odd(&[Ill, Up]),
         odd(&[Twice, Draining]),
         Setting::of(1, 1, 0, 2),
+        Setting::of(2, 1, 0, 1).canary(1).live(3),
+        Setting::of(2, 1, 0, 1).canary(2).pausing(),
+        Setting { hook: true, ..Setting::of(2, 1, 1, 1).canary(1) },
+        Setting::of(1, 1, 0, 2).canary(1).live(2).pausing(),
     ]
 }
 
 fn quick() -> Vec<Setting> {
     let mut all = few();
-    all.push(Setting { blows: 0, ..four(&Blow::ALL) });
+    all.push(Setting { merged: false, ..Setting::of(2, 1, 0, 1).canary(1).live(3) });
+    all.push(four(0));
+    all.push(Setting { kinds: &[Blow::Death], ..four(1).pausing() });
+    all.push(Setting::of(3, 1, 0, 1).canary(1).live(4));
     all
 }
 
 fn deep() -> Vec<Setting> {
+    let of = |kinds, blows| Setting { kinds, ..four(blows).pausing() };
     vec![
-        Setting::of(3, 1, 0, 1),
-        Setting::of(2, 1, 0, 2),
-        four(&[Blow::Death, Blow::Abort, Blow::Stop, Blow::Late]),
-        four(&[Blow::Hurt]),
-        four(&[Blow::Bus]),
-        four(&[Blow::Resize]),
-        four(&[Blow::Reload]),
-        Setting::of(3, 2, 1, 1),
-        Setting::of(2, 1, 1, 2),
-        Setting::of(1, 1, 0, 3),
+        Setting::of(2, 1, 0, 2).canary(1).live(3),
+        Setting::of(3, 2, 1, 1).canary(2),
+        of(&[Blow::Death, Blow::Pause], 2),
+        of(&[Blow::Death], 2),
+        of(&[Blow::Pause], 2),
+        four(1),
+        four(1).pausing(),
+        Setting { hook: true, ..four(1) },
     ]
 }
 
@@ -110,6 +117,19 @@ impl Setting {
         let kinds: Vec<String> = self.kinds.iter().map(|blow| format!("{blow:?}").to_lowercase()).collect();
         let kinds = if self.kinds.len() == Blow::KINDS { ANY.to_owned() } else { kinds.join(", ") };
         let blows = if self.blows == 0 { "no blow".into() } else { format!("{} of {kinds}", self.blows) };
-        format!("{slots}{more}, surge {}, unavailable {}; {blows}", self.surge(), self.unavailable())
+        let mut bounds = format!("{slots}{more}, surge {}, unavailable {}", self.surge(), self.unavailable());
+        if let Amount::Count(canary @ 1..) = self.reload.canary {
+            bounds.push_str(&format!(", canary {canary}"));
+        }
+        if let Some(Amount::Count(live)) = self.reload.max_live {
+            bounds.push_str(&format!(", max_live {live}"));
+        }
+        let odd = [
+            (self.reload.on_failure == OnFailure::Pause, ", a failure pauses"),
+            (self.hook, ", a hook"),
+            (!self.merged, ", no two moves in one"),
+        ];
+        bounds.extend(odd.into_iter().filter(|(is, _)| *is).map(|(_, words)| words));
+        format!("{bounds}; {blows}")
     }
 }

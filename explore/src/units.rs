@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::names::Instance;
+use crate::roll::laws::Told;
 use crate::roll::stage::{Sight, World};
 use crate::systemd::{ActiveState, JobEnd, Verb};
 
@@ -21,15 +22,6 @@ pub enum Life {
     Down,
 }
 
-/// What the master was last told of a worker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Told {
-    NotUp,
-    Up,
-    /// And that was `min_ready` ago.
-    Soaked,
-}
-
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Unit {
     pub life: Life,
@@ -43,11 +35,16 @@ pub struct Unit {
     /// The roll has started it on its way forward.
     pub new: bool,
     pub told: Told,
+    /// How often systemd has restarted it by itself.
+    pub restarts: u8,
+    /// A person has asked it to stop.
+    pub by_hand: bool,
 }
 
 impl Unit {
     pub fn new(life: Life) -> Self {
-        Self { life, job: None, heard: false, retiring: false, unwanted: false, new: false, told: Told::NotUp }
+        let told = Told::NotUp;
+        Self { life, job: None, heard: false, retiring: false, unwanted: false, new: false, told, restarts: 0, by_hand: false }
     }
 
     pub fn state(&self) -> ActiveState {
@@ -171,7 +168,10 @@ impl Units {
                 unit.life = Life::Up;
                 self.end_job(worker, JobEnd::Done);
             }
-            (Life::Delayed, _) => (unit.life, unit.job) = (Life::Starting, Some(Verb::Start)),
+            (Life::Delayed, _) => {
+                (unit.life, unit.job) = (Life::Starting, Some(Verb::Start));
+                unit.restarts += 1;
+            }
             (Life::Ill, Some(_)) => self.end_job(worker, JobEnd::Failed),
             (Life::Down, Some(Verb::Start)) => {
                 *unit = Unit { job: unit.job, heard: unit.heard, new: unit.new, ..Unit::new(Life::Starting) };

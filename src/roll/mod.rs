@@ -31,6 +31,8 @@ pub mod words;
 
 #[cfg(test)]
 mod history;
+#[cfg(test)]
+mod laws;
 
 pub use execute::{Clock, Deps, Keeper, Limits, execute};
 pub use machine::{Phase, Roll};

@@ -9,6 +9,7 @@ use super::blows::Threat;
 use super::invariants::Basis;
 use super::world::{Due, OLD, Units};
 use crate::names::{Generation, Instance, Slot};
+use crate::roll::laws;
 use crate::roll::machine::{Phase, Roll};
 use crate::roll::order::Order;
 use crate::roll::plan::{self, Plan, Refusal, Scope, Target, Version, Wish};
@@ -249,7 +250,7 @@ impl History<'_> {
         self.kept = self.roll.clone();
         self.basis = Basis::new(slots.clone(), self.unserved(&slots), self.handle);
         self.serve(slots);
-        self.basis.live = self.live_at_most(self.wanted.len());
+        self.basis.target = self.wanted.len();
         self.bound();
         self.world.at(self.world.now, Due::Read);
         Ok(())
@@ -290,13 +291,13 @@ impl History<'_> {
     }
 
     fn step(&mut self, event: Event) -> Result<(), String> {
-        let mut back = matches!(self.roll.phase(), Phase::Back { .. });
+        let (mut back, paused) = (matches!(self.roll.phase(), Phase::Back { .. }), matches!(self.roll.phase(), Phase::Paused { .. }));
         let now = self.world.now;
         if !matches!(event, Event::World(_) | Event::Timer) {
             self.world.say(|| format!("> {event:?}"));
         }
-        // Nobody judges them in a pause, nor behind it by what they were in it.
-        if !matches!(self.roll.phase(), Phase::Paused { .. }) || event == Event::Resume {
+        // What a paused roll does not judge, its canaries have yet to show.
+        if !paused || event == Event::Resume {
             self.see_canaries();
         }
         let actions = self.roll.step(event, now);
@@ -307,9 +308,7 @@ impl History<'_> {
         if actions.iter().any(written) {
             self.kept = self.roll.clone();
         }
-        if matches!(self.roll.phase(), Phase::Paused { .. }) && actions.iter().any(call) {
-            return Err(format!("paused, and yet {actions:?}"));
-        }
+        laws::rests_while_paused(paused, &actions)?;
         let mut woken = false;
         for action in actions {
             match action {
@@ -335,7 +334,7 @@ impl History<'_> {
                 }
                 Action::Ended(outcome) => return self.ended(&outcome),
                 Action::Start(instance) => {
-                    self.may_start(&instance)?;
+                    self.may_start(&instance, back)?;
                     if !back {
                         self.basis.started.insert(instance);
                     }
@@ -355,7 +354,7 @@ impl History<'_> {
         if !woken {
             return Err("invariant 8: a wait without a deadline".into());
         }
-        self.keeps_nobody_useless()?;
+        laws::keeps_nobody_useless(&self.roll)?;
         self.nothing_lost()
     }
 
@@ -370,11 +369,7 @@ impl History<'_> {
     fn ended(&mut self, outcome: &Outcome) -> Result<(), String> {
         self.world.say(|| format!("< {outcome:?}"));
         self.fine_end(outcome)?;
-        for event in [Event::Timer, Event::World(self.world.read()), Event::HandleLeft, Event::Abort { reason: String::new() }] {
-            if !self.roll.clone().step(event, self.world.now).is_empty() {
-                return Err("it acts after its end".into());
-            }
-        }
+        laws::is_over(&self.roll, self.world.read(), self.world.now)?;
         self.right_answer(outcome)?;
         self.life += 1;
         self.starting.clear();

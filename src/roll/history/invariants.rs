@@ -1,13 +1,13 @@
-//! The invariants, held against what the world is and what the master was told of it.
+//! What the laws of a roll are held against: what the world is and what the master was told of it.
 
 use std::collections::BTreeSet;
 
 use super::check::{Asked, History};
 use super::world::{OLD, Unit};
 use super::{Fate, Old};
-use crate::config::settings::{Amount, Reload};
+use crate::config::settings::Reload;
 use crate::names::{Instance, Slot};
-use crate::roll::machine::Phase;
+use crate::roll::laws::{Case, Causes, Seen, Terms, Told};
 use crate::roll::plan::{Plan, Scope, Version};
 use crate::roll::words::Outcome;
 use crate::systemd::ActiveState;
@@ -31,8 +31,8 @@ pub(super) struct Basis {
     pub retired: BTreeSet<Instance>,
     /// As many new ones as there were to be canaries have been ready for as long as they were to be.
     passed: bool,
-    /// How many may live, of a roll of single slots.
-    pub live: usize,
+    /// How many slots the app had when it began.
+    pub target: usize,
     /// Somebody else had a hand in it; somebody wanted it to end.
     pub touched: bool,
     pub aborted: bool,
@@ -50,56 +50,54 @@ impl History<'_> {
         if from.generation == to.generation { self.basis.started.contains(worker) } else { worker.generation == to.generation }
     }
 
-    /// `max_surge` and `max_unavailable` in workers, by a sum of our own.
-    fn bounds(&self) -> (usize, usize) {
-        let (Reload { max_surge, max_unavailable, .. }, count) = (self.scenario.reload, self.basis.slots.len());
-        let share = |amount, rest| match amount {
-            Amount::Count(number) => usize::from(number),
-            Amount::Percent(share) => (count * usize::from(share) + rest) / 100,
-        };
-        match (share(max_surge, 99), share(max_unavailable, 0).min(count)) {
-            (surge, _) if self.roll.plan().scope != Scope::App => (surge.max(1), 0),
-            (0, unavailable) => (0, unavailable.max(1)),
-            both => both,
-        }
+    fn terms(&self) -> Terms<'_> {
+        let Basis { slots, first, target, .. } = &self.basis;
+        Terms { scope: &self.roll.plan().scope, reload: &self.scenario.reload, slots, first, target: *target }
     }
 
-    /// How many canaries there are to be, and for how long.
-    fn canaries(&self) -> (usize, u64) {
-        let (Reload { canary, bake, min_ready, .. }, count) = (self.scenario.reload, self.basis.slots.len());
-        if self.roll.plan().scope != Scope::App {
-            return (0, 0);
-        }
-        let share = match canary {
-            Amount::Count(number) => usize::from(number),
-            // Of the slots when it began.
-            Amount::Percent(share) => (self.basis.first.len() * usize::from(share)).div_ceil(100),
-        };
-        (share.min(self.basis.first.len()).min(count), u64::try_from(bake.max(min_ready).as_millis()).unwrap())
+    fn floor(&self) -> usize {
+        self.terms().floor()
     }
 
-    /// `max_live`, of so many workers wanted: never less than a roll needs.
-    pub(super) fn live_at_most(&self, wanted: usize) -> usize {
-        let asked = match self.scenario.reload.max_live {
-            None => wanted * 2,
-            Some(Amount::Count(number)) => number.into(),
-            Some(Amount::Percent(share)) => (wanted * usize::from(share)).div_ceil(100),
+    /// How things stand; at the end those stand that were told to.
+    fn case(&self, end: bool) -> Case<'_> {
+        let Plan { from, to, .. } = self.roll.plan();
+        let seen = |worker: &Instance| {
+            let told = self.told.get(worker).map(|told| told.0);
+            let unit = self.world.units.get(worker).filter(|unit| !matches!(unit.state, ActiveState::Inactive | ActiveState::Failed));
+            let up_or_coming = |state| matches!(state, ActiveState::Active | ActiveState::Activating);
+            // One that a person started, and that was not told yet.
+            let unseen = self.by_hand.contains(worker) && !self.starting.contains(worker) && !told.is_some_and(up_or_coming);
+            let leaves = unit.is_some_and(|unit| unit.state == ActiveState::Deactivating && self.world.retiring.contains(worker));
+            Seen {
+                new: self.is_new(worker),
+                kept: self.is_kept(worker),
+                told: match told {
+                    Some(ActiveState::Active) if self.told_soaked(worker) => Told::Soaked,
+                    Some(ActiveState::Active) => Told::Up,
+                    _ => Told::NotUp,
+                },
+                stands: if end { told.is_some_and(up_or_coming) } else { unit.is_some_and(|unit| up_or_coming(unit.state)) && !unseen },
+                lives: unit.is_some() && !self.by_hand.contains(worker),
+                ends: leaves || told == Some(ActiveState::Deactivating),
+                joins: from == to && self.by_hand.contains(worker) && self.basis.lacking.contains(&worker.slot),
+            }
         };
-        asked.max(wanted + self.bounds().0.max(self.canaries().0))
+        let workers = self.told.keys().chain(self.world.units.keys()).map(|worker| (*worker, seen(worker))).collect();
+        let (passed, stopped) = (self.basis.passed, self.stopped());
+        Case { terms: self.terms(), lacking: &self.basis.lacking, stopped, passed, workers }
     }
 
     /// Whether the canaries have been seen to be fit.
     pub(super) fn see_canaries(&mut self) {
-        let (count, bake) = self.canaries();
-        let fit = |worker: &&Instance| {
-            let new = self.is_new(worker) && self.basis.slots.contains(&worker.slot);
-            new && self.told_up(worker) && self.world.now >= self.told[*worker].1 + bake
-        };
-        self.basis.passed |= self.remaining().filter(fit).count() >= count;
-    }
-
-    fn floor(&self) -> usize {
-        self.basis.slots.len().saturating_sub(self.bounds().1)
+        let up = || self.told.keys().filter(|worker| self.told_up(worker) && self.is_new(worker)).count();
+        if !self.basis.passed && up() >= self.terms().canaries() {
+            let Reload { bake, min_ready, .. } = self.scenario.reload;
+            let bake = u64::try_from(bake.max(min_ready).as_millis()).unwrap();
+            let bakes = |worker: &Instance, seen: &Seen| seen.told >= Told::Up && self.world.now >= self.told[worker].1 + bake;
+            let passed = self.case(false).have_passed(bakes);
+            self.basis.passed = passed;
+        }
     }
 
     /// Other slots are to be served: what lacks of that is nobody's doing.
@@ -162,96 +160,28 @@ impl History<'_> {
         self.unserved(&self.basis.slots).into_iter().filter(|slot| !ours(slot) && gone(slot)).collect()
     }
 
-    /// Whether a worker serves. A new one is a replacement where its slot is wanted, and so has to be soaked; where it is
-    /// none any more, it serves like an old one.
-    fn serves(&self, worker: &Instance) -> bool {
-        let replaces = self.is_new(worker) && self.basis.slots.contains(&worker.slot);
-        if replaces { self.told_soaked(worker) } else { self.told_up(worker) }
-    }
-
-    /// Whether a worker serves beside another of its slot, or where none is wanted: the roll may do with one less.
-    fn is_spare(&self, worker: &Instance) -> bool {
-        let beside = |other: &Instance| other.slot == worker.slot && other != worker && self.serves(other);
-        self.serves(worker) && (!self.basis.slots.contains(&worker.slot) || self.remaining().any(beside))
-    }
-
-    /// Invariants 1, 4 and 8.
+    /// What may stop, and what that takes of those that are ready.
     pub(super) fn may_stop(&mut self, instance: &Instance, back: bool) -> Result<(), String> {
-        if !self.roll.plan().scope.has(instance.slot) {
-            return Err(format!("invariant 8: {instance} is none of its business"));
+        let case = self.case(false);
+        case.may_stop(instance, back)?;
+        let short = case.terms.floor().saturating_sub(case.ready_without(instance));
+        drop(case);
+        if self.told_up(instance) {
+            self.basis.short = self.basis.short.max(short);
         }
-        if back && !self.is_new(instance) {
-            return Err(format!("invariant 8: on its way back it touches {instance}"));
-        }
-        if !self.told_up(instance) {
-            return Ok(());
-        }
-        let ready = self.remaining().filter(|other| *other != instance && self.told_up(other)).count();
-        let forgiven = if back { self.basis.lacking.union(&self.stopped()).count() } else { 0 };
-        if ready + forgiven < self.floor() {
-            return Err(format!("invariant 1: without {instance} only {ready} are ready"));
-        }
-        // Beside another old one that serves its slot, one is needed no more, canaries or not.
-        let doubled =
-            || self.remaining().any(|other| other != instance && other.slot == instance.slot && !self.is_new(other) && self.told_up(other));
-        if !back && !self.is_new(instance) && !self.basis.passed && self.basis.slots.contains(&instance.slot) && !doubled() {
-            return Err(format!("{instance} goes before the canaries have passed"));
-        }
-        let replaced = self.remaining().any(|other| other.slot == instance.slot && self.is_new(other) && self.told_soaked(other));
-        let enough = self.remaining().filter(|other| *other != instance && self.serves(other)).count() >= self.floor();
-        let spare = self.bounds().1 > 0 || self.remaining().any(|other| self.is_spare(other));
-        let none = !self.basis.slots.contains(&instance.slot);
-        let may_go = replaced || none || enough && spare;
-        if !back && !self.is_new(instance) && !may_go {
-            return Err(format!("invariant 4: {instance} goes before its replacement was ready for long enough"));
-        }
-        self.basis.short = self.basis.short.max(self.floor().saturating_sub(ready));
         Ok(())
     }
 
-    /// Invariants 2 and 7.
-    pub(super) fn may_start(&self, instance: &Instance) -> Result<(), String> {
+    /// What may start; and invariant 7.
+    pub(super) fn may_start(&self, instance: &Instance, back: bool) -> Result<(), String> {
+        let lives = |unit: &Unit| unit.job.is_some() || !matches!(unit.state, ActiveState::Inactive | ActiveState::Failed);
+        let told = self.told.get(instance).is_some_and(|told| matches!(told.0, ActiveState::Active | ActiveState::Activating));
         // One that a person started, and that was not told yet.
-        let unseen = |other: &Instance| {
-            let told = self.told.get(other).is_some_and(|told| matches!(told.0, ActiveState::Active | ActiveState::Activating));
-            self.by_hand.contains(other) && !self.starting.contains(other) && !told
-        };
-        let unit = self.world.units.get(instance).filter(|_| !unseen(instance));
-        if unit.is_some_and(|unit| unit.job.is_some() || !matches!(unit.state, ActiveState::Inactive | ActiveState::Failed)) {
+        let unseen = self.by_hand.contains(instance) && !self.starting.contains(instance) && !told;
+        if self.world.units.get(instance).is_some_and(|unit| lives(unit) && !unseen) {
             return Err(format!("invariant 7: {instance} is started twice"));
         }
-        let scope = &self.roll.plan().scope;
-        let stands = |other: &&Instance| {
-            let lives = matches!(self.world.state(other), ActiveState::Active | ActiveState::Activating);
-            lives && scope.has(other.slot) && self.is_kept(other) && !unseen(other)
-        };
-        let standing = self.world.units.keys().filter(stands).count();
-        let trying = !self.basis.passed && matches!(self.roll.phase(), Phase::Forward { .. });
-        let extra = if trying { self.bounds().0.max(self.canaries().0) } else { self.bounds().0 };
-        if standing >= self.basis.slots.len() + extra {
-            return Err(format!("invariant 2: {standing} stand and {instance} is started"));
-        }
-        let canaries = self.world.units.keys().filter(stands).filter(|other| self.is_new(other) && self.basis.slots.contains(&other.slot));
-        if trying && canaries.count() >= self.canaries().0 {
-            return Err(format!("{instance} is started before the canaries have passed"));
-        }
-        let lives = |(other, unit): &(&Instance, &Unit)| {
-            !matches!(unit.state, ActiveState::Inactive | ActiveState::Failed) && !self.by_hand.contains(*other)
-        };
-        let live = self.world.units.iter().filter(lives).count();
-        let most = if *scope == Scope::App { self.live_at_most(self.basis.slots.len()) } else { self.basis.live };
-        // Where nothing is on its way down, there is nothing to wait for.
-        let ends = |(other, unit): &(&Instance, &Unit)| {
-            let told = self.told.get(*other).is_some_and(|told| told.0 == ActiveState::Deactivating);
-            told || unit.state == ActiveState::Deactivating && self.world.retiring.contains(*other)
-        };
-        if live >= most && self.world.units.iter().filter(lives).any(|unit| ends(&unit)) {
-            return Err(format!("invariant 2: {live} live and {instance} is started"));
-        }
-        if !self.basis.slots.contains(&instance.slot) {
-            return Err(format!("{instance} is started, and its slot is none that is wanted"));
-        }
-        Ok(())
+        self.case(false).may_start(instance, back)
     }
 
     /// Invariant 1 as a client sees it, but for what somebody else has taken.
@@ -267,40 +197,20 @@ impl History<'_> {
 
     /// Invariant 5.
     pub(super) fn fine_end(&self, outcome: &Outcome) -> Result<(), String> {
-        let new = |instance: &&&Instance| self.is_new(instance);
-        let stands = |instance: &&Instance| matches!(self.told[*instance].0, ActiveState::Active | ActiveState::Activating);
-        let remaining: Vec<&Instance> = self.remaining().filter(stands).collect();
-        let (news, olds): (Vec<&Instance>, Vec<&Instance>) = remaining.iter().partition(new);
-        let wanted = |worker: &&Instance| self.basis.slots.contains(&worker.slot);
-        let served = |slot: &Slot| news.iter().any(|worker| worker.slot == *slot && self.told_soaked(worker));
         let fates = |version: Version| if version == OLD { &self.scenario.again } else { &self.scenario.new };
         let ill = |version| fates(version).iter().any(|fate| !matches!(fate, Fate::Ready(_)));
         let touched = self.basis.touched || self.scenario.old.contains(&Old::Ill);
         let Plan { from, to, .. } = *self.roll.plan();
-        let fine = match outcome {
-            Outcome::AllNew => {
-                // What a person started where nobody served, of the version that is wanted, is what the roll was to start.
-                let joined = |worker: &&Instance| {
-                    from == to && self.by_hand.contains(*worker) && self.basis.lacking.contains(&worker.slot) && wanted(worker)
-                };
-                let by_hand = |slot: &Slot| olds.iter().any(|worker| worker.slot == *slot);
-                olds.iter().all(joined) && news.iter().all(wanted) && self.basis.slots.iter().all(|slot| served(slot) || by_hand(slot))
-            }
-            Outcome::AllOld { reason } => {
-                let emptied = |slot: &&Slot| self.basis.retired.iter().any(|gone| gone.slot == **slot && !self.is_new(gone));
-                let by_hand = |slot: &Slot| self.by_hand.iter().any(|worker| worker.slot == *slot && !self.is_new(worker));
-                let back = |slot: &Slot| by_hand(slot) || olds.iter().any(|worker| worker.slot == *slot);
-                let cause = touched || self.basis.aborted || ill(to);
-                news.is_empty() && cause && !reason.is_empty() && self.basis.slots.iter().filter(emptied).all(back)
-            }
-            Outcome::Mixed { who, reason } => {
-                let named = remaining.iter().all(|worker| who.iter().any(|(named, _)| named == *worker));
-                // Only the old ones' own failure, or somebody else, may spoil the way back.
-                named && (touched || ill(from)) && !reason.is_empty()
-            }
-            Outcome::Overtaken => self.overtaken(),
+        let of_old = |workers: &BTreeSet<Instance>| workers.iter().filter(|it| !self.is_new(it)).map(|it| it.slot).collect();
+        let causes = Causes {
+            turned: touched || self.basis.aborted || ill(to),
+            // Only the old ones' own failure, or somebody else, may spoil the way back.
+            spoiled: touched || ill(from),
+            overtaken: self.overtaken(),
+            emptied: &of_old(&self.basis.retired),
+            by_hand: &of_old(&self.by_hand),
         };
-        if fine { Ok(()) } else { Err(format!("invariant 5: {outcome:?} with {news:?} and {olds:?}")) }
+        self.case(true).fine_end(outcome, &causes)
     }
 
     /// Invariant 9: the outcome goes to those who asked for this very roll.
@@ -335,15 +245,5 @@ impl History<'_> {
             return Err("invariant 6: more rolls were begun than asked for".into());
         }
         Ok(())
-    }
-
-    pub(super) fn keeps_nobody_useless(&self) -> Result<(), String> {
-        let back = matches!(self.roll.phase(), Phase::Back { .. });
-        let useless =
-            |(worker, known): &(&Instance, &crate::roll::stage::Worker)| back && self.is_new(worker) && known.stands() && !known.is_up();
-        match self.roll.workers().iter().find(useless) {
-            Some((worker, _)) => Err(format!("on its way back it keeps {worker}, which serves nobody")),
-            None => Ok(()),
-        }
     }
 }

@@ -25,20 +25,35 @@ impl Roll {
         }
     }
 
-    /// Of all rolls that will do the same from now on, one: no time but the two of each kind, no text.
-    pub fn make_canonical(&mut self, now: u64) {
+    /// Whether an end of a canary's may still count: going back it does not.
+    pub fn counts_ends(&self) -> bool {
+        self.is_trying()
+    }
+
+    /// Of all rolls that will do the same from now on, one: no time but the two of each kind, no text. Ends and restarts stay
+    /// where a judge asks for them.
+    pub fn make_canonical(&mut self, now: u64, counted: bool) {
+        let trying = self.is_trying();
         for known in self.workers.values_mut() {
             let soaked = known.is_soaked(self.plan.min_ready, now);
             if let Stage::Up { since } = &mut known.stage {
                 *since = if soaked { 0 } else { now };
             }
             // A judge asks whether it ever ended.
-            known.ends = known.ends.min(1);
+            known.ends = if trying { known.ends.min(1) } else { 0 };
+            known.restarts = if counted { known.restarts } else { 0 };
         }
-        if let Phase::Forward { until } | Phase::Back { until, .. } = &mut self.phase {
-            *until = if *until <= now { now } else { now.saturating_add(self.plan.deadline) };
+        match &mut self.phase {
+            Phase::Forward { until } | Phase::Back { until, .. } => {
+                *until = if *until <= now { now } else { now.saturating_add(self.plan.deadline) };
+            }
+            Phase::Paused { left, .. } => *left = if *left == 0 { 0 } else { self.plan.deadline },
+            Phase::Ended(_) => {}
         }
-        if let Phase::Back { reason, .. } | Phase::Ended(Outcome::AllOld { reason } | Outcome::Mixed { reason, .. }) = &mut self.phase {
+        if let Phase::Back { reason, .. }
+        | Phase::Paused { reason, .. }
+        | Phase::Ended(Outcome::AllOld { reason } | Outcome::Mixed { reason, .. }) = &mut self.phase
+        {
             reason.truncate(1);
         }
     }

@@ -140,8 +140,9 @@ impl Roll {
         if matches!(self.phase, Phase::Ended(_)) {
             return out;
         }
+        let paused = matches!(self.phase, Phase::Paused { .. });
         events.into_iter().for_each(|event| self.take_in(event, now, &mut out));
-        self.proceed(now, &mut out);
+        self.proceed(paused, now, &mut out);
         out
     }
 
@@ -299,13 +300,22 @@ impl Roll {
     }
 
     /// All moves that may be made now; then the end, or when to look again.
-    fn proceed(&mut self, now: u64, out: &mut Vec<Action>) {
+    fn proceed(&mut self, was_paused: bool, now: u64, out: &mut Vec<Action>) {
         self.try_out(now, out);
-        self.make_moves(now, out);
-        if self.until().is_some_and(|until| now >= until) && !self.is_reached(now) {
-            let full = if self.is_full() { ", while workers on their way down took up `max_live`" } else { "" };
-            self.give_up(format!("its time ran out after {} s{full}", self.plan.deadline / 1000), now, out);
+        if matches!(self.phase, Phase::Forward { .. }) {
+            // Ahead of the moves: what would be started now would be of no use, and a paused roll makes none.
+            if self.is_late(now) && !self.can_reach(now) {
+                self.run_out_of_time(now, out);
+            }
+            if was_paused && matches!(self.phase, Phase::Forward { .. }) {
+                self.try_failed_again(out);
+            }
             self.make_moves(now, out);
+        } else {
+            self.make_moves(now, out);
+            if self.is_late(now) && !self.is_reached(now) {
+                self.run_out_of_time(now, out);
+            }
         }
         if self.is_reached(now) {
             let outcome = match &self.phase {
@@ -325,6 +335,22 @@ impl Roll {
             Phase::Paused { .. } => out.push(Action::WakeAt(u64::MAX)),
             Phase::Ended(_) => {}
         }
+    }
+
+    fn is_late(&self, now: u64) -> bool {
+        self.until().is_some_and(|until| now >= until)
+    }
+
+    /// Whether the moves that may be made now are the last ones.
+    fn can_reach(&self, now: u64) -> bool {
+        let mut tried = self.clone();
+        tried.make_moves(now, &mut Vec::new());
+        tried.is_reached(now)
+    }
+
+    fn run_out_of_time(&mut self, now: u64, out: &mut Vec<Action>) {
+        let full = if self.is_full() { ", while workers on their way down took up `max_live`" } else { "" };
+        self.give_up(format!("its time ran out after {} s{full}", self.plan.deadline / 1000), now, out);
     }
 
     /// When workers will have been ready for long enough.
