@@ -52,7 +52,7 @@ mod tests {
     use crate::systemd::{ActiveState, JobEnd, Verb};
 
     fn world(workers: &[(&str, ActiveState)]) -> World {
-        workers.iter().map(|(name, state)| (name.parse().unwrap(), Sight { state: *state, starting: false })).collect()
+        workers.iter().map(|(name, state)| (name.parse().unwrap(), Sight { state: *state, ..Sight::NOTHING })).collect()
     }
 
     /// Of one slot, begun at 0.
