@@ -6,7 +6,7 @@ use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
 use std::path::Path;
 use std::process::{Command, Output};
 
-use super::cluster::{ADDRESS, SOON, cluster, installed, node};
+use super::cluster::{ADDRESS, SOON, app, cluster, installed, node};
 
 const NOBODY: u32 = 65534;
 const POLICY: &str = "/usr/sbin/policy-rc.d";
@@ -108,7 +108,9 @@ for directory in dev etc proc run usr var; do mkdir /mnt/$directory; mount --rbi
 for link in bin lib lib64; do ln -s usr/$link /mnt/$link; done
 exec chroot /mnt project-cluster package upgrade";
     let apart = |script: &'static str| ["unshare", "--mount", "sh", "-euc", script];
-    let cluster = installed(&node(2));
+    const SERVES: &str = "const { server, listen, port } = require('/srv/apps/common.js'); listen(server(), port());";
+    let cluster = installed(&app("api", 2, "node app.js 3000", "listen = 3000"));
+    cluster.program("v1", SERVES);
     assert_eq!(cluster.run(&apart(WITHOUT_PROC)).ok(), "", "there is no cluster, and no need of /proc to see that");
     cluster.cli(&["install", "--now"]).ok();
     let (master, workers) = (cluster.main_pid("project-cluster.service"), cluster.pids("api"));
@@ -140,8 +142,10 @@ exec chroot /mnt project-cluster package upgrade";
     assert!(kept.contains("forbids to start") && cluster.exists("/etc/systemd/system/project-cluster.service"), "{kept}");
     assert!(cluster.get(ADDRESS, "/").is_err());
     cluster.run(&["rm", POLICY]).ok();
+    // By a script that waits for no app, not for one that never gets ready either.
+    cluster.program("v1", "setInterval(() => {}, 1000)");
     cluster.run(&["project-cluster", "package", "upgrade"]).ok();
-    cluster.wait_for_http(ADDRESS);
+    cluster.wait_until("its app starts", SOON, || cluster.state("project-cluster@api.service") == "activating");
 }
 
 #[test]
