@@ -6,9 +6,11 @@
 
 Own code, since what is wanted is one format of Debian's and the notices of 130 crates: cargo-about would bring 300 crates of
 its own and a template. The crates are those of `cargo metadata` that are linked on Linux; what only builds, derives or tests
-is none of them. A licence with alternatives is taken as the first of PREFERRED.
+is none of them. A licence with alternatives is taken as the first of PREFERRED. What the toolchain links beside them is in
+copyright.toml.
 """
 
+import fnmatch
 import json
 import pathlib
 import re
@@ -28,11 +30,17 @@ BROUGHT = {
     "libsqlite3-sys": ("sqlite3/*", "none is claimed: D. Richard Hipp and the authors of SQLite have given it to all", "blessing"),
 }
 NAMES["blessing"] = "public-domain"
+TOOLCHAIN = tomllib.loads((HERE / "copyright.toml").read_text())
+NAMES.update({licence["spdx"]: licence["debian"] for licence in TOOLCHAIN["license"]})
 BLESSING = """ The author disclaims copyright to this source code. In place of a legal notice, here is a blessing:
  .
     May you do good and not evil.
     May you find forgiveness for yourself and forgive others.
     May you share freely, never taking more than you give."""
+# Whom a notice of years alone means, by the crate.
+MEANT = {"equivalent": "the authors of equivalent", "indexmap": "the authors of indexmap"}
+# What a compiler other than Rust's makes of a crate is seldom the crate's own.
+FOREIGN = {".c", ".cc", ".cpp", ".cxx", ".S", ".s", ".asm"}
 # What begins like a notice and is the text of a licence.
 TEXT = re.compile(r"copyright (notice|owner|holder|license|law|statement|interest)|\[yyyy\]|\{yyyy\}", re.IGNORECASE)
 
@@ -82,13 +90,31 @@ def notices(package):
             if re.match(r"(?i)copyright\b.*(\d{4}|\(c\)|©)|(?i:copyright) [^ ]+ ", line) and not TEXT.search(line) and line not in found:
                 found.append(line)
     authors = [re.sub(r" *<.*?>", "", author) for author in package["authors"]]
-    return list(dict.fromkeys(re.sub(r"(?i)^copyright( \(c\)| ©)?:? *", "", line) for line in found)) or authors or [f"the authors of {package['name']}"]
+    whose = list(dict.fromkeys(re.sub(r"(?i)^copyright( \(c\)| ©)?:? *", "", line) for line in found)) or authors or [f"the authors of {package['name']}"]
+    return [holder if re.search(r"[^\W\d_]", holder) else f"{holder} {meant(package['name'], holder)}" for holder in whose]
+
+
+def meant(name, notice):
+    return MEANT.get(name) or sys.exit(f"copyright: {name} is of {notice!r}, which names nobody: MEANT is to say who")
+
+
+def brought(package):
+    """What of the crate is others', as BROUGHT has it; ends where it has not all."""
+    below, whose, licence = BROUGHT.get(package["name"], (None, None, None))
+    directory = pathlib.Path(package["manifest_path"]).parent
+    for path in sorted(path.relative_to(directory) for path in directory.rglob("*") if path.suffix in FOREIGN):
+        if not below or not fnmatch.fnmatch(str(path), below):
+            sys.exit(f"copyright: {package['name']} brings {path}: BROUGHT is to say whose it is")
+    return below, whose, licence
 
 
 def text(licence, packages):
     """The words of a licence, as a crate that is under it has them, without its notice."""
     if licence == "blessing":
         return BLESSING
+    for known in TOOLCHAIN["license"]:
+        if known["spdx"] == licence:
+            return "\n".join(f" {line}" if line.strip() else " ." for line in known["text"].strip().splitlines())
     if licence == "Apache-2.0":
         # Debian has it, and wants no copy; other packages bring packaging/LICENSE.Apache-2.0.
         return " The full text is in /usr/share/common-licenses/Apache-2.0, or beside this file."
@@ -122,8 +148,8 @@ def document():
     parts = ["\n".join([
         "Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/",
         "Upstream-Name: project-cluster",
-        "Comment: Made by packaging/copyright.py from Cargo.lock. The stanzas below crates/ are of",
-        " the libraries that are linked into usr/bin/project-cluster.",
+        "Comment: Made by packaging/copyright.py from Cargo.lock. The stanzas below crates/, and those behind",
+        " them, are of the libraries that are linked into usr/bin/project-cluster.",
     ]), stanza("*", [holder], "Expat")]
     used = {"MIT": []}
     for package in packages:
@@ -134,11 +160,18 @@ def document():
         names = " and ".join(dict.fromkeys(NAMES.get(licence, licence) for licence in chosen))
         place = f"crates/{package['name']}-{package['version']}"
         parts.append(stanza(f"{place}/*", notices(package), names))
-        if brought := BROUGHT.get(package["name"]):
-            below, whose, licence = brought
+        below, whose, licence = brought(package)
+        if below:
             used.setdefault(licence, []).append(package)
             ALL.add(licence)
             parts.append(stanza(f"{place}/{below}", [whose], NAMES[licence]))
+    for part in TOOLCHAIN["linked"]:
+        for licence in part["license"]:
+            used.setdefault(licence, [])
+        if part.get("packaged", True):
+            ALL.update(part["license"])
+        names = " and ".join(NAMES.get(licence, licence) for licence in part["license"])
+        parts.append(stanza(part["files"], part["copyright"], names, part.get("comment")))
     for licence in sorted(used):
         parts.append(f"License: {NAMES.get(licence, licence)}\n{text(licence, used[licence])}")
     return "\n\n".join(parts) + "\n"

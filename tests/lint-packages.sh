@@ -16,7 +16,7 @@ program=target/package/deb/usr/bin/project-cluster
 
 size=$(stat --format %s "$program")
 echo "program: $size bytes; .deb: $(stat --format %s "$deb"); .rpm: $(stat --format %s "$rpm")"
-[ "$size" -lt $((8 * 1024 * 1024)) ] || fail "the program has 8 MB or more"
+[ "$size" -lt 8000000 ] || fail "the program has 8 MB or more"
 
 dynamic=$(readelf --dynamic --wide "$program")
 echo "linked to: $(echo "$dynamic" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' | paste -sd ' ')"
@@ -61,3 +61,26 @@ cmp "$deb" "$elsewhere/$deb" || fail "the .deb is another one when it is built e
 cmp "$rpm" "$elsewhere/$rpm" || fail "the .rpm is another one when it is built elsewhere"
 sha256sum "$deb" "$rpm"
 echo "reproducible: two builds in different folders are the same, bit by bit"
+
+# The tarball, where the toolchain can make it; else what it says is missing.
+sysroot=$(rustc --print sysroot)
+musl=$(uname -m)-unknown-linux-musl
+if [ -d "$sysroot/lib/rustlib/$musl" ] && command -v musl-gcc > /dev/null; then
+    rm -rf target/tarball "$elsewhere/target/tarball"
+    make --no-print-directory tarball > /dev/null
+    (umask 077 && TZ=Asia/Tokyo LC_ALL=C make --directory "$elsewhere" --no-print-directory tarball > /dev/null)
+    tarball=$(echo target/tarball/*.tar.gz)
+    cmp "$tarball" "$elsewhere/$tarball" || fail "the tarball is another one when it is built elsewhere"
+    mkdir "$unpacked/tarball"
+    tar --extract --file "$tarball" --directory "$unpacked/tarball"
+    program=$unpacked/tarball/usr/local/bin/project-cluster
+    readelf --dynamic --wide "$program" | grep '(NEEDED)' && fail "the tarball's program needs a library"
+    readelf --program-headers --wide "$program" | grep INTERP && fail "the tarball's program needs a loader"
+    sha256sum "$tarball"
+    echo "tarball: needs no library and no loader, and two builds are the same, bit by bit"
+else
+    said=$(make --no-print-directory tarball 2>&1 > /dev/null) && fail "make tarball ends well without $musl or musl-gcc"
+    if [ -d "$sysroot/lib/rustlib/$musl" ]; then missing="musl-gcc compiles SQLite"; else missing="the toolchain has no $musl: 'rustup target add $musl'"; fi
+    [[ $said == *"make tarball: $missing"* ]] || fail "make tarball does not say what is missing: $said"
+    echo "tarball: not made here: $(echo "$said" | head -n 1)"
+fi

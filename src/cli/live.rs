@@ -14,10 +14,20 @@ use crate::units::install::{Live, LiveError};
 /// A target waits for its apps, and an app's start is bounded by its own limits: this is only for a PID 1 that hangs.
 const LIMIT: Duration = Duration::from_secs(3600);
 
+/// A package manager waits for its scripts with all other packages behind them: as long as systemd gives a service by default.
+const OF_A_PACKAGE: Duration = Duration::from_secs(90);
+
+/// What `userdel` and `groupdel` end with where there is no such user or group.
+const UNKNOWN: i32 = 6;
+
 /// The running systemd.
 pub(crate) struct Running<'a> {
     runtime: &'a Runtime,
     bus: Bus,
+    /// For what is started and restarted.
+    limit: Duration,
+    /// Whether a target is waited for, which waits for its apps.
+    waits: bool,
 }
 
 impl<'a> Running<'a> {
@@ -30,7 +40,12 @@ impl<'a> Running<'a> {
             return Err(LiveError(why));
         }
         let bus = runtime.block_on(Bus::private(&place.paths)).map_err(error)?;
-        Ok(Self { runtime, bus })
+        Ok(Self { runtime, bus, limit: LIMIT, waits: true })
+    }
+
+    /// The same for a package's script: it waits for no app, and for a master not long.
+    pub fn for_a_package(self) -> Self {
+        Self { limit: OF_A_PACKAGE, waits: false, ..self }
     }
 
     /// Tells the master that its settings changed. One that does not run reads them when it starts.
@@ -53,7 +68,7 @@ impl<'a> Running<'a> {
     }
 
     fn brought_up(&self, verb: Verb, unit: &str) -> Result<(), LiveError> {
-        match self.runtime.block_on(self.bus.job(verb, unit, LIMIT)).map_err(error)? {
+        match self.runtime.block_on(self.bus.job(verb, unit, self.limit)).map_err(error)? {
             JobEnd::Done => Ok(()),
             end => Err(LiveError(format!("{unit} did not start ({end:?}): `systemctl status {unit}`"))),
         }
@@ -90,6 +105,9 @@ impl Live for Running<'_> {
     }
 
     fn start(&self, unit: &str) -> Result<(), LiveError> {
+        if !self.waits && Path::new(unit).extension().is_some_and(|kind| kind == "target") {
+            return self.begin(unit);
+        }
         self.brought_up(Verb::Start, unit)
     }
 
@@ -108,12 +126,12 @@ impl Live for Running<'_> {
     }
 
     fn remove_user(&self, name: &str) -> Result<(), LiveError> {
-        // The group of the same name goes with it (`userdel(8)`, USERGROUPS_ENAB), unless somebody else is in it.
-        match tool(Command::new("userdel").arg(name)) {
-            Ok(()) => Ok(()),
-            Err(why) if why.0.contains("does not exist") => Ok(()),
-            Err(why) => Err(why),
-        }
+        // Each alone may have been left by a run that was cut off. `userdel` takes the group of the same name with it, but not
+        // one that an operator is in (`userdel(8)`, USERGROUPS_ENAB).
+        ["userdel", "groupdel"].into_iter().try_for_each(|tool| {
+            let (done, ended) = run(Command::new(tool).arg(name));
+            if ended == Some(UNKNOWN) { Ok(()) } else { done }
+        })
     }
 }
 
@@ -123,10 +141,18 @@ fn error(why: impl std::fmt::Display) -> LiveError {
 
 /// Runs a tool of the system; what it says is the error.
 fn tool(command: &mut Command) -> Result<(), LiveError> {
+    run(command).0
+}
+
+/// The same, with the number that it ended with.
+fn run(command: &mut Command) -> (Result<(), LiveError>, Option<i32>) {
     let name = command.get_program().to_string_lossy().into_owned();
-    let output = command.stdin(Stdio::null()).output().map_err(|why| LiveError(format!("{name} cannot be run: {why}")))?;
-    if output.status.success() {
-        return Ok(());
+    match command.stdin(Stdio::null()).output() {
+        Err(why) => (Err(LiveError(format!("{name} cannot be run: {why}"))), None),
+        Ok(output) if output.status.success() => (Ok(()), Some(0)),
+        Ok(output) => {
+            let said = crate::journal::clean(&String::from_utf8_lossy(&output.stderr)).join("; ");
+            (Err(LiveError(format!("{name}: {said}"))), output.status.code())
+        }
     }
-    Err(LiveError(format!("{name}: {}", crate::journal::clean(&String::from_utf8_lossy(&output.stderr)).join("; "))))
 }

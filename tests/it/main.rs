@@ -41,6 +41,7 @@ mod rollback;
 mod rootless;
 mod sandbox;
 mod schemathesis;
+mod scripts;
 mod secrets;
 mod security;
 mod steer;
