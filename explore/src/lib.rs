@@ -17,7 +17,7 @@ pub use project_cluster::{config, names, systemd};
 #[path = "../../src/roll"]
 pub mod roll {
     pub mod diagram;
-    #[cfg(all(test, feature = "histories"))]
+    #[cfg(test)]
     mod history;
     pub mod judge;
     #[cfg(test)]

@@ -251,7 +251,7 @@ impl State {
                 let fine = match why {
                     Refusal::NothingRuns => world.values().all(|sight| sight.state == ActiveState::Inactive),
                     Refusal::NoneWanted => self.wanted.is_empty(),
-                    Refusal::SocketDown(_) | Refusal::NotNew { .. } | Refusal::NoRoom | Refusal::Crowded { .. } | Refusal::Hasty { .. } => false,
+                    Refusal::SocketDown(_) | Refusal::NotNew { .. } | Refusal::NoRoom | Refusal::Hasty { .. } => false,
                 };
                 if !fine {
                     return Err(format!("invariant 9: {order:?} is refused for nothing: {why}"));
@@ -460,11 +460,11 @@ impl State {
                 unit.new |= verb == Verb::Start && !back;
             }
         }
-        // Blind, it tries again within seconds, and by its deadline.
-        let tries = fate == Fate::Blind && self.roll.until().is_some() && wakes == self.roll.until();
-        if !tries {
-            self.waits_for_something(wakes)?;
+        // Blind, it makes no move; it tries again within seconds, and by its deadline.
+        if fate == Fate::Blind && self.roll.until().is_some() && wakes == self.roll.until() {
+            return Ok(());
         }
+        self.waits_for_something(wakes)?;
         laws::keeps_nobody_useless(&self.roll)
     }
 

@@ -171,16 +171,6 @@ pub enum Refusal {
     /// A canary would have to take an old worker's place.
     #[error("a canary stands beside all old workers, and max_surge is 0: there is no room for it")]
     NoRoom,
-    /// More workers than somebody has allowed.
-    #[error("{canary} canaries beside {slots} workers are more than max_live, {live}")]
-    Crowded {
-        /// Canaries asked for.
-        canary: usize,
-        /// Workers that go on beside them.
-        slots: usize,
-        /// How many may live.
-        live: usize,
-    },
     /// No canary could ever pass.
     #[error("canaries are to be watched for {bake} s, and the whole roll may take {deadline} s")]
     Hasty {
@@ -252,9 +242,6 @@ pub fn plan(wish: &Wish<'_>) -> Result<Plan, Refusal> {
     }
     if canary > 0 && target.surge == 0 {
         return Err(Refusal::NoRoom);
-    }
-    if canary > 0 && target.slots.len() + canary > target.live {
-        return Err(Refusal::Crowded { canary, slots: target.slots.len(), live: target.live });
     }
     if canary > 0 && bake >= deadline {
         return Err(Refusal::Hasty { bake: bake / 1000, deadline: deadline / 1000 });
@@ -346,9 +333,6 @@ mod tests {
         assert_eq!(plan(&Wish { sockets_down: &sockets, ..wish.clone() }), Err(Refusal::SocketDown("a.socket".into())));
         let refused = plan(&Wish { to: version(4), ..wish.clone() });
         assert_eq!(refused, Err(Refusal::NotNew { wished: Generation(4), seen: Generation(4) }));
-        let eager = Reload { canary: Count(2), max_live: Some(Count(3)), ..reload.clone() };
-        let refused = plan(&Wish { reload: &eager, ..wish.clone() });
-        assert_eq!(refused, Err(Refusal::Crowded { canary: 2, slots: 2, live: 3 }));
         // A leftover of a failed roll counts: its number is taken.
         let leftover = world(&[("1.4.1", ActiveState::Active), ("1.6.1", ActiveState::Failed)]);
         assert!(matches!(plan(&Wish { world: &leftover, ..wish }), Err(Refusal::NotNew { .. })));

@@ -127,7 +127,7 @@ fn it_says_who_asked_for_what_and_what_came_of_it() {
 }
 
 #[test]
-fn a_master_that_dies_leaves_a_roll_to_the_next_one_and_an_order_cut_off() {
+pub fn a_master_that_dies_leaves_a_roll_to_the_next_one_and_an_order_cut_off() {
     let stubborn = app("bg", 1, "node /srv/apps/broken/stubborn.js 3001", "listen = 3001\ntimeout.kill = \"4s\"");
     let cluster = installed(&(app("api", 2, "node app.js 3000", "listen = 3000\nreload.min_ready = \"1s\"") + &stubborn));
     cluster.program("v1", HELLO);
@@ -158,7 +158,7 @@ fn a_master_that_dies_leaves_a_roll_to_the_next_one_and_an_order_cut_off() {
 }
 
 #[test]
-fn a_damaged_database_is_moved_aside_and_said_and_a_newer_one_left_alone() {
+pub fn a_damaged_database_is_moved_aside_and_said_and_a_newer_one_left_alone() {
     let cluster = shop(1, "");
     cluster.cli(&["reload", "api"]).ok();
     assert_eq!(history(&cluster, &[]).len(), 1);

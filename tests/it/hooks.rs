@@ -82,7 +82,7 @@ pub fn a_migration_that_fails_starts_nothing_and_one_that_does_not_runs_ahead_of
 }
 
 #[test]
-fn after_and_failed_tell_and_change_nothing() {
+pub fn after_and_failed_tell_and_change_nothing() {
     let more = "reload.hooks = { after = [\"sh\", \"-c\", \"echo $PROJECT_CLUSTER_HOOK $PROJECT_CLUSTER_GENERATION: $(cat VERSION); exit 7\"], \
                 failed = [\"sh\", \"-c\", \"echo $PROJECT_CLUSTER_HOOK $PROJECT_CLUSTER_GENERATION: $(cat VERSION) of $PROJECT_CLUSTER_RELEASE_OF\"] }";
     let cluster = shop(2, more);
@@ -113,7 +113,7 @@ fn after_and_failed_tell_and_change_nothing() {
 }
 
 #[test]
-fn a_hook_has_its_time_and_ends_with_its_app() {
+pub fn a_hook_has_its_time_and_ends_with_its_app() {
     let cluster = shop(2, MIGRATE);
     let limited = |limit: &str| {
         cluster.config(&app("api", 2, "node app.js 3000", &format!("listen = 3000\n{MIGRATE}reload.hooks.timeout = \"{limit}\"")));
@@ -206,7 +206,7 @@ pub fn a_migration_runs_once_whatever_becomes_of_the_master() {
 }
 
 #[test]
-fn a_restart_is_a_deploy_and_a_start_or_a_boot_is_none() {
+pub fn a_restart_is_a_deploy_and_a_start_or_a_boot_is_none() {
     let mut cluster = shop(2, MIGRATE);
     let begun = |cluster: &Cluster| said(cluster, "before").matches("migration of ").count();
     cluster.systemctl(&["stop", HANDLE]).ok();

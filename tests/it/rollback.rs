@@ -102,7 +102,7 @@ pub fn two_generations_back_under_load_also_after_a_reboot_and_an_apply_does_not
 }
 
 #[test]
-fn a_deleted_release_is_named_before_anything_of_it_starts() {
+pub fn a_deleted_release_is_named_before_anything_of_it_starts() {
     let cluster = installed(&app("api", 2, "node /srv/apps/hello.js 3000", "listen = 3000\nuser = \"games\""));
     // Where the master may not look.
     cluster
@@ -144,7 +144,7 @@ fn a_deleted_release_is_named_before_anything_of_it_starts() {
 }
 
 #[test]
-fn what_cannot_be_gone_back_to_is_refused_with_what_can() {
+pub fn what_cannot_be_gone_back_to_is_refused_with_what_can() {
     let cluster = shop(1, "reload.keep = 1\ntimeout.start = \"5s\"");
     let refused = |to: &str| cluster.cli(&["rollback", "api", "--to", to]).exits(1).stderr;
     let none = cluster.cli(&["rollback", "api"]).exits(1);
@@ -183,7 +183,7 @@ fn what_cannot_be_gone_back_to_is_refused_with_what_can() {
 }
 
 #[test]
-fn a_pin_stays_as_long_as_a_worker_names_it_and_nobody_uses_one_that_is_gone_or_another_app_s() {
+pub fn a_pin_stays_as_long_as_a_worker_names_it_and_nobody_uses_one_that_is_gone_or_another_app_s() {
     let slow = format!("process.on('SIGTERM', () => {{}}); {HELLO}");
     let bg = app("bg", 1, "node /srv/apps/hello.js 3001", "listen = 3001");
     let cluster = installed(&format!(

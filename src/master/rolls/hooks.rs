@@ -77,6 +77,10 @@ const BEFORE: &str = "its hook `before` runs, no worker was touched yet and ther
 impl<S: Systemd> Master<S> {
     /// Runs a hook of a roll, where there is one and it has not ended yet. Behind `before` the roll begins anew, by what is seen
     /// then: its time is its workers' own.
+    ///
+    /// What has begun is carried to its end whatever is configured by now; and a `before` that somebody has configured since
+    /// then comes behind no move of the roll. A rollback has none: what an older release would do to what a later one has
+    /// migrated nobody knows, and whoever goes back is in a hurry.
     pub(super) async fn hook(
         &self,
         kind: HookKind,
@@ -87,24 +91,33 @@ impl<S: Systemd> Master<S> {
         ear: Option<&mut Ear>,
     ) -> Came {
         let (name, ticket) = (keeper.app.clone(), keeper.ticket);
-        if app.hooks.command(kind).is_none() || !roll.plan().is_deploy() {
-            return Came::Well;
-        }
+        let limits = hook::Limits::of(app);
         let record = lock(&self.rolls).get(&name, ticket.0);
         let known = record.and_then(|record| record.hooks.into_iter().find(|hook| hook.kind == kind));
         let begun = known.as_ref().map(|known| known.state);
         let since_ms = known.as_ref().map_or_else(unix_ms, |known| known.since_ms);
+        let to = roll.plan().to;
+        let unit = units.hook(kind, HookInstance { generation: to.generation, pin: to.pin });
+        // A master before may not have lived to clear its unit away.
         match known.map(|known| (known.state, known.reason)) {
-            Some((HookState::Done, _)) => return Came::Well,
-            // Under a master before, who may not have lived to tell that the app was stopped.
+            Some((HookState::Done, _)) => {
+                hook::clear(&*self.systemd, &unit, limits).await;
+                return Came::Well;
+            }
+            // Nor to tell that the app was stopped.
             Some((HookState::Failed, reason)) => {
+                hook::clear(&*self.systemd, &unit, limits).await;
                 let left = self.has_left(units, keeper.handle_since).await.unwrap_or(false);
                 return if left { Came::Left } else { Came::Failed(reason.unwrap_or_default()) };
             }
-            Some((HookState::Running, _)) | None => {}
+            Some((HookState::Running, _)) => {}
+            None => {
+                let late = kind == HookKind::Before && (to.pin.is_some() || !roll.is_untouched());
+                if app.hooks.command(kind).is_none() || !roll.plan().is_deploy() || late {
+                    return Came::Well;
+                }
+            }
         }
-        let to = roll.plan().to;
-        let unit = units.hook(kind, HookInstance { generation: to.generation, pin: to.pin });
         // Of one that is taken up by the wall clock, which may have been set.
         let since = keeper.clock.now().saturating_sub(unix_ms().saturating_sub(since_ms));
         if begun.is_none() {
@@ -119,7 +132,6 @@ impl<S: Systemd> Master<S> {
         let mut ear = ear;
         let verb = if begun.is_none() { "starts" } else { "is waited for" };
         keeper.tell(Kind::HookBegin, format!("hook {kind} {verb}"), Some(&unit), roll);
-        let limits = hook::Limits::of(app);
         let abort = async {
             match ear.as_deref_mut() {
                 Some(ear) => ear.abort().await,

@@ -293,10 +293,6 @@ fn refused(name: &AppName, units: &AppUnits<'_>, why: &plan::Refusal) -> String 
                 "{name}: {why}. Write max_surge = 1 in [apps.{name}.reload], then `sudo project-cluster install`; or without: `project-cluster reload {name} --canary 0`"
             )
         }
-        plan::Refusal::Crowded { live, slots, .. } => format!(
-            "{name}: {why}. Ask for fewer: `project-cluster reload {name} --canary {}`; or write a larger max_live in [apps.{name}.reload], then `sudo project-cluster install`",
-            live.saturating_sub(*slots)
-        ),
         plan::Refusal::Hasty { .. } => {
             format!(
                 "{name}: {why}. Watch them for less: `project-cluster reload {name} --bake 30s`; or write a longer `deadline` in [apps.{name}.reload]"

@@ -138,6 +138,9 @@ impl Stage {
         for (kind, generation) in HookKind::ALL.into_iter().flat_map(|kind| (2..6).map(move |generation| (kind, generation))) {
             fake.define(&format!("project-cluster-api:{kind}@{generation}.service"), Service::handle(Duration::ZERO));
         }
+        for kind in HookKind::ALL {
+            fake.define(&format!("project-cluster-api:{kind}@3-1.service"), Service::handle(Duration::ZERO));
+        }
         for unit in [SOCKET, "project-cluster@api.service"] {
             assert_eq!(fake.job(Verb::Start, unit, SECOND).await, Ok(JobEnd::Done));
         }

@@ -242,7 +242,7 @@ impl History<'_> {
         let plan = plan(self.scenario, self.current, to, scope, &self.wanted, &world).map_err(|why| match why {
             Refusal::NothingRuns => world.values().all(|sight| matches!(sight.state, ActiveState::Inactive | ActiveState::Failed)),
             Refusal::NoneWanted => order.deploy && self.wanted.is_empty(),
-            Refusal::SocketDown(_) | Refusal::NotNew { .. } | Refusal::NoRoom | Refusal::Crowded { .. } | Refusal::Hasty { .. } => false,
+            Refusal::SocketDown(_) | Refusal::NotNew { .. } | Refusal::NoRoom | Refusal::Hasty { .. } => false,
         })?;
         self.highest = self.highest.max(to.generation);
         let slots = plan.slots.clone();

@@ -111,6 +111,12 @@ impl Roll {
         self.workers.get(worker).map_or_else(by_name, |known| known.new)
     }
 
+    /// Whether it has made no move yet, and nobody has steered it.
+    pub fn is_untouched(&self) -> bool {
+        let moved = |(worker, known): (&Instance, &Worker)| self.is_new(worker) || known.stage == Stage::Stopping;
+        matches!(self.phase, Phase::Forward { .. }) && !self.workers.iter().any(moved)
+    }
+
     /// Whether this order can be followed now; else why not.
     ///
     /// # Errors

@@ -144,3 +144,55 @@ async fn an_abort_stops_the_hook_and_what_waits_can_be_aborted_alone() {
     assert!(stage.up() == ["1.1.1", "2.1.1", "3.1.1"] && master.app(&stage.app).unwrap().roll.unwrap().id == roll.id);
     assert!(stage.fake.calls().iter().all(|(verb, unit)| !(*verb == Verb::Start && unit.contains(".2."))), "{:?}", stage.fake.calls());
 }
+
+/// What is configured meanwhile counts for rolls to come.
+#[tokio::test(start_paused = true)]
+async fn a_roll_under_way_has_the_hooks_that_it_began_with() {
+    // One that comes in the middle, while it is paused.
+    let mut stage = Stage::set(&[]).await;
+    let master = stage.master().await;
+    let roll = master.reload(&stage.app).await.unwrap();
+    while !stage.up().contains(&"1.2.1".to_owned()) {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    master.steer(&stage.app, roll.id, Order::Pause).await.unwrap();
+    stage.kill();
+    stage.toml = HOOKED;
+    let master = stage.master().await;
+    tokio::time::sleep(60 * SECOND).await;
+    let seen = master.roll(&stage.app, roll.id, None, Duration::ZERO).await.unwrap();
+    assert_eq!((seen.state, &started(&stage)[..]), (RollState::Paused, &[][..]), "{seen:?}");
+    master.steer(&stage.app, roll.id, Order::Resume).await.unwrap();
+    let ended = stage.ended(&master, &roll).await;
+    assert_eq!((ended.state, stage.up()), (RollState::Done, vec!["1.2.1".into(), "2.2.1".into(), "3.2.1".into()]), "{ended:?}");
+    assert!(!ended.hooks.iter().any(|hook| hook.kind == HookKind::Before), "{ended:?}");
+
+    // One that is taken out while it runs: it is waited for all the same.
+    let mut stage = hooked("", 100 * SECOND).await;
+    let master = stage.master().await;
+    let roll = master.reload(&stage.app).await.unwrap();
+    tokio::time::sleep(10 * SECOND).await;
+    stage.kill();
+    stage.toml = API;
+    let master = stage.master().await;
+    tokio::time::sleep(60 * SECOND).await;
+    assert_eq!(stage.up(), ["1.1.1", "2.1.1", "3.1.1"], "no worker starts beside a migration");
+    let ended = stage.ended(&master, &roll).await;
+    assert_eq!((ended.state, ends(&ended)), (RollState::Done, vec![(HookKind::Before, HookState::Done)]), "{ended:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rollback_migrates_nothing_and_leaves_no_hook_s_unit() {
+    let mut stage = hooked("", SECOND).await;
+    let master = stage.master().await;
+    tell(&stage.places().var, Generation(1), Generation(1));
+    let roll = stage.ended(&master, &master.reload(&stage.app).await.unwrap()).await;
+    assert_eq!(ends(&roll).len(), 2, "{roll:?}");
+    let before = started(&stage).len();
+    let roll = stage.ended(&master, &master.roll_back(&stage.app, None).await.unwrap()).await;
+    let told = (roll.state, roll.pin, ends(&roll));
+    assert_eq!(told, (RollState::Done, Some(Generation(1)), vec![(HookKind::After, HookState::Done)]), "{roll:?}");
+    assert_eq!(started(&stage)[before..], ["project-cluster-api:after@3-1.service"]);
+    assert_eq!(stage.fake.active().iter().filter(|unit| unit.contains("api:")).count(), 0, "nothing of them stays loaded");
+    stage.kill();
+}
