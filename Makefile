@@ -57,9 +57,10 @@ lint:
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	PATH="$(tools):$$PATH" $(CARGO) deny --locked check licenses bans sources
 
-# Of the examples the one that a test starts: clippy has looked at all of them.
+# Of the examples the one that a test starts: clippy has looked at all of them. One test more than processors at a time: a
+# test on a real systemd waits more than it computes.
 unit:
-	$(CARGO) nextest run --workspace --lib --bins --tests --example sandbox
+	$(CARGO) nextest run --workspace --lib --bins --tests --example sandbox --test-threads $$(($$(nproc) + 1))
 	$(CARGO) test --doc
 
 doc:
