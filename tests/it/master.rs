@@ -50,8 +50,15 @@ fn what_a_newer_version_wrote_is_left_alone_and_said_while_workers_serve() {
     cluster.sh("systemctl start --no-block project-cluster.service").ok();
     let told = "apps.json was written by a newer project-cluster (format 99, this one knows 2): install that version again";
     cluster.wait_until("the master says why it does not start", SOON, || cluster.journal_of(MASTER).contains(told));
+    // What root has not written keeps nobody from installing a mended version; root's own ledger does.
+    cluster.cli(&["install"]).ok();
+    let ledger = "/var/lib/project-cluster/pins/installed.json";
+    let kept = cluster.read(ledger);
+    cluster.write(ledger, kept.replacen("\"format\": 2", "\"format\": 99", 1));
     let refused = cluster.cli(&["install"]);
+    let told = "installed.json was written by a newer project-cluster (format 99, this one knows 2): install that version again";
     assert!(!refused.success() && refused.stderr.contains("nothing was changed") && refused.stderr.contains(told), "{refused:?}");
+    cluster.write(ledger, kept);
     assert_eq!(cluster.read(memory), "{\"format\":99,\"workers\":[]}");
     assert!(!cluster.exists(format!("{memory}.damaged-1")));
     assert_eq!(cluster.pids("api"), pids);
