@@ -225,13 +225,10 @@ impl Target<'_> {
                 _ => false,
             })
         };
-        let is = bound_to(own.as_fd()).filter(here).is_some_and(|bound| {
-            let carries = match kernel::tcp_state(own.as_fd()) {
-                Some(state) => OPEN.contains(&state),
-                None => !is_listening(own.as_fd()),
-            };
-            // So may be a datagram socket, of HTTP/3 say.
-            carries && is_stream(own.as_fd(), matches!(bound, Address::Unix(_)))
+        let is = bound_to(own.as_fd()).filter(here).is_some_and(|bound| match kernel::tcp_state(own.as_fd()) {
+            Some(state) => OPEN.contains(&state),
+            // A path's; a datagram socket, of HTTP/3 say, may be bound to the port as well.
+            None => is_stream(own.as_fd(), matches!(bound, Address::Unix(_))) && !is_listening(own.as_fd()),
         });
         look.kinds.insert(inode, is);
         is
