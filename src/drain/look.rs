@@ -307,9 +307,11 @@ pub(super) fn is_member(pid: u32, group: &[u8]) -> bool {
     is_below(&fs::read(format!("/proc/{pid}/cgroup")).unwrap_or_default(), group)
 }
 
-/// Whether a process's control groups are those of the main one, or lie below them.
+/// Whether a process's control groups are these, or lie below them: those of systemd. On a host of cgroup v1 somebody may have
+/// put a process into another group of processors, say, and it is of its unit all the same.
 fn is_below(text: &[u8], group: &[u8]) -> bool {
-    let lines = |text: &[u8]| String::from_utf8_lossy(text).lines().map(str::to_owned).collect::<Vec<_>>();
+    let is_systemd_s = |line: &&str| line.split(':').nth(1).is_some_and(|name| matches!(name, "" | "name=systemd"));
+    let lines = |text: &[u8]| String::from_utf8_lossy(text).lines().filter(is_systemd_s).map(str::to_owned).collect::<Vec<_>>();
     let (theirs, ours) = (lines(text), lines(group));
     !ours.is_empty()
         && ours.len() == theirs.len()
@@ -476,6 +478,8 @@ mod tests {
             (b"0::/system.slice\n", false),
             (b"", false),
             (b"1:name=systemd:/x\n0::/system.slice/a.service\n", false),
+            (b"2:cpuset:/x\n0::/system.slice/a.service\n", true),
+            (b"2:cpuset:/system.slice/a.service\n0::/\n", false),
         ] {
             assert_eq!(is_below(text, main), is, "{}", String::from_utf8_lossy(text));
         }
