@@ -5,6 +5,7 @@
 //! JSON a line; it answers with a byte when the whole app, or the system, stops.
 
 use std::io;
+use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream as Std;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -46,6 +47,8 @@ impl Herald {
             process::no_new_privileges()?;
             process::hide()?;
             process::set_name(c"pc-drain-herald");
+            // Behind the other half's first word, which is that the worker is quiet: until then each has less than a processor.
+            let _ = process::poll([other.as_fd()], Some(ASK));
             other.set_nonblocking(true)?;
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let served = runtime.block_on(async { self.serve(UnixStream::from_std(other)?).await });

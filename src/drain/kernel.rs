@@ -120,6 +120,15 @@ pub(super) fn diagnosis(groups: u32) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
+/// The inode of a descriptor.
+pub(super) fn inode(fd: BorrowedFd<'_>) -> Option<u64> {
+    // SAFETY: a zeroed stat is valid memory to be written.
+    let mut stat: libc::stat = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel writes one stat, borrowed mutably through the call; the descriptor is borrowed and so open.
+    let told = unsafe { libc::fstat(fd.as_raw_fd(), &raw mut stat) };
+    (told == 0).then_some(stat.st_ino)
+}
+
 /// The state of a TCP socket, as the kernel numbers them; none of another.
 pub(super) fn tcp_state(socket: BorrowedFd<'_>) -> Option<u8> {
     let mut state = 0_u8;

@@ -13,15 +13,15 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::time::{Duration, Instant};
 
-use super::kernel;
 use super::plan::{Entry, Seen, Thread};
 use super::record::How;
+use super::{change, kernel};
 use crate::names::Address;
 use crate::worker::inherited::{Socket, bound_to};
 use crate::worker::procfs::{self, Waiting};
 use crate::worker::ready::look::waited_for;
 use crate::worker::ready::members::members;
-use crate::worker::sys::epoll::{Control, control_as};
+use crate::worker::sys::epoll::Control;
 use crate::worker::sys::process::{self, pidfd_getfd, pidfd_open};
 use crate::worker::sys::sockets::{is_listening, is_stream};
 
@@ -76,6 +76,8 @@ pub(super) struct Look {
     pub refused: bool,
     /// A bound was reached.
     pub partly: bool,
+    /// The kernel told of some descriptor. Of a process whose first thread has ended it tells of none.
+    told: bool,
 }
 
 /// Sets, each once and for ever at its place.
@@ -98,6 +100,8 @@ pub(super) struct Target<'a> {
     pub sockets: &'a [Socket],
     /// Our own processes in the worker's control group.
     pub ours: &'a [u32],
+    /// That group: our own, which no number that has become another's leads out of.
+    pub group: &'a [u8],
 }
 
 /// What bounds a look.
@@ -131,14 +135,13 @@ impl Target<'_> {
     pub(super) fn look(&self, look: &mut Look, connections: bool) {
         *look = Look { sets: std::mem::take(&mut look.sets), before: std::mem::take(&mut look.kinds), ..Look::default() };
         let mut budget = Budget::new();
-        let group = fs::read(format!("/proc/{}/cgroup", self.main)).unwrap_or_default();
         for pid in members(self.main).into_iter().filter(|pid| !self.ours.contains(pid)) {
             if !budget.lasts() {
                 break;
             }
             let Ok(pidfd) = pidfd_open(pid) else { continue };
             // Behind the pidfd: the number could have been another's before.
-            if !is_below(&fs::read(format!("/proc/{pid}/cgroup")).unwrap_or_default(), &group) {
+            if !is_member(pid, self.group) {
                 continue;
             }
             self.process(pid, pidfd, look, connections, &mut budget);
@@ -160,6 +163,7 @@ impl Target<'_> {
             if !budget.spend() {
                 break;
             }
+            look.told = true;
             let Some(number) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
             let link = match fs::read_link(entry.path()) {
                 Ok(link) => link,
@@ -213,19 +217,19 @@ impl Target<'_> {
             return known;
         }
         let Some(own) = duplicate(pidfd, number, look, |own| is_inode(own, inode)) else { return false };
-        let carries = match kernel::tcp_state(own.as_fd()) {
-            Some(state) => OPEN.contains(&state),
-            None => !is_listening(own.as_fd()),
-        };
-        // What was accepted is bound to the listener's port, or path. So may be a datagram socket, of HTTP/3 say.
+        // What was accepted is bound to the listener's port, or path: asked first, for of all others it is all that is asked.
         let here = |bound: &Address| {
             self.sockets.iter().any(|socket| match (&socket.address, bound) {
-                (Address::Tcp(listener), Address::Tcp(at)) => listener.port() == at.port() && is_stream(own.as_fd(), false),
-                (Address::Unix(listener), Address::Unix(at)) => listener == at && is_stream(own.as_fd(), true),
+                (Address::Tcp(listener), Address::Tcp(at)) => listener.port() == at.port(),
+                (Address::Unix(listener), Address::Unix(at)) => listener == at,
                 _ => false,
             })
         };
-        let is = carries && bound_to(own.as_fd()).as_ref().is_some_and(here);
+        let is = bound_to(own.as_fd()).filter(here).is_some_and(|bound| match kernel::tcp_state(own.as_fd()) {
+            Some(state) => OPEN.contains(&state),
+            // A path's; a datagram socket, of HTTP/3 say, may be bound to the port as well.
+            None => is_stream(own.as_fd(), matches!(bound, Address::Unix(_))) && !is_listening(own.as_fd()),
+        });
         look.kinds.insert(inode, is);
         is
     }
@@ -242,7 +246,7 @@ impl Target<'_> {
 
 /// Whether a descriptor of ours is of this inode.
 fn is_inode(own: &OwnedFd, inode: u64) -> bool {
-    fs::metadata(format!("/proc/self/fd/{}", own.as_raw_fd())).is_ok_and(|metadata| metadata.ino() == inode)
+    kernel::inode(own.as_fd()) == Some(inode)
 }
 
 /// Which of these connections are still there, at their numbers; those that are not looked at in time are.
@@ -289,9 +293,25 @@ impl Sets {
     }
 }
 
-/// Whether a process's control groups are those of the main one, or lie below them.
+/// Our own control groups, which are the worker's. Where it may make groups of its own, its steps are in `.control` below it.
+pub(super) fn own_group() -> Vec<u8> {
+    without_control(&fs::read_to_string("/proc/self/cgroup").unwrap_or_default())
+}
+
+fn without_control(text: &str) -> Vec<u8> {
+    text.lines().flat_map(|line| [line.strip_suffix("/.control").unwrap_or(line), "\n"]).collect::<String>().into_bytes()
+}
+
+/// Whether a process lives in this control group, or below it.
+pub(super) fn is_member(pid: u32, group: &[u8]) -> bool {
+    is_below(&fs::read(format!("/proc/{pid}/cgroup")).unwrap_or_default(), group)
+}
+
+/// Whether a process's control groups are these, or lie below them: those of systemd. On a host of cgroup v1 somebody may have
+/// put a process into another group of processors, say, and it is of its unit all the same.
 fn is_below(text: &[u8], group: &[u8]) -> bool {
-    let lines = |text: &[u8]| String::from_utf8_lossy(text).lines().map(str::to_owned).collect::<Vec<_>>();
+    let is_systemd_s = |line: &&str| line.split(':').nth(1).is_some_and(|name| matches!(name, "" | "name=systemd"));
+    let lines = |text: &[u8]| String::from_utf8_lossy(text).lines().filter(is_systemd_s).map(str::to_owned).collect::<Vec<_>>();
     let (theirs, ours) = (lines(text), lines(group));
     !ours.is_empty()
         && ours.len() == theirs.len()
@@ -304,7 +324,11 @@ fn is_below(text: &[u8], group: &[u8]) -> bool {
 impl Look {
     /// The shared sockets in the sets, and what threads wait in for one. `threads`: look at these too.
     pub(super) fn seen(&mut self, target: &Target<'_>, threads: bool, end: Instant) -> Seen {
-        let mut seen = Seen { uring: self.holders.iter().any(|holder| holder.uring && !holder.sockets.is_empty()), ..Seen::default() };
+        let mut seen = Seen {
+            uring: self.holders.iter().any(|holder| holder.uring && !holder.sockets.is_empty()),
+            told: self.told,
+            ..Seen::default()
+        };
         let (mut left, count, first) = (MAX_INFOS, self.sets.all.len(), self.sets.next);
         for set in (first..count).chain(0..first.min(count)) {
             if left == 0 || Instant::now() >= end {
@@ -358,20 +382,9 @@ impl Look {
                 self.partly = true;
                 break;
             }
-            let _ = self.change(entry, *control);
-        }
-    }
-
-    /// Carries one change out. An entry that is not there any more is as it should be.
-    fn change(&self, entry: &Entry, control: Control) -> io::Result<()> {
-        let Some(socket) = self.shared.get(&entry.watched.inode) else { return Err(io::ErrorKind::NotFound.into()) };
-        match control_as(self.sets.all[entry.set].as_fd(), socket.as_fd(), entry.watched.fd, control) {
-            Err(why) if why.raw_os_error() == Some(libc::ENOENT) => Ok(()),
-            // As EPOLLEXCLUSIVE is refused, whatever a kernel to come refuses.
-            Err(why) if matches!(control, Control::Change(..)) && why.raw_os_error() == Some(libc::EINVAL) => {
-                self.change(entry, Control::Remove)
+            if let Some(socket) = self.shared.get(&entry.watched.inode) {
+                let _ = change::carry_out(self.sets.all[entry.set].as_fd(), socket.as_fd(), &entry.watched, *control);
             }
-            other => other,
         }
     }
 
@@ -453,6 +466,7 @@ pub(super) fn has_ended(pidfd: &OwnedFd) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::worker::sys::epoll::control_as;
 
     #[test]
     fn only_groups_of_the_worker_s_own_count() {
@@ -464,10 +478,41 @@ mod tests {
             (b"0::/system.slice\n", false),
             (b"", false),
             (b"1:name=systemd:/x\n0::/system.slice/a.service\n", false),
+            (b"2:cpuset:/x\n0::/system.slice/a.service\n", true),
+            (b"2:cpuset:/system.slice/a.service\n0::/\n", false),
         ] {
             assert_eq!(is_below(text, main), is, "{}", String::from_utf8_lossy(text));
         }
         assert!(!is_below(b"", b""));
+    }
+
+    #[test]
+    fn a_step_in_a_group_of_its_own_knows_the_worker_s() {
+        let group = without_control("1:name=systemd:/system.slice/a.service/.control\n0::/system.slice/a.service/.control\n");
+        assert_eq!(group, b"1:name=systemd:/system.slice/a.service\n0::/system.slice/a.service\n");
+        assert!(is_below(b"1:name=systemd:/system.slice/a.service\n0::/system.slice/a.service/own\n", &group));
+        assert!(!is_below(b"1:name=systemd:/system.slice/b.service\n0::/system.slice/b.service\n", &group));
+        assert!(is_member(std::process::id(), &own_group()));
+    }
+
+    #[test]
+    fn nobody_outside_of_our_group_is_looked_at_whatever_the_number_of_the_main_process_says() {
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let inode = kernel::inode(socket.as_fd()).unwrap();
+        let sockets = [Socket { address: Address::Tcp(socket.local_addr().unwrap()), inode }];
+        // A child that has our socket, as the main process.
+        let mut child = std::process::Command::new("sleep");
+        child.arg("60").stdin(std::process::Stdio::from(socket.as_fd().try_clone_to_owned().unwrap()));
+        let mut child = child.spawn().unwrap();
+        let own = own_group();
+        let found = [&own[..], b"0::/system.slice/another.service\n"].map(|group| {
+            let mut look = Look::default();
+            Target { main: child.id(), sockets: &sockets, ours: &[], group }.look(&mut look, false);
+            look.holders.iter().any(|holder| holder.pid == child.id())
+        });
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(found, [true, false]);
     }
 
     fn make() -> OwnedFd {
@@ -482,7 +527,7 @@ mod tests {
         let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let inode = fs::metadata(format!("/proc/self/fd/{}", socket.as_raw_fd())).unwrap().ino();
         let address = Address::Tcp(socket.local_addr().unwrap());
-        let target = Target { main: 1, sockets: &[Socket { address, inode }], ours: &[] };
+        let target = Target { main: 1, sockets: &[Socket { address, inode }], ours: &[], group: b"" };
         let mut look = Look { shared: BTreeMap::from([(inode, socket.as_fd().try_clone_to_owned().unwrap())]), ..Look::default() };
         for number in 0..3 {
             look.sets.known((1, number), make());

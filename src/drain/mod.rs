@@ -15,6 +15,7 @@
 //! | `diag` | what the kernel tells of ends of connections, as bytes | pure |
 //! | `record` | how a worker drains and drained, `/run/NAME/drained/APP/INSTANCE.json` | |
 //! | `look` | the worker's processes, sets, threads and connections | |
+//! | `change` | a socket taken out of a set | |
 //! | `ends` | when one of those has ended | |
 //! | `wait` | the drain itself, from first look to last | |
 //! | `herald` | systemd and the record | |
@@ -22,6 +23,7 @@
 //!
 //! It must not know rolls or the master. Whether the app stops as a whole it asks systemd.
 
+mod change;
 mod diag;
 mod ends;
 #[cfg(any(test, fuzzing))]
@@ -96,14 +98,16 @@ const TRIES: (u32, Duration) = (10, Duration::from_millis(2));
 
 /// How a worker that has got ready accepts from its shared sockets; none where it is not seen to.
 pub(crate) fn accepts(main: u32, sockets: &[Socket]) -> Option<How> {
-    let target = Target { main, sockets, ours: &[] };
+    let group = look::own_group();
+    let target = Target { main, sockets, ours: &[], group: &group };
     let mut look = Look::default();
     let begun = Instant::now();
     for _ in 0..TRIES.0 {
         target.look(&mut look, false);
         let seen = look.seen(&target, true, Instant::now() + look::LONGEST);
         if look.refused {
-            return None;
+            // Who drains it will have no more rights than this; root's step will have.
+            return (!process::has_capability(process::CAP_SYS_PTRACE)).then_some(How::Refused);
         }
         if let Some(how) = plan::how(&seen) {
             return Some(how);
@@ -138,6 +142,15 @@ impl Orders {
 
     fn run(&self, main: u32, begin: Instant) -> io::Result<()> {
         let pidfd = process::pidfd_open(main)?;
+        let group = look::own_group();
+        let is_member = look::is_member(main, &group);
+        // Asked behind it: what lives has kept its number all the while. One that has ended leaves nothing to drain.
+        if look::has_ended(&pidfd) {
+            return Ok(());
+        }
+        if !is_member {
+            return Err(io::Error::other(format!("process {main} is not of its control group")));
+        }
         let directory = self.paths.drained(&self.cluster, &self.app);
         let before = record::read_in(&directory, &self.instance).ok().flatten();
         let (mine, other) = UnixStream::pair()?;
@@ -148,18 +161,33 @@ impl Orders {
             paths: self.paths.clone(),
             directory: directory.clone(),
         };
-        let Some(child) = process::fork()? else {
-            drop((mine, pidfd));
-            kernel::bound();
-            process::exit_now(herald.run(other))
+        let child = match process::fork() {
+            Ok(None) => {
+                drop((mine, pidfd));
+                kernel::bound();
+                process::exit_now(herald.run(other))
+            }
+            Ok(child) => child.map(i32::unsigned_abs),
+            Err(why) => {
+                // The worker is at its limit of processes, and so has much to lose. A herald that is not there counts as one that
+                // was killed.
+                let (who, kill) = (who(&self.app, &self.instance), self.kill);
+                say!(Warning, "{who}: no process for the record of its drain ({why}), which lasts {kill:?} at most (`timeout.kill`)");
+                None
+            }
         };
         drop(other);
         kernel::bound();
         process::set_name(c"pc-drain");
-        let ours = [std::process::id(), child.unsigned_abs()];
+        let ours: Vec<u32> = child.into_iter().chain([std::process::id()]).collect();
         if process::effective_uid() == 0 {
             let (uid, gid) = look::owner(main).ok_or(io::ErrorKind::NotFound)?;
-            process::drop_to(uid, gid, if look::needs_no_capability(main, &ours) { &[] } else { &RIGHTS })?;
+            let rights: &[u32] = if look::needs_no_capability(main, &ours) { &[] } else { &RIGHTS };
+            // What its number said was said of it as long as it lives.
+            if look::has_ended(&pidfd) {
+                return Ok(());
+            }
+            process::drop_to(uid, gid, rights)?;
         } else {
             process::no_new_privileges()?;
             process::hide()?;
@@ -168,7 +196,7 @@ impl Orders {
         let file = self.paths.workers(&self.cluster, &self.app).join(self.instance.to_string()).join(Sockets::FILE);
         let sockets: Option<Sockets> = read_json(&file).map_err(|why| io::Error::other(why.to_string()))?;
         let sockets = sockets.filter(|sockets| sockets.pid == main).ok_or_else(|| io::Error::other("its sockets are not known"))?;
-        let target = Target { main, sockets: &sockets.sockets, ours: &ours };
+        let target = Target { main, sockets: &sockets.sockets, ours: &ours, group: &group };
         let mut drain = Drain::new(&target, &pidfd, mine, before.map(|record| record.how), begin, self.drain, self.kill);
         let record = drain.run();
         // As late as that: others of a roll drain at the same time.

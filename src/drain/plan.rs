@@ -30,6 +30,8 @@ pub(super) struct Seen {
     pub waits: BTreeSet<How>,
     /// A process that has a shared socket has an io_uring.
     pub uring: bool,
+    /// The kernel told of some process's descriptors.
+    pub told: bool,
 }
 
 /// What to do.
@@ -42,7 +44,8 @@ pub(super) enum Verdict {
 }
 
 /// Judges a worker that is about to drain. `expected` is how it accepted when it got ready: a server that handles one request
-/// at a time is not seen to accept meanwhile.
+/// at a time is not seen to accept meanwhile, and one that has no room for another connection takes its socket out of its set
+/// until it has. That one has the most to lose; what it puts back is found by a later look.
 pub(super) fn judge(seen: &Seen, expected: Option<How>) -> Verdict {
     // One thread that accepts otherwise, and whatever is taken out of sets ends nothing.
     if let Some(how) = seen.waits.first() {
@@ -54,6 +57,7 @@ pub(super) fn judge(seen: &Seen, expected: Option<How>) -> Verdict {
     match expected {
         Some(how) if how != How::Epoll => Verdict::ByItself(how),
         _ if seen.uring => Verdict::ByItself(How::IoUring),
+        Some(How::Epoll) if seen.told => Verdict::Quiet(vec![]),
         _ => Verdict::ByItself(How::Unseen),
     }
 }
@@ -149,19 +153,31 @@ mod tests {
 
     #[test]
     fn one_thread_that_accepts_otherwise_is_enough() {
-        let both = Seen { entries: vec![entry(0, IN)], waits: BTreeSet::from([How::Poll, How::Accept]), uring: true };
+        let both = Seen { entries: vec![entry(0, IN)], waits: BTreeSet::from([How::Poll, How::Accept]), uring: true, told: true };
         assert_eq!(judge(&both, Some(How::Epoll)), Verdict::ByItself(How::Accept));
-        let ring = Seen { uring: true, ..Seen::default() };
+        let ring = Seen { uring: true, told: true, ..Seen::default() };
+        let nothing = Seen { told: true, ..Seen::default() };
         for (seen, expected, how) in [
             (&ring, None, How::IoUring),
             (&ring, Some(How::Select), How::Select),
-            (&Seen::default(), None, How::Unseen),
-            (&Seen::default(), Some(How::Poll), How::Poll),
-            (&Seen::default(), Some(How::Epoll), How::Unseen),
+            (&ring, Some(How::Epoll), How::IoUring),
+            (&nothing, None, How::Unseen),
+            (&nothing, Some(How::Poll), How::Poll),
+            (&nothing, Some(How::Refused), How::Refused),
         ] {
             assert_eq!(judge(seen, expected), Verdict::ByItself(how));
         }
-        assert_eq!((how(&Seen::default()), how(&ring)), (None, Some(How::IoUring)));
+        assert_eq!((how(&nothing), how(&ring)), (None, Some(How::IoUring)));
+    }
+
+    #[test]
+    fn a_worker_that_has_taken_its_socket_out_for_want_of_room_is_waited_for() {
+        let full = Seen { told: true, ..Seen::default() };
+        assert_eq!(judge(&full, Some(How::Epoll)), Verdict::Quiet(vec![]));
+        assert_eq!(how(&full), None, "of one that gets ready it says nothing");
+        let waits = Seen { waits: BTreeSet::from([How::Accept]), ..full };
+        assert_eq!(judge(&waits, Some(How::Epoll)), Verdict::ByItself(How::Accept));
+        assert_eq!(judge(&Seen::default(), Some(How::Epoll)), Verdict::ByItself(How::Unseen), "its first thread is gone, and all with it");
     }
 
     fn thread(tid: u32, slept: Option<u64>, waits_for: Option<usize>) -> Thread {

@@ -107,7 +107,7 @@ pub struct Record {
     /// Connections that were open when it was last looked.
     #[serde(default)]
     pub open: Option<u32>,
-    /// It had more processes, threads or descriptors than are looked at.
+    /// It had more processes, threads or descriptors than are looked at, or a socket was still in a set at the last look.
     #[serde(default)]
     pub partly: bool,
 }
@@ -144,7 +144,7 @@ impl fmt::Display for Record {
             (Some(End::AtOnce), _) => write!(f, "drains by itself only: {}", self.how.text())?,
             (Some(End::Broken), _) => write!(f, "its drain was broken off{took}")?,
         }
-        f.write_str(if self.partly { " (not all of it could be looked at)" } else { "" })
+        f.write_str(if self.partly { " (not all of it could be looked at, or taken out)" } else { "" })
     }
 }
 
@@ -261,6 +261,10 @@ mod tests {
         ] {
             assert_eq!(record.to_string(), text);
         }
-        assert!(Record { partly: true, ..with(Some(End::Empty), None) }.to_string().ends_with("cut (not all of it could be looked at)"));
+        assert!(
+            Record { partly: true, ..with(Some(End::Empty), None) }
+                .to_string()
+                .ends_with("cut (not all of it could be looked at, or taken out)")
+        );
     }
 }

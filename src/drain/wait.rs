@@ -65,6 +65,8 @@ pub(super) struct Drain<'a> {
     record: Record,
     look: Look,
     ends: Ends,
+    /// The last look found a socket in a set: the kernel had refused to take it out, or the app had put it back.
+    left: bool,
 }
 
 impl<'a> Drain<'a> {
@@ -92,6 +94,7 @@ impl<'a> Drain<'a> {
             record: Record { format: FORMAT, ..record },
             look: Look::default(),
             ends: Ends::of(target.sockets),
+            left: false,
         }
     }
 
@@ -109,6 +112,7 @@ impl<'a> Drain<'a> {
             }
         };
         self.record.end = Some(end);
+        self.record.partly |= self.left;
         self.record.took_ms = u64::try_from(self.begin.elapsed().as_millis()).ok();
         self.tell();
         self.record.clone()
@@ -171,7 +175,8 @@ impl<'a> Drain<'a> {
             let end = self.part();
             let seen = self.look.seen(self.target, false, end);
             let again = plan::takes(&seen);
-            if !again.is_empty() {
+            self.left = !again.is_empty();
+            if self.left {
                 let end = self.part();
                 self.look.change_all(&again, end);
                 sets.extend(again.iter().map(|(entry, _)| entry.set));

@@ -157,10 +157,12 @@ def readds():
             time.sleep(0.01)
         while True:
             for number in list(epolls()):
-                try:
-                    select.epoll.fromfd(os.dup(number)).register(LISTENER, select.EPOLLIN)
-                except OSError:
-                    pass
+                # One is refused where it is still there, masked, the other where it is not.
+                for put in (select.epoll.register, select.epoll.modify):
+                    try:
+                        put(select.epoll.fromfd(os.dup(number)), LISTENER, select.EPOLLIN)
+                    except OSError:
+                        pass
 
     in_thread(put_back)
 

@@ -185,6 +185,49 @@ pub fn a_helper_that_is_killed_or_stopped_holds_nothing_up() {
     assert!(cluster.get(ADDRESS, "/").is_ok());
 }
 
+/// Sixty clients at once, each with one request that takes 2.5 s.
+const CROWD: &str = "import http.client, threading\nanswered = []\n\
+def asks():\n    client = http.client.HTTPConnection('127.0.0.1', 3000, timeout=90)\n\
+    \x20   client.request('GET', '/sleep/2500', headers={'Connection': 'close'})\n    answered.append(client.getresponse().read())\n\
+all = [threading.Thread(target=asks) for _ in range(60)]\nfor one in all: one.start()\nfor one in all: one.join()\n\
+print(len(answered), 'answered', flush=True)\n";
+
+#[test]
+fn a_worker_that_has_no_room_for_another_connection_is_drained_all_the_same() {
+    // With nothing left of its descriptors asyncio takes its socket out of its set, a second at a time.
+    let keys = "listen = \"0.0.0.0:3000\"\nreload.drain = \"60s\"\nsystemd.LimitNOFILE = 24";
+    let cluster = cluster(&app("api", 2, "python3 /srv/apps/hello_asyncio.py 3000", keys));
+    cluster.write("/srv/crowd.py", CROWD);
+    let pids = cluster.pids("api");
+    let crowd = cluster.spawn(&["python3", "/srv/crowd.py"]);
+    let full = format!("for pid in {} {}; do test $(ls /proc/$pid/fd | wc -l) = 24; done", pids[0], pids[1]);
+    let queue = "test $(ss -Hltn 'sport = :3000' | awk '{print $2}') -ge 10";
+    cluster.wait_until("both are full and others wait", SOON, || cluster.sh(&format!("{full}; {queue}")).success());
+    cluster.spawn(&["systemctl", "stop", "project-cluster-api@1.1.1.service"]).wait(2 * SOON).ok();
+    let record = drained(&cluster, "api", "1.1.1");
+    assert_eq!((&record["how"], &record["end"], &record["open"]), (&"epoll".into(), &"empty".into(), &0.into()), "{record}");
+    assert_eq!(crowd.wait(2 * SOON).ok().trim(), "60 answered");
+}
+
+#[test]
+fn a_worker_at_its_limit_of_processes_is_drained_all_the_same() {
+    let keys = "listen = \"0.0.0.0:3000\"\nreload.drain = \"10m\"\ntimeout.kill = \"20s\"";
+    let cluster = cluster(&app("api", 1, "python3 /srv/apps/hello_asyncio.py 3000", keys));
+    // What `TasksMax=` says to the helper, which is in its worker's control group, by strace: the sandbox has no such controller.
+    let line = cluster.sh("sed -n 's/^ExecStop=-+//p' '/etc/systemd/system/project-cluster-api@.service'").ok();
+    let strace = "strace -D -f -qq -o /dev/null -e trace=clone,clone3 -e inject=clone,clone3:error=EAGAIN";
+    let text = format!("[Service]\nExecStop=\nExecStop=-+/usr/bin/{strace} {line}\n");
+    cluster.write("/run/systemd/system/project-cluster-api@.service.d/99-limit.conf", text);
+    cluster.systemctl(&["daemon-reload"]).ok();
+    let slow = cluster.spawn(&["curl", "-sS", "-H", "Connection: close", "http://127.0.0.1:3000/sleep/2500"]);
+    cluster.wait_until("it is on its way", SOON, || cluster.sh("ss -Htn state established '( sport = :3000 )' | wc -l").ok().trim() == "1");
+    cluster.cli(&["restart", "api:01"]).ok();
+    assert!(slow.wait(SOON).ok().starts_with("v1 "));
+    let journal = || cluster.journal_of("project-cluster-api@1.1.1.service");
+    cluster.wait_until("it is told", SOON, || journal().contains("which lasts 20s at most (`timeout.kill`)"));
+    cluster.wait_until("and that nothing was cut", SOON, || journal().contains("drained after"));
+}
+
 /// From now on the step of each worker that drains begins so much later.
 #[track_caller]
 fn begins_later(cluster: &Cluster, seconds: &str) {
@@ -263,8 +306,11 @@ fn what_a_unit_takes_from_its_app_is_not_taken_from_who_drains_it() {
 
 /// One that hides itself, of an ordinary user's cluster, where the kernel lets nobody look into it.
 fn falls_back() {
-    let keys = "listen = \"127.0.0.1:3001\"\nready = \"none\"";
+    let keys = "listen = \"127.0.0.1:3001\"\nready = { exec = [\"curl\", \"-sfo\", \"/dev/null\", \"http://127.0.0.1:3001/\"] }";
     let cluster = cluster(&app("hidden", 2, "python3 /srv/apps/undumpable.py", keys));
+    // Before there was any drain.
+    let shown = cluster.cli(&["show", "hidden"]).ok();
+    assert!(shown.contains("by itself only (the kernel lets nobody look into it): SIGTERM at once"), "{shown}");
     for _ in 0..2 {
         cluster.cli(&["reload", "hidden"]).ok();
     }

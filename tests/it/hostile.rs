@@ -20,6 +20,10 @@ const SLACK: Duration = Duration::from_secs(10);
 /// What a helper may take of memory, KiB. The tests' build of it begins with some six thousand.
 const MEMORY: u64 = 64 * 1024;
 
+/// What the helper keeps of root's capabilities where the worker's own user may not look into the worker: CAP_DAC_READ_SEARCH,
+/// CAP_KILL and CAP_SYS_PTRACE.
+pub const RIGHTS: u64 = 1 << 2 | 1 << 5 | 1 << 19;
+
 /// Tells of each process that runs our program in a unit's control group: its peak of memory, KiB, and how long it was there.
 /// Those that are there at its start are not meant.
 const WATCHER: &str = r#"
@@ -51,8 +55,9 @@ while True:
             one = helpers.setdefault(pid, {"from": now, "peak": 0, "fds": 0, "caps": ""})
             one["to"] = now
             one["peak"] = max(one["peak"], int(status.get("VmHWM", "0 kB").split()[0]))
+            # The last of them: it begins with all that root has.
+            one["name"], one["caps"] = status["Name"].strip(), int(status["CapEff"], 16)
             one["fds"] = max(one["fds"], len(os.listdir(f"/proc/{pid}/fd")))
-            one["caps"] = status["CapEff"].strip()
             if len(helpers) == 1 and one["from"] == now:
                 print("helper", pid, flush=True)
         except OSError:
@@ -83,6 +88,10 @@ pub struct End {
     pub helper: Duration,
     /// The most descriptors that it had at once.
     pub fds: u64,
+    /// The capabilities that it looked into the worker with; none where it was too quick to be seen.
+    pub rights: Option<u64>,
+    /// Those of who speaks with systemd.
+    pub herald: Option<u64>,
     /// What the journal has of the unit since the stop began.
     pub journal: String,
 }
@@ -142,16 +151,24 @@ pub fn stop(cluster: &Cluster, meanwhile: impl FnOnce(&Running)) -> End {
     let line = seen.lines().find_map(|line| line.strip_prefix("SEEN ")).unwrap_or_else(|| panic!("{seen}"));
     let helpers: Vec<Value> = serde_json::from_str(line).unwrap();
     let most = |key: &str| helpers.iter().filter_map(|helper| helper[key].as_u64()).max().unwrap_or(0);
-    let end = End { took: stopped.took, peak: most("peak"), helper: Duration::from_millis(most("ms")), fds: most("fds"), journal };
+    let of = |name: &str| helpers.iter().find(|helper| helper["name"] == name).and_then(|helper| helper["caps"].as_u64());
+    let (rights, herald) = (of("pc-drain"), of("pc-drain-herald"));
+    let (peak, helper, fds) = (most("peak"), Duration::from_millis(most("ms")), most("fds"));
+    let end = End { took: stopped.took, peak, helper, fds, rights, herald, journal };
     println!(
-        "stop {:.2} s, helper {:.2} s, {} KiB, {} descriptors at most; {}",
+        "stop {:.2} s, helper {:.2} s, {} KiB, {} descriptors at most, capabilities {:x?}; {}",
         end.took.as_secs_f64(),
         end.helper.as_secs_f64(),
         end.peak,
         end.fds,
+        end.rights,
         told(&end.journal)
     );
     assert!(end.peak > 0 && end.peak < MEMORY, "{line}");
+    // A duplicate of each set, which are bounded, and of the shared socket, and its own.
+    assert!(end.fds < 4096 + 64, "{line}");
+    assert!(end.rights.is_none_or(|rights| rights == 0 || rights == RIGHTS), "{line}");
+    assert_eq!(end.herald.unwrap_or(0), 0, "{line}");
     // Nobody else was harmed: the same processes, the same sockets, and both apps answer, the sibling for itself.
     assert_eq!(bystanders(cluster), before);
     assert!(cluster.pids_of_unit(UNIT).is_empty());
@@ -205,6 +222,9 @@ fn plain_and_of_every_other_kind_of_descriptor() {
     let end = stop_unnoticed(&stage("other_kinds", ""), |_| {});
     // A datagram socket on the listener's port, as HTTP/3 has one, is no connection that is waited for.
     assert!(end.journal.contains("drained after"), "{}", end.journal);
+    // One that anybody of its user may look into is looked into by such a one, who holds none of its descriptors but two.
+    assert_eq!((end.rights, end.herald), (Some(0), Some(0)));
+    assert!(end.fds < 64, "{} descriptors", end.fds);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::cluster::{Cluster, SOON};
-use crate::hostile::{UNIT, stage, stop, stop_unnoticed, stop_unnoticed_or_told};
+use crate::hostile::{RIGHTS, UNIT, stage, stop, stop_unnoticed, stop_unnoticed_or_told};
 use crate::support::wait_for;
 
 /// Room for a hundred thousand descriptors.
@@ -39,7 +39,8 @@ fn thousands_of_epoll_sets_on_a_machine_that_opens_each_file_slowly() {
 
 #[test]
 fn a_listener_that_is_put_back_at_once() {
-    stop(&stage("readds", ""), |_| {});
+    let end = stop(&stage("readds", ""), |_| {});
+    assert!(end.journal.contains("or taken out"), "it is told: {}", end.journal);
 }
 
 #[test]
@@ -49,7 +50,12 @@ fn forged_marks() {
 
 #[test]
 fn a_process_that_nobody_may_look_into() {
-    stop_unnoticed(&stage("undumpable", ""), |_| {});
+    let cluster = stage("undumpable", "");
+    // Long enough for the watcher on a busy machine to see with what rights it is looked into.
+    let held = hold(&cluster, 24);
+    let end = stop_unnoticed(&cluster, |_| {});
+    assert_eq!(end.rights, Some(RIGHTS));
+    drop(held);
 }
 
 #[test]
@@ -200,7 +206,7 @@ os.dup2(libc.syscall(438, libc.syscall(434, int(sys.argv[1]), 0), int(sys.argv[2
 listener = socket.socket(fileno=3)
 poll = select.epoll()
 poll.register(listener, select.EPOLLIN)
-print("listens", flush=True)
+print("listens", os.getpid(), flush=True)
 while True:
     poll.poll()
     try: client = listener.accept()[0]
@@ -226,6 +232,31 @@ fn a_listener_that_is_held_outside() {
     wait_for("the outsider still answers", SOON, || (count() > before + 20).then_some(()));
     load.stop().none_failed(40);
     assert!(stopped.is_empty());
+}
+
+#[test]
+fn a_number_of_the_main_process_that_has_become_another_s_outside() {
+    let cluster = stage("plain", "");
+    let pid = cluster.main_pid(UNIT).unwrap();
+    let outsider = cluster.spawn(&["python3", "-c", OUTSIDER, &pid.to_string(), "3"]);
+    cluster.wait_until("it listens", SOON, || outsider.stdout().contains('\n'));
+    let other = outsider.stdout().split_whitespace().last().unwrap().to_owned();
+    // As if the main process had ended, and its number were the other's: so say systemd, and the worker's own file.
+    let sockets = "/run/project-cluster-api/1.1.1/sockets.json";
+    cluster.sh(&format!("sed -i 's/\"pid\":{pid}/\"pid\":{other}/' {sockets}; grep -q '\"pid\":{other}' {sockets}")).ok();
+    let line = cluster.sh("sed -n 's/^ExecStop=-+//p' '/etc/systemd/system/project-cluster-api@.service'").ok();
+    let text = format!("[Service]\nExecStop=\nExecStop=-+/bin/sh -c 'MAINPID={other} exec {line}'\n");
+    cluster.write("/run/systemd/system/project-cluster-api@.service.d/99-another.conf", text);
+    cluster.systemctl(&["daemon-reload"]).ok();
+    let load = cluster.load("127.0.0.1:3000").connections(6).path("/sleep/50").start();
+    load.wait_for_body("outsider");
+    cluster.run(&["systemctl", "stop", UNIT]).ok();
+    let journal = || cluster.journal_of(UNIT);
+    cluster.wait_until("it is told", SOON, || journal().contains(&format!("process {other} is not of its control group")));
+    let count = || load.so_far().versions().get("outsider").copied().unwrap_or(0);
+    let before = count();
+    wait_for("the outsider still answers", SOON, || (count() > before + 20).then_some(()));
+    load.stop();
 }
 
 /// Hands another app's listener to the hostile worker.
