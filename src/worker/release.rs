@@ -49,8 +49,8 @@ fn looks_anywhere(app: &App) -> bool {
     let values = app.systemd.iter().filter(|(key, _)| key.eq_ignore_ascii_case("AmbientCapabilities")).flat_map(|(_, values)| values);
     values.into_iter().any(|value| {
         let (names, all_but) = value.trim().strip_prefix('~').map_or((value.as_str(), false), |names| (names, true));
-        let has = |wanted: &&str| names.split_whitespace().any(|name| name.eq_ignore_ascii_case(wanted));
-        PASS_BY.iter().any(|capability| has(&capability) != all_but)
+        let has = |wanted: &str| names.split_whitespace().any(|name| name.eq_ignore_ascii_case(wanted));
+        PASS_BY.iter().any(|capability| has(capability) != all_but)
     })
 }
 
