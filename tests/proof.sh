@@ -9,7 +9,8 @@ cd "$(dirname "$0")/.." || exit
 make=${MAKE:-make}
 cargo=${CARGO:-cargo}
 logs=target/proof
-parts=(lint unit doc explore mutants proof-tests faults soak proof-packages test-257 bench)
+all=(lint unit doc explore mutants proof-tests faults soak proof-packages test-257 bench)
+parts=("${all[@]}")
 only=("$@")
 [ "$#" -gt 0 ] && parts=("$@")
 mkdir -p "$logs"
@@ -90,7 +91,7 @@ done
 # Those that ran earlier.
 if [ -n "${WRITE-}" ]; then
     parts=()
-    for part in lint unit doc explore mutants proof-tests faults soak proof-packages test-257 bench; do [ -e "$logs/$part.result" ] && parts+=("$part"); done
+    for part in "${all[@]}"; do [ -e "$logs/$part.result" ] && parts+=("$part"); done
 fi
 for part in "${parts[@]}"; do
     read -r "code[$part]" "took[$part]" "of[$part]" < <(sed 's/ \([^ ]*\)$/, \1/' "$logs/$part.result")

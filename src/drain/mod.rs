@@ -14,6 +14,7 @@
 //! | `plan` | what was seen -> what to take out, or why not; when the worker is quiet | pure |
 //! | `diag` | what the kernel tells of ends of connections, as bytes | pure |
 //! | `record` | how a worker drains and drained, `/run/NAME/drained/APP/INSTANCE.json` | |
+//! | `group` | which processes are the worker's | |
 //! | `look` | the worker's processes, sets, threads and connections | |
 //! | `change` | a socket taken out of a set | |
 //! | `ends` | when one of those has ended | |
@@ -28,6 +29,7 @@ mod diag;
 mod ends;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
+mod group;
 mod herald;
 mod kernel;
 mod look;
@@ -98,7 +100,7 @@ const TRIES: (u32, Duration) = (10, Duration::from_millis(2));
 
 /// How a worker that has got ready accepts from its shared sockets; none where it is not seen to.
 pub(crate) fn accepts(main: u32, sockets: &[Socket]) -> Option<How> {
-    let group = look::own_group();
+    let group = group::own_group();
     let target = Target { main, sockets, ours: &[], group: &group };
     let mut look = Look::default();
     let begun = Instant::now();
@@ -142,8 +144,8 @@ impl Orders {
 
     fn run(&self, main: u32, begin: Instant) -> io::Result<()> {
         let pidfd = process::pidfd_open(main)?;
-        let group = look::own_group();
-        let is_member = look::is_member(main, &group);
+        let group = group::own_group();
+        let is_member = group::is_member(main, &group);
         // Asked behind it: what lives has kept its number all the while. One that has ended leaves nothing to drain.
         if look::has_ended(&pidfd) {
             return Ok(());

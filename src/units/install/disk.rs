@@ -313,7 +313,13 @@ impl Ledger {
     /// The one on disk, if any.
     pub(super) fn read(root: &Root, cluster: &ClusterName) -> Result<Option<Self>, Error> {
         let path = root.paths().installed(cluster);
-        let Some(contents) = root.kept(cluster, &path)? else { return Ok(None) };
+        let Some(contents) = root.kept(cluster, &path)? else {
+            let why = "it, or a directory that it is in, is not root's alone, so nothing of it is believed (`chown root`, `chmod go-w`)";
+            return match root.read(&path)? {
+                Some(_) => Err(error("go by", &root.at(&path))(io::Error::other(why))),
+                None => Ok(None),
+            };
+        };
         let bad = |why: String| error("understand", &root.at(&path))(io::Error::new(ErrorKind::InvalidData, why));
         let ledger: Self = formats::parse(&contents).map_err(|why| match why {
             Unread::Newer { .. } => Error::Newer(why.of(&root.at(&path))),

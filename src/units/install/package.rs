@@ -11,15 +11,23 @@ use super::disk::{Ledger, Retired, Root};
 use super::uninstall::{empty_directories, failed, remove_run, stop_and_remove};
 use super::{Error, Live, Options, Report, before, install, scan};
 
-/// The clusters that an install of ours has made below the root directory, by name.
+/// The clusters that an install of ours has made below the root directory, by name: what is kept of them is root's alone, or
+/// their master's unit is ours, so that what was changed there is told and not passed over.
 ///
 /// # Errors
 /// `/var/lib` cannot be listed.
 pub fn clusters(options: &Options) -> Result<Vec<ClusterName>, Error> {
     let root = Root::open(options)?;
     let names = root.list(&root.paths().state)?;
-    let made = |name: &ClusterName| matches!(root.kept(name, &root.paths().installed(name)), Ok(Some(_)));
-    Ok(names.iter().filter_map(|name| name.parse().ok()).filter(made).collect())
+    let has_unit = |name: &ClusterName| {
+        let unit = options.host.units.join(name.master());
+        matches!(root.read(&unit), Ok(Some(text)) if is_ours(&unit, &text, name))
+    };
+    let kept = |name: &ClusterName| {
+        let ledger = root.paths().installed(name);
+        matches!(root.kept(name, &ledger), Ok(Some(_))) || has_unit(name) && matches!(root.read(&ledger), Ok(Some(_)))
+    };
+    Ok(names.iter().filter_map(|name| name.parse().ok()).filter(kept).collect())
 }
 
 /// Writes a cluster's units as this version writes them, from the settings that the last install validated, and lets its

@@ -64,6 +64,11 @@ fn a_directory_in_var_lib_is_no_cluster_of_ours() {
         let nothing = said.success() && files().is_empty() && !said.stdout.contains("evil");
         by.row(what, "an upgrade of the package passes it over", nothing, (said, files()));
     }
+    // That of a cluster of ours, changed by mistake, is told.
+    cluster.sh("chown games /var/lib/project-cluster/pins").ok();
+    let said = cluster.cli(&upgrade);
+    assert!(said.code == 1 && said.stderr.contains("is not root's alone, so nothing of it is believed"), "{said:?}");
+    cluster.sh("chown root /var/lib/project-cluster/pins").ok();
     cluster.sh("rm -rf /var/lib/evil; mkdir -p /var/lib/evil; cp -rT /srv/forged /var/lib/evil/pins; chown -R root:root /var/lib/evil; chmod -R go-w /var/lib/evil").ok();
     let said = cluster.cli(&upgrade);
     by.row("is root itself", "(it may: the try itself works)", files().contains("evil"), said);
