@@ -59,9 +59,19 @@ lint:
 
 # Of the examples the one that a test starts: clippy has looked at all of them. One test more than processors at a time: a
 # test on a real systemd waits more than it computes.
-unit:
-	$(CARGO) nextest run --workspace --lib --bins --tests --example sandbox --test-threads $$(($$(nproc) + 1))
+unit full: threads = $$(($$(nproc) + 1))
+unit: sandbox-example
+	$(CARGO) nextest run --workspace --lib --bins --tests --test-threads $(threads)
 	$(CARGO) test --doc
+
+# The rooms whole: what `make test` has no time for, too. A part of `make proof`.
+.PHONY: full sandbox-example
+full: sandbox-example
+	$(CARGO) nextest run --profile full --workspace --lib --bins --tests --test-threads $(threads)
+	$(CARGO) test --doc
+
+sandbox-example:
+	$(CARGO) build --workspace --example sandbox
 
 doc:
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps
@@ -81,7 +91,7 @@ demo:
 
 # The integration tests on systemd 257.
 test-257: setup
-	root=$$(tests/root-257.sh) && PROJECT_CLUSTER_TEST_ROOT=$$root $(CARGO) nextest run -E 'binary(it)'
+	root=$$(tests/root-257.sh) && PROJECT_CLUSTER_TEST_ROOT=$$root $(CARGO) nextest run --profile full -E 'binary(it)'
 
 bench: setup build
 	$(CARGO) run --release --quiet --example figures
@@ -91,7 +101,7 @@ bench: setup build
 	$(CARGO) run --release --quiet --example loops
 	$(CARGO) run --release --quiet --example abuse
 
-# `make test` and what is too slow for every change; writes docs/proof.md, the report.
+# Everything, and docs/proof.md, the report.
 proof:
 	tests/proof.sh
 
