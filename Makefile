@@ -67,6 +67,7 @@ unit: sandbox-example
 # The rooms whole: what `make test` has no time for, too. A part of `make proof`.
 .PHONY: full sandbox-example
 full: sandbox-example
+	tests/setup.sh full
 	$(CARGO) nextest run --profile full --workspace --lib --bins --tests --test-threads $(threads)
 	$(CARGO) test --doc
 
@@ -90,10 +91,12 @@ demo:
 	KEEP=$(KEEP) $(CARGO) run --quiet --example demo
 
 # The integration tests on systemd 257.
-test-257: setup
+test-257:
+	tests/setup.sh full
 	root=$$(tests/root-257.sh) && PROJECT_CLUSTER_TEST_ROOT=$$root $(CARGO) nextest run --profile full -E 'binary(it)'
 
-bench: setup build
+bench: build
+	tests/setup.sh full
 	$(CARGO) run --release --quiet --example figures
 	$(CARGO) run --release --quiet --example bench
 	$(CARGO) build --release --quiet --example hello_axum

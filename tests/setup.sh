@@ -1,7 +1,7 @@
 #!/bin/bash
 # What `make test` and `make demo` need beside cargo: says what is missing and installs that with apt. Does nothing where
-# all is there. With `demo` as argument it asks for less: no Go, no Python, no wrk; with `proof`
-# for more: Ruby and Java; with `fuzz` for a C++ compiler.
+# all is there. With `demo` as argument it asks for less: no Go, no Python, no wrk; with `full` for more: schemathesis, and
+# uvicorn for `make bench`; with `proof` for Ruby and Java, too; with `fuzz` for a C++ compiler.
 set -euo pipefail
 
 if [ "$(id -u)" -ne 0 ]; then
@@ -115,6 +115,9 @@ if ! cmp --silent "$wanted" "$tools/requirements.txt"; then
             ;;
     esac
     cp "$wanted" "$tools/requirements.txt"
+fi
+if [ "${1-}" != full ] && [ "${1-}" != proof ]; then
+    exit 0
 fi
 # Asks the API what its document allows and what it does not; pinned with all that it needs.
 tools=${CARGO_TARGET_DIR:-target}/schemathesis

@@ -36,6 +36,8 @@ fn few() -> Vec<Setting> {
         Setting::of(2, 1, 0, 1).canary(2).pausing(),
         Setting { hook: true, ..Setting::of(2, 1, 1, 1).canary(1) },
         Setting::of(1, 1, 0, 2).canary(1).live(2).pausing(),
+        // A worker that moves from one slot to another, and back.
+        Setting { kinds: &[Blow::Abort, Blow::Resize], ..Setting::of(1, 1, 0, 3) },
     ]
 }
 

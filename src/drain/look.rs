@@ -1,21 +1,20 @@
-//! The worker, looked at: its processes, their epoll sets, its threads. Every list has a bound, and so has every look.
+//! The worker, looked at: its processes, what is in their epoll sets, its threads. Every list has a bound, and so has every look.
 //!
 //! The worker controls its descriptors' numbers, and what is behind them from one moment to the next. So a process is held by
 //! its pidfd and its control group asked for behind that; a set or a socket is duplicated first and asked what it is then, as
 //! our own, which cannot become another's. What cannot be read is not there.
 
-use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read as _};
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::MetadataExt as _;
 use std::time::{Duration, Instant};
 
 use super::group::is_member;
 use super::plan::{Entry, Seen, Thread};
 use super::record::How;
+use super::sets::Sets;
 use super::{change, kernel};
 use crate::names::Address;
 use crate::worker::inherited::{Socket, bound_to};
@@ -79,18 +78,6 @@ pub(super) struct Look {
     pub partly: bool,
     /// The kernel told of some descriptor. Of a process whose first thread has ended it tells of none.
     told: bool,
-}
-
-/// Sets, each once and for ever at its place.
-#[derive(Default)]
-struct Sets {
-    all: Vec<OwnedFd>,
-    /// Their places in the order of their files: the kernel compares two.
-    order: Vec<usize>,
-    /// By process and number, for kernels that do not.
-    numbers: BTreeMap<(u32, i32), usize>,
-    /// With which one the next reading begins: where there was no time for all, with the first that was not read.
-    next: usize,
 }
 
 /// What to look for.
@@ -272,28 +259,6 @@ fn duplicate(pidfd: &OwnedFd, number: i32, look: &mut Look, is: impl Fn(&OwnedFd
     }
 }
 
-impl Sets {
-    /// The place of a set: an app may have many numbers for one.
-    fn known(&mut self, number: (u32, i32), set: OwnedFd) -> usize {
-        let next = self.all.len();
-        let place = if kernel::compare(set.as_fd(), set.as_fd()).is_some() {
-            let compare = |at: &usize| kernel::compare(self.all[*at].as_fd(), set.as_fd()).unwrap_or(Ordering::Less);
-            match self.order.binary_search_by(compare) {
-                Ok(found) => return self.order[found],
-                Err(place) => self.order.insert(place, next),
-            }
-            next
-        } else {
-            *self.numbers.entry(number).or_insert(next)
-        };
-        match self.all.get_mut(place) {
-            Some(known) => *known = set,
-            None => self.all.push(set),
-        }
-        place
-    }
-}
-
 impl Look {
     /// The shared sockets in the sets, and what threads wait in for one. `threads`: look at these too.
     pub(super) fn seen(&mut self, target: &Target<'_>, threads: bool, end: Instant) -> Seen {
@@ -404,33 +369,6 @@ fn tasks(pid: u32) -> impl Iterator<Item = u32> {
     listing.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
-/// Whether the kernel would let the worker's own user look into each of its processes: none is of another user, has
-/// capabilities, hides itself or has a user namespace, and Yama is off.
-pub(super) fn needs_no_capability(main: u32, ours: &[u32]) -> bool {
-    let yama = fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope").map_or(0, |text| text.trim().parse().unwrap_or(3));
-    let namespace = fs::read_link("/proc/self/ns/user").ok();
-    let identity = |pid: u32| procfs::identity(&fs::read_to_string(format!("/proc/{pid}/status")).ok()?);
-    let Some(of_main) = identity(main).filter(|_| yama == 0) else { return false };
-    let plain = |pid: u32| {
-        let owner = fs::metadata(format!("/proc/{pid}/mem")).ok().map(|metadata| metadata.uid());
-        identity(pid).is_none_or(|identity| {
-            let one = [identity.uids, identity.gids].iter().all(|ids| ids.iter().all(|id| *id == ids[0]));
-            let same = (identity.uids, identity.gids) == (of_main.uids, of_main.gids);
-            let dumpable = owner == Some(identity.uids[0]) && identity.uids[0] != 0;
-            one && same && dumpable && identity.permitted == 0 && fs::read_link(format!("/proc/{pid}/ns/user")).ok() == namespace
-        })
-    };
-    // Of more than there is time for it is not known.
-    let end = Instant::now() + LONGEST;
-    members(main).into_iter().filter(|pid| !ours.contains(pid)).all(|pid| Instant::now() < end && plain(pid))
-}
-
-/// The user and group of a process.
-pub(super) fn owner(pid: u32) -> Option<(u32, u32)> {
-    let identity = procfs::identity(&fs::read_to_string(format!("/proc/{pid}/status")).ok()?)?;
-    Some((identity.uids[1], identity.gids[1]))
-}
-
 /// Whether a process has ended.
 pub(super) fn has_ended(pidfd: &OwnedFd) -> bool {
     process::poll([pidfd.as_fd()], Some(Duration::ZERO)).is_ok_and(|[events]| events != 0)
@@ -438,6 +376,9 @@ pub(super) fn has_ended(pidfd: &OwnedFd) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
+    use super::super::sets::tests::make;
     use super::*;
     use crate::worker::sys::epoll::control_as;
 
@@ -459,13 +400,6 @@ mod tests {
         child.kill().unwrap();
         child.wait().unwrap();
         assert_eq!(found, [true, false]);
-    }
-
-    fn make() -> OwnedFd {
-        // SAFETY: takes numbers only.
-        let fd = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
-        // SAFETY: a new descriptor that nobody else owns.
-        unsafe { <OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(fd) }
     }
 
     #[test]
@@ -506,20 +440,5 @@ mod tests {
         assert_eq!(open.len(), 1, "not known to have ended");
         still(&mut open, later);
         assert_eq!(open.len(), 0);
-    }
-
-    #[test]
-    fn a_set_is_known_by_all_its_numbers() {
-        let mut sets = Sets::default();
-        let all: Vec<OwnedFd> = (0..20).map(|_| make()).collect();
-        let mut places = |from: i32| {
-            let known = all.iter().zip(from..).map(|(set, number)| sets.known((1, number), set.try_clone().unwrap()));
-            known.collect::<Vec<_>>()
-        };
-        assert_eq!(places(0), (0..20).collect::<Vec<_>>());
-        assert_eq!(places(0), (0..20).collect::<Vec<_>>());
-        if kernel::compare(all[0].as_fd(), all[0].as_fd()).is_some() {
-            assert_eq!(places(50), (0..20).collect::<Vec<_>>());
-        }
     }
 }

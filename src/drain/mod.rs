@@ -15,7 +15,9 @@
 //! | `diag` | what the kernel tells of ends of connections, as bytes | pure |
 //! | `record` | how a worker drains and drained, `/run/NAME/drained/APP/INSTANCE.json` | |
 //! | `group` | which processes are the worker's | |
-//! | `look` | the worker's processes, sets, threads and connections | |
+//! | `look` | the worker's processes, threads and connections | |
+//! | `sets` | its epoll sets, each once | |
+//! | `rights` | what it takes to look into it | |
 //! | `change` | a socket taken out of a set | |
 //! | `ends` | when one of those has ended | |
 //! | `wait` | the drain itself, from first look to last | |
@@ -35,6 +37,8 @@ mod kernel;
 mod look;
 mod plan;
 pub mod record;
+mod rights;
+mod sets;
 mod wait;
 
 use std::collections::BTreeSet;
@@ -183,8 +187,8 @@ impl Orders {
         process::set_name(c"pc-drain");
         let ours: Vec<u32> = child.into_iter().chain([std::process::id()]).collect();
         if process::effective_uid() == 0 {
-            let (uid, gid) = look::owner(main).ok_or(io::ErrorKind::NotFound)?;
-            let rights: &[u32] = if look::needs_no_capability(main, &ours) { &[] } else { &RIGHTS };
+            let (uid, gid) = rights::owner(main).ok_or(io::ErrorKind::NotFound)?;
+            let rights: &[u32] = if rights::needs_no_capability(main, &ours) { &[] } else { &RIGHTS };
             // What its number said was said of it as long as it lives.
             if look::has_ended(&pidfd) {
                 return Ok(());

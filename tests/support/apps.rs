@@ -50,7 +50,7 @@ pub fn axum() -> (PathBuf, PathBuf) {
 #[track_caller]
 pub fn uvicorn() -> (PathBuf, PathBuf) {
     let modules = evidence::target().join("uvicorn/modules");
-    assert!(modules.join("uvicorn").exists(), "{} has no uvicorn: `tests/setup.sh` installs it", modules.display());
+    assert!(modules.join("uvicorn").exists(), "{} has no uvicorn: `tests/setup.sh full` installs it", modules.display());
     (modules, PathBuf::from("/usr/local/lib/uvicorn"))
 }
 

@@ -166,14 +166,18 @@ impl Roll {
             if self.is_wanted(worker) { known.is_soaked(self.plan.min_ready, now) } else { known.is_up() }
         };
         // Going back cannot ask more of the old ones than they gave, nor of those that somebody has stopped meanwhile: nobody
-        // brings them back.
+        // brings them back. But where one is to come, it is waited for: the new one there may be all that serves.
         let stopped = |slot: &Slot| {
             let mut old = self.of(*slot).filter(|(worker, _)| !self.is_new(worker)).peekable();
             old.peek().is_some() && old.all(|(_, known)| known.stage == Stage::Gone && !known.fresh && !known.retired)
         };
         let given = |slot: &Slot| stopped(slot) && !self.of(*slot).any(|known| serves(&known));
+        let comes = |slot: &Slot| {
+            self.needs_start(*slot) || self.of(*slot).any(|(worker, known)| !self.is_new(worker) && known.fresh && known.stands())
+        };
+        let gave_none = |slot: &Slot| self.lacking.contains(slot) && !comes(slot);
         let lacking = match self.phase {
-            Phase::Back { .. } => self.plan.slots.iter().filter(|slot| self.lacking.contains(slot) || given(slot)).count(),
+            Phase::Back { .. } => self.plan.slots.iter().filter(|slot| gave_none(slot) || given(slot)).count(),
             _ => 0,
         };
         self.workers.iter().filter(serves).count() > self.plan.slots.len().saturating_sub(self.plan.unavailable + lacking)
