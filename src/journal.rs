@@ -74,11 +74,13 @@ impl Journal {
     }
 
     async fn read(&self, unit: &str, since_us: u64, count: usize) -> Vec<String> {
-        let mut arguments = Self::as_json("MESSAGE");
-        arguments.extend(["--all".into(), "--reverse".into(), format!("--lines={count}"), format!("{}={unit}", self.manager.unit_field())]);
-        arguments.push("_TRANSPORT=stdout".into());
-        let mut entries = Entry::parse(&self.ask(&arguments, unit).await.unwrap_or_default());
-        entries.retain(|entry| entry.monotonic_us() >= since_us);
+        let own = [format!("--lines={count}"), format!("{}={unit}", self.manager.unit_field())];
+        let mut entries = self.written(unit, "MESSAGE", &own, since_us).await;
+        if self.manager == Manager::User && entries.len() < count {
+            entries.extend(self.without_unit(unit, since_us).await);
+            entries.sort_by_key(|entry| std::cmp::Reverse(entry.monotonic_us()));
+            entries.truncate(count);
+        }
         if entries.is_empty() {
             return Vec::new();
         }
@@ -88,6 +90,31 @@ impl Journal {
         let last = Entry::parse(&self.ask(&arguments, unit).await.unwrap_or_default());
         let in_this_boot = |entry: &&Entry| last.first().is_some_and(|last| last.boot == entry.boot);
         entries.iter().rev().filter(in_this_boot).flat_map(|entry| clean(&entry.text())).collect()
+    }
+
+    /// What was written to standard output and error since then, the last first.
+    async fn written(&self, unit: &str, fields: &str, matches: &[String], since_us: u64) -> Vec<Entry> {
+        let mut arguments = Self::as_json(fields);
+        arguments.extend(["--all".into(), "--reverse".into(), "_TRANSPORT=stdout".into()]);
+        arguments.extend_from_slice(matches);
+        let mut entries = Entry::parse(&self.ask(&arguments, unit).await.unwrap_or_default());
+        entries.retain(|entry| entry.monotonic_us() >= since_us);
+        entries
+    }
+
+    /// Lines that the unit's processes may have written. journald asks the kernel for a process's unit when it reads the line; of one
+    /// that has ended by then it knows what systemd said as it opened the stream, and of a user's systemd it believes that of the
+    /// identifier alone. That user is who asks, so nobody else's words get in; a sibling's that failed in the same moment may.
+    async fn without_unit(&self, unit: &str, since_us: u64) -> Vec<Entry> {
+        // Those of siblings that live are among them.
+        const LOOKED_THROUGH: &str = "--lines=200";
+        let Some((identifier, _)) = unit.split_once('@') else { return Vec::new() };
+        // SAFETY: geteuid has no preconditions and cannot fail.
+        let user = unsafe { libc::geteuid() };
+        let matches = [LOOKED_THROUGH.into(), format!("_UID={user}"), format!("SYSLOG_IDENTIFIER={identifier}")];
+        let mut entries = self.written(unit, "MESSAGE,_SYSTEMD_USER_UNIT", &matches, since_us).await;
+        entries.retain(|entry| entry.unit.is_none());
+        entries
     }
 
     /// Arguments to print this field beside what is always printed.
@@ -130,6 +157,8 @@ struct Entry {
     boot: String,
     #[serde(rename = "MESSAGE", default)]
     message: Option<Message>,
+    #[serde(rename = "_SYSTEMD_USER_UNIT")]
+    unit: Option<String>,
 }
 
 /// A field: characters, or bytes where they are no plain text.
@@ -228,6 +257,26 @@ mod tests {
             ],
         );
         assert_eq!(journal.read("a.service", 7000, 30).await, ["first", "second", "red\u{fffd}"]);
+    }
+
+    #[tokio::test]
+    async fn of_a_user_s_unit_also_the_lines_of_processes_that_had_ended_when_journald_looked() {
+        let directory = tempfile::tempdir().unwrap();
+        let entry = |at: u32, unit: &str, text: &str| {
+            let unit = if unit.is_empty() { String::new() } else { format!(r#","_SYSTEMD_USER_UNIT":"{unit}""#) };
+            format!(r#"{{"__MONOTONIC_TIMESTAMP":"{at}","_BOOT_ID":"b","MESSAGE":"{text}"{unit}}}"#)
+        };
+        let own = entry(8000, "x-api@1.2.1.service", "it ended");
+        let others = [entry(7900, "", "no database"), entry(7800, "x-api@2.1.1.service", "a sibling"), entry(6000, "", "too early")];
+        let mut journal = printing(directory.path(), &[]);
+        let script = format!(
+            "#!/bin/sh\ncase \"$*\" in *SYSLOG_IDENTIFIER=x-api*) cat << 'END'\n{}\nEND\n;; *) echo '{own}';; esac\n",
+            others.join("\n")
+        );
+        std::fs::write(directory.path().join("journalctl"), script).unwrap();
+        assert_eq!(journal.read("x-api@1.2.1.service", 7000, 30).await, ["it ended"]);
+        journal.manager = Manager::User;
+        assert_eq!(journal.read("x-api@1.2.1.service", 7000, 30).await, ["no database", "it ended"]);
     }
 
     #[test]

@@ -70,7 +70,7 @@ pub fn plain_node_go_and_asyncio_lose_no_connection_in_reloads() {
 }
 
 #[test]
-pub fn one_that_hides_itself_and_one_on_a_path_are_drained_as_well() {
+fn one_that_hides_itself_and_one_on_a_path_are_drained_as_well() {
     let cluster = cluster(
         &(app("hidden", 1, "python3 /srv/apps/undumpable.py", "listen = \"127.0.0.1:3001\"")
             + &app("path", 1, "python3 /srv/apps/hello_asyncio.py /run/path.sock", "listen = \"/run/path.sock\"")),

@@ -102,7 +102,7 @@ pub fn two_generations_back_under_load_also_after_a_reboot_and_an_apply_does_not
 }
 
 #[test]
-pub fn a_deleted_release_is_named_before_anything_of_it_starts() {
+fn a_deleted_release_is_named_before_anything_of_it_starts() {
     let cluster = installed(&app("api", 2, "node /srv/apps/hello.js 3000", "listen = 3000\nuser = \"games\""));
     // Where the master may not look.
     cluster

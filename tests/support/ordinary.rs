@@ -69,6 +69,8 @@ systemctl start user@1500.service
 
 /// The user's command for one of root's.
 pub fn command(words: &[&OsStr]) -> Vec<OsString> {
+    // Their master is they themselves.
+    let words = if words.get(3..5).is_some_and(|who| who == ["run_as", "project-cluster"]) { &words[5..] } else { words };
     SWITCH.map(OsString::from).into_iter().chain(places(words)).collect()
 }
 
@@ -88,6 +90,8 @@ pub fn said(text: &str) -> String {
         ("systemctl --user ", "systemctl "),
         ("journalctl --user ", "journalctl "),
         ("project-cluster --user ", "project-cluster "),
+        ("user 1500", "user 0"),
+        ("by ada", "by root"),
     ];
     let places = PLACES.iter().map(|(root, user)| (*user, *root));
     words.into_iter().chain(places).fold(text.to_owned(), |text, (user, root)| text.replace(user, root))
