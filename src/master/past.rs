@@ -139,7 +139,8 @@ impl<S: Systemd> Master<S> {
         &self,
         read: impl Fn(&rusqlite::Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, Refusal> {
-        let unread = |why: String| Refusal::new(Code::Unavailable, format!("the history cannot be read: {why}"));
+        // Not `unavailable`: it is not systemd that does not answer, and asked again at once it would be the same.
+        let unread = |why: String| Refusal::new(Code::Failed, format!("the history cannot be read: {why}"));
         let store = self.store.get().ok_or_else(|| unread("this master keeps none".into()))?;
         store.read(read).await.map_err(unread)
     }

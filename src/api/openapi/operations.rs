@@ -167,10 +167,10 @@ fn reads() -> Vec<Operation> {
         get("/v1/history", "history", "history", "The history", "Newest first, without steps: the last 1000 rolls and orders that were asked of the master, also before its last restart. It is written behind what happens, within moments; what could not be written is told by an entry of its own, verb `history`, which a token with a list of apps does not see.")
             .takes::<history::Part>()
             .lists::<Entry>("The entries.", &examples::entry_of_a_list())
-            .refuses(&[Code::NotFound, Code::Unavailable]),
+            .refuses(&[Code::NotFound, Code::Failed]),
         get("/v1/history/{entry}", "entry", "history", "One entry of the history", "With the steps of the roll that carried it out.")
             .gives::<Entry>("The entry.", examples::entry())
-            .refuses(&[Code::NotFound, Code::Unavailable]),
+            .refuses(&[Code::NotFound, Code::Failed]),
     ]
 }
 
