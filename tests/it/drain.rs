@@ -308,6 +308,9 @@ fn what_a_unit_takes_from_its_app_is_not_taken_from_who_drains_it() {
 fn falls_back() {
     let keys = "listen = \"127.0.0.1:3001\"\nready = { exec = [\"curl\", \"-sfo\", \"/dev/null\", \"http://127.0.0.1:3001/\"] }";
     let cluster = cluster(&app("hidden", 2, "python3 /srv/apps/undumpable.py", keys));
+    // Nobody may look into the app, but into our supervisor beside it: the next worker leaves the shared socket non-blocking, and
+    // no event loop that runs hangs in accept.
+    assert_eq!(cluster.read("/var/lib/project-cluster/pins/hidden/1.ready"), "ready\nnonblocking\n");
     // Before there was any drain.
     let shown = cluster.cli(&["show", "hidden"]).ok();
     assert!(shown.contains("by itself only (the kernel lets nobody look into it): SIGTERM at once"), "{shown}");

@@ -69,11 +69,14 @@ pub fn info(process: u32, fd: i32) -> String {
     text
 }
 
-/// Whether one of the `wanted` sockets of a process is non-blocking: the flag is shared by all who hold it.
-pub fn nonblocking(process: u32, wanted: &BTreeSet<u64>) -> bool {
-    let flags = |fd: &i32| procfs::fd_flags(&info(process, *fd)).unwrap_or_default();
-    let sockets = descriptors(process, wanted).sockets;
-    sockets.iter().any(|(fd, inode)| wanted.contains(inode) && flags(fd) & libc::O_NONBLOCK as u32 != 0)
+/// Whether one of the `wanted` sockets is non-blocking. The flag is shared by all who hold it, so whichever process may be looked
+/// into tells for the others: our own supervisor of binds, where the app hides itself.
+pub fn nonblocking(processes: &BTreeSet<u32>, wanted: &BTreeSet<u64>) -> bool {
+    processes.iter().any(|process| {
+        let flags = |fd: &i32| procfs::fd_flags(&info(*process, *fd)).unwrap_or_default();
+        let sockets = descriptors(*process, wanted).sockets;
+        sockets.iter().any(|(fd, inode)| wanted.contains(inode) && flags(fd) & libc::O_NONBLOCK as u32 != 0)
+    })
 }
 
 /// Which of the `wanted` sockets some process accepts from.

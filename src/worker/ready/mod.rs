@@ -155,10 +155,10 @@ impl Wait {
         }
     }
 
-    /// Whether the app made its shared sockets non-blocking.
+    /// Whether the app made its shared sockets non-blocking. What nobody may look into is taken for blocking.
     fn nonblocking(&self) -> bool {
         let wanted: BTreeSet<u64> = self.sockets().into_iter().map(|socket| socket.inode).collect();
-        !wanted.is_empty() && look::nonblocking(self.main, &wanted)
+        !wanted.is_empty() && look::nonblocking(&members::members(self.main), &wanted)
     }
 
     /// Until each inherited socket is accepted from.
