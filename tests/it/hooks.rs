@@ -83,8 +83,9 @@ pub fn a_migration_that_fails_starts_nothing_and_one_that_does_not_runs_ahead_of
 
 #[test]
 pub fn after_and_failed_tell_and_change_nothing() {
-    let more = "reload.hooks = { after = [\"sh\", \"-c\", \"echo $PROJECT_CLUSTER_HOOK $PROJECT_CLUSTER_GENERATION: $(cat VERSION); exit 7\"], \
-                failed = [\"sh\", \"-c\", \"echo $PROJECT_CLUSTER_HOOK $PROJECT_CLUSTER_GENERATION: $(cat VERSION) of $PROJECT_CLUSTER_RELEASE_OF\"] }";
+    // They stay for a moment: of a process that has ended when journald reads its line it may not know the unit.
+    let more = "reload.hooks = { after = [\"sh\", \"-c\", \"echo $PROJECT_CLUSTER_HOOK $PROJECT_CLUSTER_GENERATION: $(cat VERSION); sleep 0.2; exit 7\"], \
+                failed = [\"sh\", \"-c\", \"echo $PROJECT_CLUSTER_HOOK $PROJECT_CLUSTER_GENERATION: $(cat VERSION) of $PROJECT_CLUSTER_RELEASE_OF; sleep 0.2\"] }";
     let cluster = shop(2, more);
     assert_eq!(said(&cluster, "after").trim(), "after 1: v1");
     cluster.deploy("v2", HELLO);
