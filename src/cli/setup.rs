@@ -234,13 +234,46 @@ pub(super) fn host(context: &Context, here: bool) -> Result<Host, Failure> {
         return Ok(host);
     }
     let program = std::env::current_exe().map_err(|why| Failure::Failed(format!("the program's own path cannot be read: {why}")))?;
+    let program = reachable(program, host.is_user())?;
+    host.program = program;
+    Ok(host)
+}
+
+/// The path of this program, where units may name it.
+fn reachable(program: PathBuf, by_its_user: bool) -> Result<PathBuf, Failure> {
+    // The kernel says `PATH (deleted)` of one that an upgrade has replaced; proc(5).
+    if !program.exists() {
+        return Err(Failure::Failed(format!(
+            "this program was replaced or removed while it ran ({}), so the units cannot name it: run the same command again",
+            program.display()
+        )));
+    }
     let private = ["/root/", "/home/", "/tmp/", "/run/user/"].iter().find(|prefix| program.starts_with(prefix));
-    if let (Some(prefix), false) = (private, host.is_user()) {
+    if let (Some(prefix), false) = (private, by_its_user) {
         return Err(Failure::Failed(format!(
             "this program lies in {} and workers run it as other users, who cannot see {prefix}: install it first (`make install`, or copy it to /usr/local/bin), then run that one",
             program.display()
         )));
     }
-    host.program = program;
-    Ok(host)
+    Ok(program)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn units_name_the_program_only_where_it_is_and_all_may_reach_it() {
+        let place = PathBuf::from("/bin/sh");
+        assert_eq!(reachable(place.clone(), false).ok(), Some(place));
+        let refused = |path: &str| reachable(path.into(), false).err().map(|why| format!("{why:?}")).unwrap_or_default();
+        assert!(refused("/bin/sh (deleted)").contains("run the same command again"), "{}", refused("/bin/sh (deleted)"));
+        let directory = tempfile::tempdir().unwrap();
+        let hidden = directory.path().join("program");
+        std::fs::write(&hidden, "").unwrap();
+        if hidden.starts_with("/tmp") {
+            assert!(refused(&hidden.display().to_string()).contains("/tmp/"));
+        }
+        assert!(reachable(hidden, true).is_ok());
+    }
 }
