@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::place::Manager;
 use crate::say::say;
 use crate::units::text::hidden;
+use crate::worker::sys::process;
 use serde::Deserialize;
 use tokio::process::Command;
 use tokio::time::Instant;
@@ -52,8 +53,7 @@ impl Journal {
     /// A process that has just ended may have written lines that journald has not. Root can make it write them; else
     /// it is read until it says something and says it twice, a second at most.
     pub async fn last_lines(&self, unit: &str, since_us: u64, count: usize) -> Vec<String> {
-        // SAFETY: geteuid has no preconditions and cannot fail.
-        let synced = unsafe { libc::geteuid() } == 0 && self.ask(&["--sync".into()], unit).await.is_some();
+        let synced = process::effective_uid() == 0 && self.ask(&["--sync".into()], unit).await.is_some();
         let mut lines = self.read(unit, since_us, count).await;
         let end = Instant::now() + LATE;
         while !synced && Instant::now() < end {
@@ -109,9 +109,7 @@ impl Journal {
         // Those of siblings that live are among them.
         const LOOKED_THROUGH: &str = "--lines=200";
         let Some((identifier, _)) = unit.split_once('@') else { return Vec::new() };
-        // SAFETY: geteuid has no preconditions and cannot fail.
-        let user = unsafe { libc::geteuid() };
-        let matches = [LOOKED_THROUGH.into(), format!("_UID={user}"), format!("SYSLOG_IDENTIFIER={identifier}")];
+        let matches = [LOOKED_THROUGH.into(), format!("_UID={}", process::effective_uid()), format!("SYSLOG_IDENTIFIER={identifier}")];
         let mut entries = self.written(unit, "MESSAGE,_SYSTEMD_USER_UNIT", &matches, since_us).await;
         entries.retain(|entry| entry.unit.is_none());
         entries

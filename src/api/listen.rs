@@ -23,6 +23,7 @@ use super::guard::{Door, Peer, one_too_many};
 use super::limits::{HEAD, HEAD_TIME, PAUSE};
 use super::stall::Stalling;
 use crate::say::say;
+use crate::worker::sys::process::effective_uid;
 use crate::worker::sys::sockets::peer_groups;
 
 /// Until it is said once more that connections cannot be accepted.
@@ -99,8 +100,7 @@ impl Listener {
 /// Whether the other side is root, our own user, or of the group that may write to the socket: the mode of the socket says so
 /// already, and a drop-in that opens it to all would else open the cluster.
 fn is_member(stream: &UnixStream, listener: &UnixListener, who: UCred) -> bool {
-    // SAFETY: geteuid has no preconditions and cannot fail.
-    if who.uid() == 0 || who.uid() == unsafe { libc::geteuid() } {
+    if who.uid() == 0 || who.uid() == effective_uid() {
         return true;
     }
     let path = listener.local_addr().ok().and_then(|address| address.as_pathname().map(Path::to_owned));

@@ -17,7 +17,7 @@ use crate::api::types::Done;
 use crate::history::{self, Act, Asked, Part};
 use crate::journal;
 use crate::names::AppName;
-use crate::store::Store;
+use crate::store::{Store, Unread};
 use crate::systemd::Systemd;
 
 /// By which the next entry is spoken of. They begin anywhere, so that no two masters have the same.
@@ -139,9 +139,12 @@ impl<S: Systemd> Master<S> {
         &self,
         read: impl Fn(&rusqlite::Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, Refusal> {
-        // Not `unavailable`: it is not systemd that does not answer, and asked again at once it would be the same.
-        let unread = |why: String| Refusal::new(Code::Failed, format!("the history cannot be read: {why}"));
-        let store = self.store.get().ok_or_else(|| unread("this master keeps none".into()))?;
+        let unread = |why: Unread| {
+            // Not `unavailable`: it is not systemd that does not answer, and what is wrong with a database stays so for a while.
+            let code = if matches!(why, Unread::Busy) { Code::Busy } else { Code::Failed };
+            Refusal::new(code, format!("the history cannot be read: {why}"))
+        };
+        let store = self.store.get().ok_or_else(|| unread(Unread::Failed("this master keeps none".into())))?;
         store.read(read).await.map_err(unread)
     }
 }

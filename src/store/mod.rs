@@ -48,6 +48,17 @@ pub struct Tables {
     pub told: fn(&Connection, &str) -> rusqlite::Result<()>,
 }
 
+/// Why nothing was read.
+#[derive(Debug, thiserror::Error)]
+pub enum Unread {
+    /// It passes: asked again it may be read.
+    #[error("too much is to be written at once; try again")]
+    Busy,
+    /// For people.
+    #[error("{0}")]
+    Failed(String),
+}
+
 /// The store of one cluster.
 #[derive(Debug)]
 pub struct Store(Arc<Shared>);
@@ -102,14 +113,14 @@ impl Store {
     /// Reads, behind all that was asked for before.
     ///
     /// # Errors
-    /// Why it cannot be read, for people.
-    pub async fn read<T: Send + 'static>(&self, what: impl Fn(&Connection) -> rusqlite::Result<T> + Send + 'static) -> Result<T, String> {
+    /// Why it cannot be read.
+    pub async fn read<T: Send + 'static>(&self, what: impl Fn(&Connection) -> rusqlite::Result<T> + Send + 'static) -> Result<T, Unread> {
         let (job, answer) = Reading::new(what);
         self.put(Box::new(job));
         match tokio::time::timeout(ANSWER, answer).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => Err("too much is to be written at once; try again".into()),
-            Err(_) => Err(format!("{} does not answer within {ANSWER:?}", self.path().display())),
+            Ok(Ok(answer)) => answer.map_err(Unread::Failed),
+            Ok(Err(_)) => Err(Unread::Busy),
+            Err(_) => Err(Unread::Failed(format!("{} does not answer within {ANSWER:?}", self.path().display()))),
         }
     }
 

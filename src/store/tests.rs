@@ -42,7 +42,9 @@ fn write(store: &Store, text: &str) {
 }
 
 async fn words(store: &Store) -> Result<Vec<String>, String> {
-    store.read(|connection| connection.prepare("SELECT text FROM word ORDER BY id")?.query_map([], |row| row.get(0))?.collect()).await
+    let read =
+        store.read(|connection| connection.prepare("SELECT text FROM word ORDER BY id")?.query_map([], |row| row.get(0))?.collect()).await;
+    read.map_err(|why| why.to_string())
 }
 
 #[tokio::test]
