@@ -16,7 +16,7 @@ if [ "$code" -eq 0 ] && [ -z "${SOAK_SECONDS-}${REPLACEMENTS-}${REQUESTS-}" ]; t
         echo "# Soak"
         echo
         echo "Made by \`make soak\`. Plain servers, none of which handles SIGTERM, four workers each, reloaded one app after the other without"
-        echo "a pause, while 64 clients ask: a POST on a new connection each, handlers of 0 to 200 ms. Each answer must bear its request's"
+        echo "a pause, while 192 clients ask: a POST on a new connection each, handlers of 0 to 200 ms. Each answer must bear its request's"
         echo "number and its body's hash. It also bears its process and how many requests that has had: a gap there is a request that was"
         echo "executed without an answer, or twice. Every 30 s one fault happens that kills no worker."
         echo

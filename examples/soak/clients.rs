@@ -19,7 +19,7 @@ use crate::support::http::{Address, Connection, Failure};
 use crate::support::load;
 
 /// At once.
-const CLIENTS: u64 = 64;
+const CLIENTS: u64 = 192;
 
 /// How long handlers take, in turn.
 const DELAYS_MS: [u64; 8] = [0, 0, 0, 1, 5, 20, 0, 200];
