@@ -108,12 +108,17 @@ bench: build
 proof:
 	tests/proof.sh
 
-# The tests that `make test` leaves to this: on Ruby and Java, and in a virtual machine, on whose slow processors the release
-# build is twice as fast.
+# The tests that `make test` leaves to this: on Ruby and Java, as an ordinary user, the hostile ones.
 .PHONY: proof-tests
 proof-tests: build
 	tests/setup.sh proof
 	$(CARGO) nextest run --profile proof -E 'test(/^proof::/)'
+
+# The tests that need a kernel of their own, in a virtual machine: Yama, the clock, power. Its processors are slow: the release build
+# is twice as fast there.
+.PHONY: proof-machine
+proof-machine: build
+	tests/setup.sh proof
 	machine=$$(tests/machine.sh) && PROJECT_CLUSTER_TEST_MACHINE=$$machine \
 		PROJECT_CLUSTER_BIN=$(CURDIR)/target/release/project-cluster $(CARGO) nextest run --profile proof -E 'test(/^machine::/)'
 

@@ -108,7 +108,8 @@ impl Journal {
     async fn without_unit(&self, unit: &str, since_us: u64) -> Vec<Entry> {
         // Those of siblings that live are among them.
         const LOOKED_THROUGH: &str = "--lines=200";
-        let Some((identifier, _)) = unit.split_once('@') else { return Vec::new() };
+        // A hook's unit is `NAME-APP:HOOK@...`, and its identifier that of the workers.
+        let Some((identifier, _)) = unit.split_once([':', '@']) else { return Vec::new() };
         let matches = [LOOKED_THROUGH.into(), format!("_UID={}", process::effective_uid()), format!("SYSLOG_IDENTIFIER={identifier}")];
         let mut entries = self.written(unit, "MESSAGE,_SYSTEMD_USER_UNIT", &matches, since_us).await;
         entries.retain(|entry| entry.unit.is_none());
@@ -275,6 +276,7 @@ mod tests {
         assert_eq!(journal.read("x-api@1.2.1.service", 7000, 30).await, ["it ended"]);
         journal.manager = Manager::User;
         assert_eq!(journal.read("x-api@1.2.1.service", 7000, 30).await, ["no database", "it ended"]);
+        assert_eq!(journal.read("x-api:before@2.service", 7000, 30).await, ["no database", "it ended"], "a hook's");
     }
 
     #[test]

@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.." || exit
 make=${MAKE:-make}
 cargo=${CARGO:-cargo}
 logs=target/proof
-all=(lint full doc explore mutants proof-tests faults soak proof-packages test-257 bench)
+all=(lint full doc explore mutants proof-tests proof-machine faults soak proof-packages test-257 bench)
 parts=("${all[@]}")
 only=("$@")
 [ "$#" -gt 0 ] && parts=("$@")
@@ -119,10 +119,10 @@ report() {
         plain < "$logs/proof-packages.log" | grep -E '^(program|linked to|files|lintian|reproducible|[0-9a-f]{64}) ?|packages and .* specfiles checked'
         echo '```'
     fi
-    if [ -n "${code[proof-tests]-}${code[proof-packages]-}${code[full]-}" ]; then
+    if [ -n "${code[proof-tests]-}${code[proof-machine]-}${code[proof-packages]-}${code[full]-}" ]; then
         echo
         echo "## What the tests saw"
-        for part in proof-tests proof-packages full; do [ -z "${code[$part]-}" ] || seen "$part"; done
+        for part in proof-tests proof-machine proof-packages full; do [ -z "${code[$part]-}" ] || seen "$part"; done
     fi
     if [ -n "${code[bench]-}" ]; then
         echo

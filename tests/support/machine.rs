@@ -32,7 +32,7 @@ impl Machine {
     /// server.
     #[track_caller]
     pub fn start() -> Self {
-        let how = "run `make proof-tests`, or PROJECT_CLUSTER_TEST_MACHINE=$(tests/machine.sh) cargo nextest run --profile proof";
+        let how = "run `make proof-machine`, or PROJECT_CLUSTER_TEST_MACHINE=$(tests/machine.sh) cargo nextest run --profile proof";
         let files = std::env::var_os("PROJECT_CLUSTER_TEST_MACHINE");
         let files = PathBuf::from(files.unwrap_or_else(|| panic!("PROJECT_CLUSTER_TEST_MACHINE names no machine: {how}")));
         let size =
