@@ -164,7 +164,7 @@ mod tests {
     use crate::systemd::{ActiveState, Details, UnitState};
 
     fn seen(active: ActiveState, sub: &str, restarts: u32, active_since_us: u64) -> Seen {
-        let state = UnitState { name: "api".into(), active, sub: sub.into(), job: None, masked: false };
+        let state = UnitState { name: "api".into(), active, sub: sub.into(), job: None, masked: false, gone: false };
         Seen { served: false, state, details: Details { restarts, active_since_us, ..Details::default() } }
     }
 

@@ -47,7 +47,7 @@ mod tests {
         let name: AppName = "api".parse().unwrap();
         let units = AppUnits::new(&settings.name, &name);
         let row = |unit: &str, active, sub: &str, masked| {
-            (UnitState { name: unit.into(), active, sub: sub.into(), job: None, masked }, Details::default())
+            (UnitState { name: unit.into(), active, sub: sub.into(), job: None, masked, gone: false }, Details::default())
         };
         let worker = |instance: &str| format!("project-cluster-api@{instance}.service");
         let mut world = World::default();

@@ -191,7 +191,7 @@ mod tests {
         async fn units(&self, _: &[String]) -> Result<Vec<UnitState>, Error> {
             let row = |slot: u16| {
                 let name = format!("project-cluster-api@{slot}.1.1.service");
-                UnitState { name, active: ActiveState::Active, sub: "running".into(), job: None, masked: false }
+                UnitState { name, active: ActiveState::Active, sub: "running".into(), job: None, masked: false, gone: false }
             };
             Ok((1..=40).map(row).collect())
         }

@@ -179,7 +179,7 @@ mod tests {
     use crate::names::{AppName, ClusterName};
 
     fn row(name: &str, active: ActiveState, sub: &str) -> (UnitState, Details) {
-        (UnitState { name: name.into(), active, sub: sub.into(), job: None, masked: false }, Details::default())
+        (UnitState { name: name.into(), active, sub: sub.into(), job: None, masked: false, gone: false }, Details::default())
     }
 
     fn up(instance: &str) -> (UnitState, Details) {

@@ -6,6 +6,7 @@
 
 mod eyes;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -153,6 +154,8 @@ pub async fn execute<S: Systemd, K: Keeper>(systemd: Arc<S>, roll: &mut Roll, mu
     let handle = units.handle();
     let mut resizable = roll.plan().scope == Scope::App;
     let (mut looked, mut steered) = (false, true);
+    // Workers that are not stopped, and why.
+    let mut spared = BTreeMap::new();
     // Told since the last reading; a person's order among that, which no other overtakes.
     let (mut told, mut asked) = (Vec::new(), None::<Asked>);
     deps.target.mark_changed();
@@ -202,8 +205,8 @@ pub async fn execute<S: Systemd, K: Keeper>(systemd: Arc<S>, roll: &mut Roll, mu
         stale = false;
         let (mut actions, answer) = match reading {
             Ok(Reading::HandleLeft) => (roll.step(Event::HandleLeft, now), None),
-            Ok(Reading::World { world, restarts, down, stays }) => {
-                looked = true;
+            Ok(Reading::World { world, restarts, down, stays, undrained }) => {
+                (looked, spared) = (true, undrained);
                 let order = asked.take();
                 let answer = order.as_ref().map(|asked| roll.heeds(&asked.order));
                 let (order, answers) = order.map(|asked| (Event::from(asked.order), asked.answer)).unzip();
@@ -263,6 +266,13 @@ pub async fn execute<S: Systemd, K: Keeper>(systemd: Arc<S>, roll: &mut Roll, mu
                     return outcome;
                 }
             };
+            if verb == Verb::Stop
+                && let Some(why) = spared.remove(&worker)
+            {
+                let refused = Event::JobEnded { instance: worker, verb, end: Err(why), state: ActiveState::Active };
+                jobs.spawn(std::future::ready(refused));
+                continue;
+            }
             jobs.spawn(run_job(Arc::clone(&systemd), verb, worker, units.worker(&worker), limit));
         }
     }

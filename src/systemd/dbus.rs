@@ -260,6 +260,7 @@ impl Systemd for Bus {
                 sub: row.4,
                 job: (row.7 != 0).then_some(row.8),
                 masked: row.2 == "masked",
+                gone: row.2 == "not-found",
             })
             .collect())
     }

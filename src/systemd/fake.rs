@@ -162,6 +162,14 @@ impl Fake {
         self.lock().unit(unit).masked = on;
         self.daemon_reload();
     }
+    /// Deletes a unit's file; what runs goes on.
+    pub fn delete(&self, unit: &str) {
+        let mut state = self.lock();
+        state.files.insert(unit.into(), Service { kind: Kind::Missing, ..Service::WORKER });
+        state.unit(unit).gone = true;
+        drop(state);
+        self.daemon_reload();
+    }
     /// From now on, and until its next start, the app of a running unit behaves like this.
     pub fn turn_into(&self, unit: &str, app: App) {
         if let Some(unit) = self.lock().units.get_mut(unit) {
@@ -238,7 +246,7 @@ impl Fake {
             (Verb::Start | Verb::Restart | Verb::Reload, true, _) => {
                 Some(refusal::told("org.freedesktop.systemd1.UnitMasked", &format!("Unit {name} is masked.")))
             }
-            (Verb::Start | Verb::Restart, _, Kind::Missing) => {
+            (Verb::Start | Verb::Restart, ..) if unit.gone || unit.service.kind == Kind::Missing => {
                 Some(refusal::told("org.freedesktop.systemd1.NoSuchUnit", &format!("Unit {name} not found.")))
             }
             _ => None,

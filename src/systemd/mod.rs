@@ -104,6 +104,8 @@ pub struct UnitState {
     /// Whether somebody has masked it: what runs goes on, and cannot be started again until `systemctl unmask`. An
     /// inactive one shows this as long as something keeps it loaded, as the target keeps handles, and handles sockets.
     pub masked: bool,
+    /// Its file is gone, and systemd has seen it: what runs goes on, and a stop would run none of its steps.
+    pub gone: bool,
 }
 
 /// What is known of a service beside its state.

@@ -29,12 +29,12 @@ pub enum Kind {
 
 /// A cluster whose master is back at once.
 fn stage() -> Cluster {
-    stage_of(HELLO)
+    stage_of(HELLO, "")
 }
 
-/// The same with this as the `app.js` of each release; a second worker that fails has it, too.
-pub fn stage_of(program: &str) -> Cluster {
-    let cluster = installed(&app("api", 2, "node app.js 3000", "listen = 3000\nreload.min_ready = \"100ms\""));
+/// The same with this as the `app.js` of each release, which a second worker that fails has, too, and with these keys.
+pub fn stage_of(program: &str, more: &str) -> Cluster {
+    let cluster = installed(&app("api", 2, "node app.js 3000", &format!("listen = 3000\nreload.min_ready = \"100ms\"\n{more}")));
     cluster.program("v1", program);
     cluster.cli(&["install", "--now"]).ok();
     cluster.write(format!("/etc/systemd/system/{MASTER}.d/quick.conf"), "[Service]\nRestartSec=20ms\n");

@@ -183,7 +183,7 @@ mod tests {
 
     fn world(active: ActiveState) -> World {
         let mut world = World::default();
-        let row = UnitState { name: UNIT.into(), active, sub: String::new(), job: None, masked: false };
+        let row = UnitState { name: UNIT.into(), active, sub: String::new(), job: None, masked: false, gone: false };
         world.update(None, vec![(row, Details::default())]);
         world
     }

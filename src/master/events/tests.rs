@@ -19,7 +19,7 @@ const TWO: &str = "project-cluster-api@2.1.1.service";
 struct Row(UnitState, Details);
 
 fn row(unit: &str, active: ActiveState, sub: &str) -> Row {
-    Row(UnitState { name: unit.into(), active, sub: sub.into(), job: None, masked: false }, Details::default())
+    Row(UnitState { name: unit.into(), active, sub: sub.into(), job: None, masked: false, gone: false }, Details::default())
 }
 
 impl Row {

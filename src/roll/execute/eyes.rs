@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::names::{AppUnits, Instance, anew};
+use crate::names::{AppUnits, Instance, anew, unmask};
 use crate::roll::stage::{Sight, World};
 use crate::systemd::{ActiveState, Error, Systemd, UnitState};
 
@@ -32,6 +32,8 @@ pub(super) enum Reading {
         down: Option<String>,
         /// Whether nobody is about to stop the app.
         stays: bool,
+        /// Workers that serve and that nothing would drain if they were stopped now, and why.
+        undrained: BTreeMap<Instance, String>,
     },
 }
 
@@ -49,12 +51,26 @@ impl Eyes<'_> {
         let down = self.sockets.iter().find(|socket| !up(socket));
         let down = down.map(|it| format!("its socket {it} is down, a new worker could not be reached. `{}` mends it", anew(&handle)));
         let world: World = rows.iter().filter_map(|unit| Some((self.units.instance(&unit.name)?, sight(unit)))).collect();
+        let undrained = rows.iter().filter_map(|row| Some((self.units.instance(&row.name)?, self.why_spared(row)?))).collect();
         let mut restarts = BTreeMap::new();
         let up = |canary: &Instance| world.get(canary).is_some_and(|sight| sight.state == ActiveState::Active);
         for canary in canaries.into_iter().filter(up).take(ASKED) {
             restarts.insert(canary, systemd.details(&self.units.worker(&canary)).await?.restarts);
         }
-        Ok(Reading::World { world, restarts, down, stays })
+        Ok(Reading::World { world, restarts, down, stays, undrained })
+    }
+
+    /// Why a worker that serves is not stopped. systemd knows no step of one whose unit somebody masked or deleted: its
+    /// connections would be cut, and a roll is no reason for that. Who wants it all the same has `systemctl stop`.
+    fn why_spared(&self, row: &UnitState) -> Option<String> {
+        let (what, command) = match (row.gone, row.masked) {
+            _ if row.active != ActiveState::Active => return None,
+            (true, _) => ("not found", "sudo project-cluster install".to_owned()),
+            // Whoever masks workers masks their template.
+            (_, true) => ("masked", unmask(&self.units.template())),
+            _ => return None,
+        };
+        Some(format!("its unit is {what}, and so nothing would drain it: `{command}`"))
     }
 }
 

@@ -10,6 +10,7 @@ use crate::roll::plan::{Version, Wish, plan};
 use crate::systemd::fake::{App, Fake, Signals, Start};
 
 mod fatal;
+mod gone;
 mod histories;
 mod judge;
 mod steered;

@@ -22,6 +22,8 @@ pub(super) struct Unit {
     pub job: Option<Job>,
     pub app: App,
     pub masked: bool,
+    /// Its file was deleted while it ran.
+    pub gone: bool,
     /// Starts in all, by hand and automatic.
     pub starts: u32,
     /// When the starts were that a start limit counts.
@@ -50,6 +52,7 @@ impl Unit {
             job: None,
             app: App::ready_after(Duration::ZERO),
             masked: false,
+            gone: false,
             starts: 0,
             counted: VecDeque::new(),
             restarts: 0,
@@ -128,6 +131,7 @@ impl Unit {
             sub: self.sub.into(),
             job: self.task().map(|task| task.to_string()),
             masked: self.masked,
+            gone: self.gone,
         }
     }
 

@@ -76,7 +76,8 @@ fn the_state_directory_is_read_only() {
     let stage = stage("");
     small(&stage, STATE, "4m");
     let reload = stage.half_way();
-    stage.sh(&format!("mount -o remount,ro {STATE}")).ok();
+    // Refused as long as the history is being written.
+    stage.wait_until("nothing there is open for writing", SOON, || stage.sh(&format!("mount -o remount,ro {STATE}")).code == 0);
     let said = stage.ended(reload).exits(1);
     assert!(said.stderr.contains("Read-only file system"), "{}", said.stderr);
     stage.sh(&format!("mount -o remount,rw {STATE}")).ok();

@@ -21,7 +21,7 @@ fn killed_in_the_middle() {
 #[track_caller]
 fn killed_at_each_step(what: &str, kind: Kind, told: &str, end: &str) {
     // The file of each release, which the second worker's failure is put before.
-    let cluster = deaths::stage_of("require('/srv/apps/hello.js');");
+    let cluster = deaths::stage_of("require('/srv/apps/hello.js');", "reload.drain = \"2s\"");
     let load = cluster.load(ADDRESS).path("/sleep/20").connections(2).start();
     let points = deaths::all(&cluster, kind);
     let report = load.stop();
