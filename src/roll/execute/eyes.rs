@@ -66,8 +66,8 @@ impl Eyes<'_> {
         let (what, command) = match (row.gone, row.masked) {
             _ if row.active != ActiveState::Active => return None,
             (true, _) => ("not found", "sudo project-cluster install".to_owned()),
-            // Whoever masks workers masks their template.
-            (_, true) => ("masked", unmask(&self.units.template())),
+            // Which of both somebody masked, the row does not tell.
+            (_, true) => ("masked", unmask(&format!("{} {}", row.name, self.units.template()))),
             _ => return None,
         };
         Some(format!("its unit is {what}, and so nothing would drain it: `{command}`"))
