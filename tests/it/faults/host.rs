@@ -74,10 +74,11 @@ fn the_state_directory_is_full() {
 #[test]
 fn the_state_directory_is_read_only() {
     let stage = stage("");
+    // The history would be open for writing while a roll goes on, and a file system with such a file does not become read-only.
+    stage.sh(&format!("rm -f {STATE}/state/store.sqlite*; mkdir {STATE}/state/store.sqlite")).ok();
     small(&stage, STATE, "4m");
     let reload = stage.half_way();
-    // Refused as long as the history is being written.
-    stage.wait_until("nothing there is open for writing", SOON, || stage.sh(&format!("mount -o remount,ro {STATE}")).code == 0);
+    stage.sh(&format!("mount -o remount,ro {STATE}")).ok();
     let said = stage.ended(reload).exits(1);
     assert!(said.stderr.contains("Read-only file system"), "{}", said.stderr);
     stage.sh(&format!("mount -o remount,rw {STATE}")).ok();
