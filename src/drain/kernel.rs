@@ -3,6 +3,7 @@
 //! It must not know workers: descriptors and numbers in, `io::Error` out.
 
 use std::cmp::Ordering;
+use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::time::Duration;
@@ -118,6 +119,14 @@ pub(super) fn diagnosis(groups: u32) -> io::Result<OwnedFd> {
     // SAFETY: the kernel reads `length` bytes of `address`, which lives through the call.
     check(unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length) })?;
     Ok(socket)
+}
+
+/// What a link in this directory leads to, as far as it fits into the buffer: by its name alone, since to walk down to it and to
+/// make room for it takes longer than to read it.
+pub(super) fn link<'a>(directory: BorrowedFd<'_>, name: &CStr, buffer: &'a mut [u8]) -> io::Result<&'a [u8]> {
+    // SAFETY: the kernel reads `name`, which ends with a zero, and writes at most `buffer.len()` bytes into `buffer`, borrowed mutably.
+    let read = unsafe { libc::readlinkat(directory.as_raw_fd(), name.as_ptr(), buffer.as_mut_ptr().cast(), buffer.len()) };
+    if read < 0 { Err(io::Error::last_os_error()) } else { Ok(buffer.get(..read as usize).unwrap_or_default()) }
 }
 
 /// The inode of a descriptor.

@@ -5,10 +5,11 @@
 //! our own, which cannot become another's. What cannot be read is not there.
 
 use std::collections::BTreeMap;
+use std::ffi::CString;
 use std::fs;
 use std::io::{self, Read as _};
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
-use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::time::{Duration, Instant};
 
 use super::group::is_member;
@@ -32,8 +33,10 @@ const MAX_SETS: usize = 4096;
 /// Most threads of all processes together.
 const MAX_THREADS: usize = 4096;
 /// Most of what is read of one set, some 70 bytes a member, and of all.
-const MAX_INFO: usize = 8 << 20;
+pub(super) const MAX_INFO: usize = 8 << 20;
 const MAX_INFOS: usize = 32 << 20;
+/// Bytes of a link that are read: those that count are shorter.
+const LINK: usize = 64;
 /// The longest that each part of a look may take, so that no more time has to be asked for within one: a worker of 1,000
 /// connections takes some milliseconds.
 pub(super) const LONGEST: Duration = Duration::from_secs(2);
@@ -63,7 +66,7 @@ struct Holder {
 pub(super) struct Look {
     holders: Vec<Holder>,
     /// Each set that was ever seen, once, by a duplicate of ours.
-    sets: Sets,
+    pub(super) sets: Sets,
     /// A duplicate of each shared socket that is still held.
     shared: BTreeMap<u64, OwnedFd>,
     /// Its open connections of the shared sockets.
@@ -114,7 +117,7 @@ impl Budget {
 }
 
 impl Target<'_> {
-    fn wanted(&self, inode: u64) -> Option<&Address> {
+    pub(super) fn wanted(&self, inode: u64) -> Option<&Address> {
         self.sockets.iter().find(|socket| socket.inode == inode).map(|socket| &socket.address)
     }
 
@@ -123,7 +126,7 @@ impl Target<'_> {
     pub(super) fn look(&self, look: &mut Look, connections: bool) {
         *look = Look { sets: std::mem::take(&mut look.sets), before: std::mem::take(&mut look.kinds), ..Look::default() };
         let mut budget = Budget::new();
-        for pid in members(self.main).into_iter().filter(|pid| !self.ours.contains(pid)) {
+        for pid in members_of(self) {
             if !budget.lasts() {
                 break;
             }
@@ -138,8 +141,9 @@ impl Target<'_> {
     }
 
     fn process(&self, pid: u32, pidfd: OwnedFd, look: &mut Look, connections: bool, budget: &mut Budget) {
-        let listing = match fs::read_dir(format!("/proc/{pid}/fd")) {
-            Ok(listing) => listing,
+        let descriptors = format!("/proc/{pid}/fd");
+        let (directory, listing) = match fs::File::open(&descriptors).and_then(|open| Ok((open, fs::read_dir(&descriptors)?))) {
+            Ok(both) => both,
             Err(why) => {
                 look.refused |= why.kind() == io::ErrorKind::PermissionDenied;
                 return;
@@ -152,15 +156,17 @@ impl Target<'_> {
                 break;
             }
             look.told = true;
-            let Some(number) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
-            let link = match fs::read_link(entry.path()) {
+            let Some(name) = CString::new(entry.file_name().into_vec()).ok() else { continue };
+            let Some(number) = name.to_str().ok().and_then(|name| name.parse::<i32>().ok()) else { continue };
+            let mut buffer = [0; LINK];
+            let link = match kernel::link(directory.as_fd(), &name, &mut buffer) {
                 Ok(link) => link,
                 Err(why) => {
                     look.refused |= why.kind() == io::ErrorKind::PermissionDenied;
                     continue;
                 }
             };
-            match link.as_os_str().as_bytes() {
+            match link {
                 b"anon_inode:[eventpoll]" => sets.push(number),
                 b"anon_inode:[io_uring]" => holder.uring = true,
                 link => {
@@ -179,11 +185,7 @@ impl Target<'_> {
                 budget.partly = true;
                 break;
             }
-            let Some(set) = duplicate(&holder.pidfd, number, look, |own| {
-                fs::read_link(format!("/proc/self/fd/{}", own.as_raw_fd())).is_ok_and(|link| link.as_os_str() == "anon_inode:[eventpoll]")
-            }) else {
-                continue;
-            };
+            let Some(set) = duplicate(&holder.pidfd, number, look, is_set) else { continue };
             holder.sets.insert(number, look.sets.known((pid, number), set));
         }
         for (number, inode) in &holder.sockets {
@@ -223,7 +225,7 @@ impl Target<'_> {
     }
 
     /// Whether our duplicate is what it should be: a listening socket of this inode, at the address it was declared for.
-    fn is_shared(&self, own: &OwnedFd, inode: u64) -> bool {
+    pub(super) fn is_shared(&self, own: &OwnedFd, inode: u64) -> bool {
         let address = self.wanted(inode);
         let bound = bound_to(own.as_fd());
         is_inode(own, inode)
@@ -248,8 +250,25 @@ pub(super) fn still(open: &mut Open, end: Instant) {
     });
 }
 
+/// The worker's processes, without ours.
+pub(super) fn members_of(target: &Target<'_>) -> impl Iterator<Item = u32> {
+    members(target.main).into_iter().filter(|pid| !target.ours.contains(pid))
+}
+
+/// Whether a descriptor of ours is an epoll set.
+pub(super) fn is_set(own: &OwnedFd) -> bool {
+    fs::read_link(format!("/proc/self/fd/{}", own.as_raw_fd())).is_ok_and(|link| link.as_os_str() == "anon_inode:[eventpoll]")
+}
+
+/// What is in a set of ours, as the kernel tells it, up to so many bytes.
+pub(super) fn read_set(set: &OwnedFd, most: usize) -> Option<String> {
+    let mut text = String::new();
+    let info = fs::File::open(format!("/proc/self/fdinfo/{}", set.as_raw_fd()));
+    info.and_then(|info| info.take(most as u64).read_to_string(&mut text)).is_ok().then_some(text)
+}
+
 /// A duplicate of a descriptor, where it is what it should be.
-fn duplicate(pidfd: &OwnedFd, number: i32, look: &mut Look, is: impl Fn(&OwnedFd) -> bool) -> Option<OwnedFd> {
+pub(super) fn duplicate(pidfd: &OwnedFd, number: i32, look: &mut Look, is: impl Fn(&OwnedFd) -> bool) -> Option<OwnedFd> {
     match pidfd_getfd(pidfd.as_fd(), number) {
         Ok(own) => Some(own).filter(is),
         Err(why) => {
@@ -273,10 +292,8 @@ impl Look {
                 (self.partly, self.sets.next) = (true, set);
                 break;
             }
-            let mut text = String::new();
-            let info = fs::File::open(format!("/proc/self/fdinfo/{}", self.sets.all[set].as_raw_fd()));
             let most = left.min(MAX_INFO);
-            if info.and_then(|info| info.take(most as u64).read_to_string(&mut text)).is_ok() {
+            if let Some(text) = read_set(&self.sets.all[set], most) {
                 self.partly |= text.len() >= most;
                 left -= text.len();
                 seen.entries.extend(
@@ -364,7 +381,7 @@ impl Look {
     }
 }
 
-fn tasks(pid: u32) -> impl Iterator<Item = u32> {
+pub(super) fn tasks(pid: u32) -> impl Iterator<Item = u32> {
     let listing = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     listing.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }

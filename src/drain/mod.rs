@@ -16,6 +16,7 @@
 //! | `record` | how a worker drains and drained, `/run/NAME/drained/APP/INSTANCE.json` | |
 //! | `group` | which processes are the worker's | |
 //! | `look` | the worker's processes, threads and connections | |
+//! | `first` | the quick way: sets that threads wait for | |
 //! | `sets` | its epoll sets, each once | |
 //! | `rights` | what it takes to look into it | |
 //! | `change` | a socket taken out of a set | |
@@ -29,6 +30,7 @@
 mod change;
 mod diag;
 mod ends;
+mod first;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod group;

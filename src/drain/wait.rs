@@ -101,9 +101,9 @@ impl<'a> Drain<'a> {
     /// Drains; what became of it.
     pub(super) fn run(&mut self) -> Record {
         let end = match self.quiet() {
-            Ok(()) => {
+            Ok(took) => {
                 self.record.how = How::Epoll;
-                self.record.quiet_us = u64::try_from(self.begin.elapsed().as_micros()).ok();
+                self.record.quiet_us = u64::try_from(took.as_micros()).ok();
                 self.wait()
             }
             Err((how, end)) => {
@@ -126,9 +126,14 @@ impl<'a> Drain<'a> {
         let _ = self.herald.read_to_end(&mut Vec::new());
     }
 
-    /// Takes the sockets out of every set, once it is seen that it accepts in this way alone.
-    fn quiet(&mut self) -> Result<(), (How, End)> {
+    /// Takes the sockets out of every set, and sees that it accepts in this way alone; how long it was until the last of them was out.
+    ///
+    /// First out of those that threads wait for, which is quick: where it turns out to accept otherwise as well, SIGTERM follows at
+    /// once, and new connections are the better off elsewhere.
+    fn quiet(&mut self) -> Result<Duration, (How, End)> {
         let end = self.begin + SEE;
+        let first = self.part();
+        let first = self.look.first(self.target, first).then(|| self.begin.elapsed());
         loop {
             self.part();
             self.target.look(&mut self.look, false);
@@ -143,7 +148,7 @@ impl<'a> Drain<'a> {
                 Verdict::Quiet(changes) => {
                     let end = self.part();
                     self.look.change_all(&changes, end);
-                    return Ok(());
+                    return Ok(first.filter(|_| changes.is_empty()).unwrap_or_else(|| self.begin.elapsed()));
                 }
                 Verdict::ByItself(how @ (How::Unseen | How::Refused)) if Instant::now() >= end => return Err((how, End::AtOnce)),
                 Verdict::ByItself(How::Unseen | How::Refused) => sleep(SHORTEST),
