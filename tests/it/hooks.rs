@@ -14,10 +14,8 @@ env = { COLOUR = "blue" }
 
 /// What a hook's units have written, in order.
 fn said(cluster: &Cluster, kind: &str) -> String {
-    let units: Vec<String> = (1..10).map(|made| format!("_SYSTEMD_UNIT=project-cluster-api:{kind}@{made}.service")).collect();
-    let mut query = vec!["-o", "cat", "_TRANSPORT=stdout"];
-    query.extend(units.iter().map(String::as_str));
-    cluster.journal(&query)
+    let units: Vec<String> = (1..10).map(|made| format!("project-cluster-api:{kind}@{made}.service")).collect();
+    cluster.written("project-cluster-api", &units)
 }
 
 /// Units of hooks that are still loaded.

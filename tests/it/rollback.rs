@@ -218,7 +218,7 @@ pub fn a_pin_stays_as_long_as_a_worker_names_it_and_nobody_uses_one_that_is_gone
         let asked = cluster.run_as("project-cluster", &["systemctl", "start", &unit(instance)]);
         // What was current may be started again, as what it was.
         assert_eq!(asked.code == 0, words.is_empty(), "{instance}: {asked:?}");
-        let journal = cluster.journal_of(&unit(instance));
+        let journal = cluster.written("project-cluster-api", &[unit(instance)]);
         assert!(journal.contains(words), "{instance}: {journal}");
         let ran =
             !cluster.journal(&["-u", &unit(instance), "-o", "cat", "_COMM=node"]).is_empty() || cluster.main_pid(&unit(instance)).is_some();

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
+
 use super::ground::Ground;
 use super::wait;
 
@@ -21,6 +23,32 @@ impl dyn Ground + '_ {
     #[track_caller]
     pub fn journal_of(&self, unit: &str) -> String {
         self.journal(&["-u", unit, "-o", "cat"])
+    }
+
+    /// What processes of this identifier have written by standard output for these units, in order. With what journald knows no unit
+    /// of: it reads a line behind its writer, and of a user's service that has ended by then it cannot tell.
+    #[track_caller]
+    pub fn written(&self, identifier: &str, units: &[String]) -> String {
+        let json = self.journal(&[
+            "-t",
+            identifier,
+            "-o",
+            "json",
+            "--output-fields=MESSAGE,_SYSTEMD_UNIT,_SYSTEMD_USER_UNIT",
+            "_TRANSPORT=stdout",
+        ]);
+        let entries = json.lines().map(|line| serde_json::from_str::<Value>(line).unwrap_or_else(|why| panic!("{line}: {why}")));
+        let unit = |entry: &Value| {
+            let known = |field: &str| entry[field].as_str().filter(|unit| !unit.starts_with("user@")).map(str::to_owned);
+            known("_SYSTEMD_USER_UNIT").or_else(|| known("_SYSTEMD_UNIT"))
+        };
+        let mine = entries.filter(|entry| unit(entry).is_none_or(|unit| units.contains(&unit)));
+        mine.map(|entry| match &entry["MESSAGE"] {
+            Value::String(text) => format!("{text}\n"),
+            // Bytes, where they are not all to be printed.
+            bytes => format!("{}\n", String::from_utf8_lossy(&serde_json::from_value::<Vec<u8>>(bytes.clone()).unwrap())),
+        })
+        .collect()
     }
 
     /// Now, for `["--since", mark]`: what is written after this call, and nothing that was there before. Not a cursor, since
