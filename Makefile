@@ -122,7 +122,7 @@ proof-machine: build
 	machine=$$(tests/machine.sh) && PROJECT_CLUSTER_TEST_MACHINE=$$machine \
 		PROJECT_CLUSTER_BIN=$(CURDIR)/target/release/project-cluster $(CARGO) nextest run --profile proof -E 'test(/^machine::/)'
 
-# Some 80 faults in the middle of a reload, under load, and docs/faults.md of what came of them. Those that need a kernel of
+# 100 faults in the middle of a reload, under load, and docs/faults.md of what came of them. Those that need a kernel of
 # their own are in the virtual machine, where the release build is twice as fast.
 .PHONY: faults
 faults: build

@@ -105,7 +105,9 @@ pub fn poll_select_and_accept_drain_by_themselves_and_it_is_told() {
     }
     let unit = "project-cluster-poll@1.1.1.service";
     cluster.wait_until("it is in the journal", SOON, || {
-        cluster.journal_of(unit).contains("poll:01 (generation 1) drains by itself only: poll; it gets SIGTERM at once")
+        cluster
+            .written("project-cluster-poll", &[unit.into()])
+            .contains("poll:01 (generation 1) drains by itself only: poll; it gets SIGTERM at once")
     });
 }
 
@@ -120,7 +122,7 @@ pub fn a_drain_lasts_as_long_as_a_connection_and_no_longer_than_its_limit() {
     cluster.wait_until("it is answered", SOON, || slow.stdout().lines().count() == 2);
     let record = drained(&cluster, "api", "1.1.1");
     assert_eq!((&record["how"], &record["end"], &record["open"]), (&"epoll".into(), &"cut".into(), &1.into()), "{record}");
-    let journal = cluster.journal_of("project-cluster-api@1.1.1.service");
+    let journal = cluster.written("project-cluster-api", &["project-cluster-api@1.1.1.service".into()]);
     assert!(journal.contains("api:01 (generation 1): 1 connection was still open after 4."), "{journal}");
     // This one ends by itself, long before the limit.
     let quick = cluster.spawn(&["curl", "-s", "-H", "Connection: close", "http://127.0.0.1:3000/sleep/1000"]);
