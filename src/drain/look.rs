@@ -24,7 +24,7 @@ use crate::worker::ready::look::waited_for;
 use crate::worker::ready::members::members;
 use crate::worker::sys::epoll::Control;
 use crate::worker::sys::process::{self, pidfd_getfd, pidfd_open};
-use crate::worker::sys::sockets::{is_listening, is_stream};
+use crate::worker::sys::sockets::{is_listening, is_nonblocking, is_stream};
 
 /// Most descriptors of all processes together.
 const MAX_DESCRIPTORS: usize = 100_000;
@@ -316,6 +316,8 @@ impl Look {
                     }
                     let Some(waiting) = line.ok().and_then(|line| procfs::waiting(&line)) else { continue };
                     let how = match waiting {
+                        // It passes through: the kernel lets it wait for the socket's lock, never for a connection.
+                        Waiting::Accept(number) if self.never_blocks(holder, number) => continue,
                         Waiting::Accept(_) => How::Accept,
                         Waiting::Poll(..) => How::Poll,
                         Waiting::Select(..) => How::Select,
@@ -328,6 +330,12 @@ impl Look {
             }
         }
         seen
+    }
+
+    /// Whether `accept` of this number of a process's is one that returns at once where there is no connection.
+    fn never_blocks(&self, holder: &Holder, number: i32) -> bool {
+        let own = holder.sockets.get(&number).and_then(|inode| self.shared.get(inode));
+        own.is_some_and(|own| is_nonblocking(own.as_fd()).unwrap_or(false))
     }
 
     /// Carries changes out, as far as there is time: what is left of them is found again. One that is refused, too.
@@ -357,11 +365,14 @@ impl Look {
                 let read = |name: &str| fs::read_to_string(format!("/proc/{}/task/{thread}/{name}", holder.pid)).ok();
                 // In this order: one that has run in between has another count the next time.
                 let (line, slept) = (read("syscall").unwrap_or_default(), read("schedstat").and_then(|text| procfs::runs(&text)));
-                let waits_for = match procfs::waiting(&line) {
-                    Some(Waiting::Epoll(number)) => holder.sets.get(&number).copied(),
-                    _ => None,
+                let (waits_for, accepts) = match procfs::waiting(&line) {
+                    Some(Waiting::Epoll(number)) => (holder.sets.get(&number).copied(), false),
+                    // It waits for the socket's lock, with the event of a connection in its hands.
+                    Some(Waiting::Accept(number)) => (None, holder.sockets.contains_key(&number)),
+                    _ => (None, false),
                 };
-                threads.push(Thread { id: (holder.pid, thread), slept: slept.filter(|_| procfs::is_asleep(&line)), waits_for });
+                let slept = slept.filter(|_| procfs::is_asleep(&line) && !accepts);
+                threads.push(Thread { id: (holder.pid, thread), slept, waits_for });
             }
         }
         threads
@@ -392,70 +403,4 @@ pub(super) fn has_ended(pidfd: &OwnedFd) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::os::unix::fs::MetadataExt as _;
-
-    use super::super::sets::tests::make;
-    use super::*;
-    use crate::worker::sys::epoll::control_as;
-
-    #[test]
-    fn nobody_outside_of_our_group_is_looked_at_whatever_the_number_of_the_main_process_says() {
-        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let inode = kernel::inode(socket.as_fd()).unwrap();
-        let sockets = [Socket { address: Address::Tcp(socket.local_addr().unwrap()), inode }];
-        // A child that has our socket, as the main process.
-        let mut child = std::process::Command::new("sleep");
-        child.arg("60").stdin(std::process::Stdio::from(socket.as_fd().try_clone_to_owned().unwrap()));
-        let mut child = child.spawn().unwrap();
-        let own = super::super::group::own_group();
-        let found = [&own[..], b"0::/system.slice/another.service\n"].map(|group| {
-            let mut look = Look::default();
-            Target { main: child.id(), sockets: &sockets, ours: &[], group }.look(&mut look, false);
-            look.holders.iter().any(|holder| holder.pid == child.id())
-        });
-        child.kill().unwrap();
-        child.wait().unwrap();
-        assert_eq!(found, [true, false]);
-    }
-
-    #[test]
-    fn what_there_is_no_time_for_is_told_and_read_the_next_time() {
-        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let inode = fs::metadata(format!("/proc/self/fd/{}", socket.as_raw_fd())).unwrap().ino();
-        let address = Address::Tcp(socket.local_addr().unwrap());
-        let target = Target { main: 1, sockets: &[Socket { address, inode }], ours: &[], group: b"" };
-        let mut look = Look { shared: BTreeMap::from([(inode, socket.as_fd().try_clone_to_owned().unwrap())]), ..Look::default() };
-        for number in 0..3 {
-            look.sets.known((1, number), make());
-            control_as(look.sets.all[number as usize].as_fd(), socket.as_fd(), 800 + number, Control::Add(1, 7)).unwrap();
-        }
-        let (over, later) = (Instant::now(), Instant::now() + LONGEST);
-        assert_eq!(look.seen(&target, true, over).entries, []);
-        assert!(std::mem::take(&mut look.partly), "told");
-        let places = |seen: &Seen| seen.entries.iter().map(|entry| entry.set).collect::<Vec<_>>();
-        let seen = look.seen(&target, true, later);
-        assert_eq!((places(&seen), look.partly), (vec![0, 1, 2], false));
-        look.sets.next = 2;
-        assert_eq!(places(&look.seen(&target, true, later)), [2, 0, 1], "from where the last reading had no time");
-
-        let changes = super::super::plan::takes(&seen);
-        look.change_all(&changes, over);
-        assert!(std::mem::take(&mut look.partly));
-        assert_eq!(super::super::plan::takes(&look.seen(&target, false, later)).len(), 3, "they are found again");
-        look.change_all(&changes, later);
-        assert_eq!((super::super::plan::takes(&look.seen(&target, false, later)).len(), look.partly), (0, false));
-
-        let own = std::process::id();
-        let pidfd = pidfd_open(own).unwrap();
-        look.holders.push(Holder { pid: own, pidfd, sets: BTreeMap::new(), sockets: BTreeMap::new(), uring: false });
-        let threads = look.threads(over);
-        assert!(look.partly && threads.len() == 1 && threads[0].slept.is_none(), "one that never sleeps: {threads:?}");
-
-        let mut open = Open::from([((own, -1), 1)]);
-        still(&mut open, over);
-        assert_eq!(open.len(), 1, "not known to have ended");
-        still(&mut open, later);
-        assert_eq!(open.len(), 0);
-    }
-}
+mod tests;

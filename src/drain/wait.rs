@@ -134,6 +134,7 @@ impl<'a> Drain<'a> {
         let end = self.begin + SEE;
         let first = self.part();
         let first = self.look.first(self.target, first).then(|| self.begin.elapsed());
+        let mut doubted = None;
         loop {
             self.part();
             self.target.look(&mut self.look, false);
@@ -152,6 +153,8 @@ impl<'a> Drain<'a> {
                 }
                 Verdict::ByItself(how @ (How::Unseen | How::Refused)) if Instant::now() >= end => return Err((how, End::AtOnce)),
                 Verdict::ByItself(How::Unseen | How::Refused) => sleep(SHORTEST),
+                // What is in a set as well may have been seen on its way through a call.
+                Verdict::ByItself(how) if !seen.entries.is_empty() && doubted.replace(how) != Some(how) => sleep(SHORTEST),
                 Verdict::ByItself(how) => return Err((how, End::AtOnce)),
             }
         }
