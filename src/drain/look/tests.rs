@@ -39,7 +39,7 @@ fn a_thread_in_accept_waits_for_a_connection_only_where_accept_waits_for_one() {
     let target = Target { main: child.id(), sockets: &sockets, ours: &[], group: &group };
     let mut look = Look::default();
     let end = Instant::now() + Duration::from_secs(20);
-    let mut waits = |look: &mut Look| {
+    let waits = |look: &mut Look| {
         target.look(look, false);
         look.seen(&target, true, end).waits
     };
